@@ -1,0 +1,102 @@
+"""The command line: ``coopserve serve | api | worker | trainer | train | evaluate | models | data``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from coopserve.commands.data import data
+from coopserve.commands.evaluate import evaluate
+from coopserve.commands.models import models
+from coopserve.commands.train import train
+from service.settings import Settings
+
+
+def settings_from(**given: Any) -> Settings:
+    """Settings from the environment, replaced by what was given on the command line."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise click.ClickException(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="coopserve")
+def main() -> None:
+    """Train and serve cooperative, energy-based image models."""
+
+
+main.add_command(train)
+main.add_command(evaluate)
+main.add_command(models)
+main.add_command(data)
+
+
+@main.command()
+@click.option("--host", help="Address to listen on. [default: 127.0.0.1]")
+@click.option("--port", type=int, help="Port to listen on. [default: 8000]")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder for all state. [default: var]")
+@click.option("--device", help="Where models run: auto, cpu, cuda, cuda:N. [default: auto]")
+@click.option("--trainer/--no-trainer", default=True, help="Also run a training worker.", show_default=True)
+def serve(host: str | None, port: int | None, data_dir: Path | None, device: str | None, trainer: bool) -> None:
+    """Run everything on this machine: database, API, inference worker and trainer."""
+    from coopserve.embedded import StartError, Supervisor
+
+    settings = settings_from(host=host, port=port, data_dir=data_dir, device=device)
+
+    def announce(address: str) -> None:
+        click.echo(f"coopserve is ready: Swagger UI at {address}/docs (Ctrl-C stops it)")
+
+    try:
+        Supervisor(settings, trainer=trainer).run(announce)
+    except StartError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command()
+def api() -> None:
+    """Run the HTTP API alone, as COOPSERVE_* says."""
+    import uvicorn
+
+    from service.app import create_app
+
+    settings = settings_from()
+    _needs_redis(settings)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_level=settings.log_level,
+        access_log=settings.log_level == "debug",
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+@main.command()
+def worker() -> None:
+    """Run an inference worker alone, as COOPSERVE_* says."""
+    from workers.app import make_inference_worker
+
+    settings = settings_from()
+    _needs_redis(settings)
+    make_inference_worker(settings).serve(settings.log_level)
+
+
+@main.command()
+def trainer() -> None:
+    """Run a training worker alone, as COOPSERVE_* says."""
+    from workers.app import make_training_worker
+
+    settings = settings_from()
+    _needs_redis(settings)
+    make_training_worker(settings).serve(settings.log_level)
+
+
+def _needs_redis(settings: Settings) -> None:
+    if settings.redis_url is None:
+        raise click.ClickException("no Redis is configured: set COOPSERVE_REDIS_URL, or run `coopserve serve`")

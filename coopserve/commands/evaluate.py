@@ -1,0 +1,51 @@
+"""``coopserve evaluate``: measure a model, and write what was measured on its card."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from service.catalog import Catalog
+from service.errors import ServiceError
+from service.settings import Settings
+
+
+@click.command()
+@click.argument("reference")
+@click.option("--data", "data_name", required=True, help="The data set that the model was trained on.")
+@click.option("--per-class", default=100, show_default=True, help="Images a class for accuracy and KID.")
+@click.option("--parzen-samples", default=10_000, show_default=True, help="Images for the Parzen windows.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of torch. [default: torch's own choice]")
+@click.option("--write/--no-write", default=True, show_default=True, help="Put the figures on the model's card.")
+def evaluate(
+    reference: str, data_name: str, per_class: int, parzen_samples: int, threads: int | None, write: bool
+) -> None:
+    """Measure the model NAME or NAME@VERSION against held-out images, its proposals and its refined images alike."""
+    import torch
+
+    from models.checkpoints import CheckpointError, read_card, write_card
+    from models.data.images import DataError
+    from models.evaluation import evaluate_model
+
+    torch.set_flush_denormal(True)
+    if threads:
+        torch.set_num_threads(threads)
+    home = Settings()
+    try:
+        folder = Catalog(home.model_dirs).folder(reference)
+        metrics = evaluate_model(
+            folder,
+            data_name,
+            home.datasets_dir,
+            per_class=per_class,
+            parzen_samples=parzen_samples,
+            progress=click.echo,
+        )
+    except ServiceError as error:
+        raise click.ClickException(error.detail) from None
+    except (CheckpointError, DataError) as error:
+        raise click.ClickException(str(error)) from None
+    if write:
+        write_card(folder, {**read_card(folder), "metrics": metrics})
+    click.echo(json.dumps(metrics, indent=2))

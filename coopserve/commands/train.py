@@ -1,0 +1,149 @@
+"""``coopserve train``: fit a model in the foreground."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from service.settings import Settings
+
+if TYPE_CHECKING:
+    from models.training import Event, Plan
+
+
+@click.command()
+@click.option("--system", default="ccoopnets", show_default=True, help="The method.")
+@click.option("--preset", default="small", show_default=True, help="Sizes and constants to start from.")
+@click.option("--data", "data_name", required=True, help="A fetched data set, an npz file or a folder.")
+@click.option("--name", required=True, help="Name of the model.")
+@click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
+@click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a setting of the preset.")
+@click.option("--image-size", type=int, help="Resize the images to so many pixels square.")
+@click.option("--channels", type=click.Choice(["1", "3"]), help="Convert to grey (1) or colour (3).")
+@click.option("--device", help="Where to train. [default: COOPSERVE_DEVICE, or auto]")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of torch. [default: torch's own choice]")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of models to write to. [default: DATA_DIR/models]")
+@click.option("--fresh", is_flag=True, help="Start again instead of going on from the last save.")
+@click.option("--tensorboard", is_flag=True, help="Also write logs for TensorBoard (the extra `tensorboard`).")
+def train(**options: Any) -> None:
+    """Fit a model, with a progress bar. Stopped by Ctrl-C, it saves; the same command goes on from there."""
+    import torch
+
+    from models.data.images import DataError
+    from models.training import Training, TrainingError
+
+    torch.set_flush_denormal(True)
+    if options["threads"]:
+        torch.set_num_threads(options["threads"])
+    home = Settings()
+    try:
+        plan = _plan(options, home)
+        folder = home.trainings_dir / f"{plan.name}-{_identity(plan)}"
+        if options["fresh"]:
+            shutil.rmtree(folder, ignore_errors=True)
+        with _Display(folder, plan.config.training.iterations, options["tensorboard"]) as display:
+            training = Training(plan, folder, display.show)
+            display.begin(training.progress.iteration)
+            finished = training.run(display.stopped)
+    except (TrainingError, DataError) as error:
+        raise click.ClickException(str(error)) from None
+    if not finished:
+        click.echo(f"saved in {folder}; the same command goes on from there")
+        sys.exit(130)
+    model = training.publish(options["out"] or home.models_dir, beside=home.checkpoints_dir)
+    click.echo(f"{plan.name}@{model.name} is in {model}; curves and samples are in {folder}")
+
+
+def _plan(options: dict[str, Any], home: Settings) -> Plan:
+    import torch
+
+    from models.data.catalog import load
+    from models.training import Plan, configure
+    from workers.training import choose_device, data_facts
+
+    channels = int(options["channels"]) if options["channels"] else None
+    data = load(options["data_name"], "train", home.datasets_dir, image_size=options["image_size"], channels=channels)
+    config = configure(options["system"], options["preset"], data, dict(map(_assignment, options["settings"])))
+    return Plan(
+        system=options["system"],
+        config=config,
+        data=data,
+        name=options["name"],
+        seed=options["seed"],
+        device=torch.device(choose_device(options["device"] or home.device)),
+        command=shlex.join(["coopserve", *sys.argv[1:]]),
+        facts=data_facts(options["data_name"]),
+    )
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"write PATH=VALUE, not {text!r}", param_hint="--set")
+    try:
+        return path, json.loads(value)
+    except ValueError:
+        return path, value
+
+
+def _identity(plan: Plan) -> str:
+    """A short name for the settings: the same command finds its folder again, another one gets its own."""
+    settings = [plan.system, plan.data.name, plan.seed, plan.config.model_dump(mode="json")]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+
+
+class _Display:
+    """The progress bar, TensorBoard if asked for, and Ctrl-C as a wish to stop."""
+
+    def __init__(self, folder: Path, iterations: int, tensorboard: bool) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=iterations, unit="it", dynamic_ncols=True)
+        self._writer = _tensorboard(folder) if tensorboard else None
+        self._stop = False
+
+    def __enter__(self) -> _Display:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        if self._writer:
+            self._writer.close()
+
+    def _on_signal(self, *_: object) -> None:
+        self._stop = True
+
+    def begin(self, iteration: int) -> None:
+        self._bar.n = self._bar.initial = iteration
+
+    def stopped(self) -> bool:
+        return self._stop
+
+    def show(self, event: Event) -> None:
+        self._bar.update(event.iteration - self._bar.n)
+        if event.kind == "warning":
+            self._bar.write(str(event.data["message"]))
+        elif event.kind == "metrics":
+            shown = {name: f"{event.data[name]:.3g}" for name in ("gap", "move") if name in event.data}
+            self._bar.set_postfix(shown)
+            for name, value in event.data.items():
+                if self._writer:
+                    self._writer.add_scalar(name, value, event.iteration)
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise click.ClickException("TensorBoard is not installed: pip install 'coopserve[tensorboard]'") from None
+    return SummaryWriter(str(folder / "tensorboard"))

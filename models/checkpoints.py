@@ -1,0 +1,145 @@
+"""Checkpoints: safetensors and a card, versioned and hashed. Never pickle.
+
+``ROOT/NAME/VERSION/model.safetensors`` holds the tensors and ``card.json`` beside it says what they are: the system and
+its configuration, the hashes of the files, how the model was trained and what was measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.systems.base import Model
+from models.systems.registry import SYSTEMS
+
+WEIGHTS = "model.safetensors"
+CARD = "card.json"
+
+
+class CheckpointError(Exception):
+    """A checkpoint that can't be used, with the reason."""
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def latest_version(root: Path, name: str) -> int:
+    """The greatest version of a model in a folder of models; 0 if there is none."""
+    home = root / name
+    return max((int(p.name) for p in home.iterdir() if p.name.isdecimal()), default=0) if home.is_dir() else 0
+
+
+def publish(root: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], *, after: int = 0) -> Path:
+    """Write the next version of a model; readers see all of it or nothing.
+
+    Args:
+        root: the folder of models.
+        card: must hold ``name``; ``version`` and ``files`` are filled in here.
+        tensors: what the system's ``load`` expects.
+        after: the new version is greater than this.
+
+    Returns:
+        ``ROOT/NAME/VERSION``.
+    """
+    home = root / str(card["name"])
+    home.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=home))
+    staging.chmod(0o755)
+    try:
+        save_file(dict(tensors), staging / WEIGHTS)
+        weights = {"sha256": sha256(staging / WEIGHTS), "bytes": (staging / WEIGHTS).stat().st_size}
+        while True:
+            version = 1 + max(after, latest_version(root, home.name))
+            write_card(staging, {**card, "version": version, "files": {WEIGHTS: weights}})
+            try:
+                return staging.rename(home / str(version))
+            except OSError:
+                if not (home / str(version)).exists():
+                    raise  # not a race for the version number
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+def write_card(directory: Path, card: Mapping[str, Any]) -> None:
+    """Write (or replace, in one step) the card of a checkpoint."""
+    temporary = directory / f".{CARD}.{os.getpid()}"
+    temporary.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.replace(directory / CARD)
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """The card of a checkpoint.
+
+    Raises:
+        CheckpointError: there is none, or it is not a JSON object.
+    """
+    try:
+        card = json.loads((directory / CARD).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{directory.name}: no {CARD}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{CARD} can't be read: {error}") from error
+    if not isinstance(card, dict):
+        raise CheckpointError(f"{CARD} is not a JSON object")
+    return card
+
+
+def load_model(directory: Path, device: torch.device) -> Model:
+    """Load a checkpoint for serving, after checking its files against the hashes of its card.
+
+    Raises:
+        CheckpointError: damaged, incomplete or mismatched files, or a system that this version does not know.
+    """
+    card = read_card(directory)
+    path = directory / WEIGHTS
+    try:
+        system, expected = SYSTEMS.get(card["system"]), card["files"][WEIGHTS]["sha256"]
+        if system is None:
+            raise CheckpointError(f"unknown system {card['system']!r}; known: {', '.join(SYSTEMS)}")
+        if (found := sha256(path)) != expected:
+            raise CheckpointError(
+                f"{WEIGHTS} is damaged: its SHA-256 starts {found[:12]}, the card says {expected[:12]}"
+            )
+        return system.load(card["config"], load_file(path), card.get("classes") or (), device)
+    except FileNotFoundError:
+        raise CheckpointError(f"{WEIGHTS} is missing") from None
+    except KeyError as error:
+        raise CheckpointError(f"the card lacks {error}") from error
+    except (SafetensorError, ValueError, TypeError, OSError) as error:
+        raise CheckpointError(str(error)) from error
+
+
+def save_state(path: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+    """Save the state of a training in one step: a reader finds the old file or the new one, never half of one."""
+    temporary = path.with_suffix(".tmp")
+    save_file(dict(tensors), temporary, metadata={"progress": json.dumps(progress)})
+    temporary.replace(path)
+
+
+def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What :func:`save_state` wrote.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    try:
+        with safe_open(path, "pt") as file:
+            progress = json.loads((file.metadata() or {})["progress"])
+            return {name: file.get_tensor(name) for name in file.keys()}, progress  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"the saved training {path.name} can't be read: {error}") from error

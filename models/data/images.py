@@ -1,0 +1,119 @@
+"""Images with labels, in memory: the one form in which every reader gives data and every training takes them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, the weights with which image libraries turn colour into grey
+
+
+class DataError(ValueError):
+    """Data that can't be used as they are. The message names what is wrong and what to do."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageData:
+    """A set of images of one size.
+
+    Args:
+        images: uint8 ``[N, C, H, W]``, C = 1 (grey) or 3 (red, green, blue).
+        labels: int64 ``[N]``, each an index into ``classes``; None for images without labels.
+        classes: the names of the labels; empty for images without labels.
+        name: what messages and model cards call the set.
+
+    Raises:
+        DataError: a type, shape or label is not as said above.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    classes: tuple[str, ...]
+    name: str
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.images.shape)
+        if self.images.dtype != torch.uint8:
+            raise DataError(
+                f"{self.name}: images must be uint8 (0-255), got {self.images.dtype}; scale and convert them"
+            )
+        if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
+            raise DataError(f"{self.name}: images must be [N, 1 or 3, H, W] and not empty, got {list(shape)}")
+        if self.labels is None:
+            if self.classes:
+                raise DataError(f"{self.name}: class names were given, but no labels")
+            return
+        if self.labels.dtype != torch.int64 or self.labels.shape != shape[:1]:
+            given = f"{self.labels.dtype} {list(self.labels.shape)}"
+            raise DataError(f"{self.name}: labels must be int64 [{shape[0]}], one an image, got {given}")
+        if len(set(self.classes)) != len(self.classes):
+            raise DataError(f"{self.name}: class names must differ from one another, got {', '.join(self.classes)}")
+        low, high = int(self.labels.min()), int(self.labels.max())
+        if low < 0 or high >= len(self.classes):
+            raise DataError(f"{self.name}: labels must lie in 0..{len(self.classes) - 1}, found {low}..{high}")
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height and width in pixels."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def subset(self, indices: Tensor | Sequence[int] | slice, name: str | None = None) -> ImageData:
+        """The images at these positions, in this order; the class names stay the same."""
+        at = indices if isinstance(indices, slice) else torch.as_tensor(indices, dtype=torch.int64)
+        labels = None if self.labels is None else self.labels[at]
+        return ImageData(self.images[at], labels, self.classes, name or self.name)
+
+    def fit(self, size: int | None = None, channels: int | None = None) -> ImageData:
+        """The same images, ``size`` pixels square and with this many channels (None = as they are)."""
+        return ImageData(fit(self.images, size, channels), self.labels, self.classes, self.name)
+
+    def sha256(self) -> str:
+        """A hash of pixels, labels and class names: equal for equal data, wherever they were read from."""
+        digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
+        for tensor in (self.images, self.labels):
+            if tensor is not None:
+                digest.update(tensor.contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [-1, 1], any shape."""
+    return images.to(torch.float32) / 127.5 - 1
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Float in [-1, 1] -> uint8 0..255, any shape: clipped to the range and rounded. Undoes ``to_float``."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
+
+
+def fit(images: Tensor, size: int | None = None, channels: int | None = None) -> Tensor:
+    """Crop uint8 ``[N, C, H, W]`` to its central square, resize it and convert between grey and colour.
+
+    Args:
+        size: pixels of the new side, bicubic with antialiasing; None leaves the shape alone.
+        channels: 1 or 3; None leaves the colours alone.
+    """
+    if channels not in (None, 1, 3):
+        raise DataError(f"channels must be 1 (grey) or 3 (colour), got {channels}")
+    if size is not None and size < 1:
+        raise DataError(f"the image size must be at least 1 pixel, got {size}")
+    if channels == 3 and images.shape[1] == 1:
+        images = images.expand(-1, 3, -1, -1)
+    elif channels == 1 and images.shape[1] == 3:
+        grey = images.to(torch.float32) * torch.tensor(_LUMA)[:, None, None]
+        images = grey.sum(1, keepdim=True).round().to(torch.uint8)
+    if size is None or images.shape[2:] == (size, size):
+        return images.contiguous()
+    side = min(images.shape[2:])
+    top, left = ((extent - side) // 2 for extent in images.shape[2:])
+    square = images[:, :, top : top + side, left : left + side]
+    return F.interpolate(square, (size, size), mode="bicubic", antialias=True)

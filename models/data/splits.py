@@ -1,0 +1,58 @@
+"""Fixed splits: the same images are held out whenever and wherever a set is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias, get_args
+
+import numpy as np
+
+from models.data.images import DataError, ImageData
+
+Split: TypeAlias = Literal["train", "valid", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+
+Parts: TypeAlias = Mapping[str, Callable[[], ImageData]]
+"""How to read each part that the data come in: ``train``, ``valid``, ``test``, or all in one under the empty name."""
+
+_SEED = 0
+_HELD_OUT = 10  # one image of this many is held out for each split that has to be made
+
+
+def choose(parts: Parts, split: Split, name: str) -> ImageData:
+    """The images of one split.
+
+    Data in one piece are split by a fixed permutation: a tenth ``test``, a tenth ``valid``, the rest ``train``. Data
+    that come with ``train`` but without ``valid`` give a tenth of their training images to it. Splits never overlap.
+
+    Raises:
+        DataError: the data have no such split, or too few images to make it.
+    """
+    if "" in parts:
+        data = parts[""]()
+        return _carve(data, split, ("test", "valid"), name)
+    if split == "test" or "valid" in parts:
+        if split not in parts:
+            raise DataError(f"{name} has no {split} split; it has {', '.join(sorted(parts))}")
+        return _renamed(parts[split](), split, name)
+    if "train" not in parts:
+        raise DataError(f"{name} has no train split; it has {', '.join(sorted(parts))}")
+    return _carve(parts["train"](), split, ("valid",), name)
+
+
+def _carve(data: ImageData, split: Split, held_out: tuple[Split, ...], name: str) -> ImageData:
+    size = max(1, len(data) // _HELD_OUT)
+    if size * len(held_out) >= len(data):
+        raise DataError(f"{name} has only {len(data)} images: too few to hold some out for {' and '.join(held_out)}")
+    # The legacy generator's stream is frozen by NumPy's policy, so the split is the same with every version.
+    order = np.random.RandomState(_SEED).permutation(len(data))
+    if split in held_out:
+        start = held_out.index(split) * size
+        chosen = order[start : start + size]
+    else:
+        chosen = order[len(held_out) * size :]
+    return data.subset(np.sort(chosen).tolist(), f"{name}/{split}")
+
+
+def _renamed(data: ImageData, split: Split, name: str) -> ImageData:
+    return ImageData(data.images, data.labels, data.classes, f"{name}/{split}")

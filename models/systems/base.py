@@ -1,0 +1,89 @@
+"""What a system is to the rest of the house: a model that can do tasks, and a trainer that makes such a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor
+
+from models.data.images import ImageData
+from models.loop import Kernel, Rows, Task
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a task returns: one entry a row.
+
+    Args:
+        images: ``[n, C, H, W]`` in [-1, 1].
+        energy: ``[n]``, minus the value f; comparable only between images of one condition.
+        seeds: the noise seed of each row.
+        extras: further pictures a row, each ``[n, C, H, W]``, by name.
+    """
+
+    images: Tensor
+    energy: Tensor
+    seeds: Sequence[int]
+    extras: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Model(Protocol):
+    """A loaded checkpoint, frozen for serving."""
+
+    @property
+    def tasks(self) -> Mapping[str, Callable[[Any], Task[Output]]]:
+        """The tasks it can do: from the resolved request to a generator of loops."""
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of its parameters and buffers."""
+
+    def examples(self) -> Sequence[tuple[Kernel, Rows]]:
+        """Every kernel that its tasks yield, each with one row of state that it accepts."""
+
+
+class Trainer(Protocol):
+    """One training in progress. All that the next iterations depend on is in ``state`` and the iteration number."""
+
+    def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
+        """One iteration; salt changes the order of the data after a roll-back. Returns what is worth logging."""
+
+    def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
+        """The reason why this iteration must be undone, or None."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor of the training (parameters, averages, moments), by name."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to a saved state."""
+
+    def export(self) -> dict[str, Tensor]:
+        """The tensors of the model to serve."""
+
+    def samples(self) -> Tensor:
+        """A sheet of sample images, ``[rows, columns, C, H, W]`` in [-1, 1], the same conditions each time."""
+
+
+@dataclass(frozen=True)
+class System:
+    """A system's entry in the registry.
+
+    Args:
+        title: the system's name as the paper prints it.
+        presets: configurations by name.
+        fit_to: the configuration with the sizes that the data ask for (channels, image size, classes).
+        trainer: (configuration, data, seed, device) -> trainer.
+        load: (configuration, tensors, class names, device) -> model to serve.
+        card: (configuration, class names) -> the parts of a card that the system knows: image, classes, tasks.
+    """
+
+    title: str
+    presets: Mapping[str, BaseModel]
+    fit_to: Callable[[Any, ImageData], BaseModel]
+    trainer: Callable[[Any, ImageData, int, torch.device], Trainer]
+    load: Callable[[Mapping[str, Any], Mapping[str, Tensor], Sequence[str], torch.device], Model]
+    card: Callable[[Any, Sequence[str]], dict[str, Any]]

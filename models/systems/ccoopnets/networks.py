@@ -1,0 +1,104 @@
+"""The two networks of class-conditional CCoopNets, built from their configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.systems.ccoopnets.config import Config, Layer
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "silu": F.silu,
+    "leaky_relu": lambda h: F.leaky_relu(h, 0.2),
+}
+
+
+def _convolution(layer: Layer, inputs: int) -> nn.Module:
+    if layer.transposed:
+        return nn.ConvTranspose2d(
+            inputs, layer.out, layer.kernel, layer.stride, layer.padding, output_padding=layer.output_padding
+        )
+    return nn.Conv2d(inputs, layer.out, layer.kernel, layer.stride, layer.padding)
+
+
+def _join(h: Tensor, c: Tensor) -> Tensor:
+    """Append the label, replicated over the map, as further channels: ``[n, D, H, W] + [n, K] -> [n, D+K, H, W]``."""
+    return torch.cat([h, c.to(h.dtype)[:, :, None, None].expand(-1, -1, *h.shape[2:])], 1)
+
+
+class Initializer(nn.Module):
+    """g(X, C; alpha): one forward pass from a latent X ``[n, d]`` and a label C ``[n, K]`` to images ``[n, ch, H, W]``.
+
+    Tanh at the end, batch norm and ReLU before it. Serving uses the frozen statistics: a row never sees its neighbours.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        g = config.initializer
+        self.latent, self.concat_at, self.label_scale = g.latent, g.concat_at, g.label_scale
+        self.crops = [layer.crop for layer in g.layers]
+        self.layers, self.norms = nn.ModuleList(), nn.ModuleList()
+        width = g.latent
+        for k, layer in enumerate(g.layers):
+            self.layers.append(_convolution(layer, width + (config.classes if k == g.concat_at else 0)))
+            width = layer.out
+            if k < len(g.layers) - 1:
+                self.norms.append(nn.BatchNorm2d(width))
+        if width != config.channels:
+            raise ValueError(f"the last layer of the initializer makes {width} channels, not {config.channels}")
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        h = x[:, :, None, None]
+        for k, layer in enumerate(self.layers):
+            if k == self.concat_at:
+                h = _join(h, c * self.label_scale)
+            h = layer(h)
+            if self.crops[k]:
+                h = h[:, :, : -self.crops[k], : -self.crops[k]]
+            if k < len(self.norms):
+                h = F.relu(self.norms[k](h))
+        return torch.tanh(h.float())
+
+
+class Solver(nn.Module):
+    """f(Y, C; theta): the value (negative energy) of images ``[n, ch, H, W]`` given labels ``[n, K]``, ``[n]``.
+
+    The paper sums the outputs of a linear layer of 100. That is one linear functional, so the sum is taken over its
+    weights instead: the same function at a hundredth of the work. All 100 columns stay parameters, because under Adam
+    they move together and set the head's effective learning rate.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        f = config.solver
+        self.concat_at, self.activation = f.concat_at, _ACTIVATIONS[f.activation]
+        self.layers = nn.ModuleList()
+        width: int = config.channels
+        size = config.size
+        for k, layer in enumerate(f.layers):
+            self.layers.append(_convolution(layer, width + (config.classes if k == f.concat_at else 0)))
+            width = layer.out
+            size = (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
+        self.head = nn.Linear(width * size * size, f.head)
+
+    def forward(self, y: Tensor, c: Tensor) -> Tensor:
+        h = y
+        for k, layer in enumerate(self.layers):
+            if k == self.concat_at:
+                h = _join(h, c)
+            h = self.activation(layer(h))
+        # The head stays in float32 under mixed precision: learning follows small differences of f.
+        with torch.autocast(h.device.type, enabled=False):
+            return (h.flatten(1).float() * self.head.weight.sum(0)).sum(1) + self.head.bias.sum()
+
+
+def initialize_as_paper(network: nn.Module) -> None:
+    """Weights of every (transposed) convolution and linear layer N(0, 0.01^2), biases 0, as in the authors' code."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.01)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -1,0 +1,304 @@
+"""The training loop that every system shares: resume, guards with roll-back, events, and the model at the end.
+
+A training lives in one folder: ``config.json``, ``metrics.jsonl``, ``state.safetensors`` (all that the next iteration
+depends on), ``samples/``, ``curves.png``. It can be stopped or killed at any time and goes on from its last save; since
+everything random is keyed by the iteration, the resumed run repeats what an unbroken one would have done.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ValidationError
+
+from models.checkpoints import latest_version, load_state, publish, save_state
+from models.data.images import ImageData
+from models.figures import draw_curves, save_sheet
+from models.systems.base import System, Trainer
+from models.systems.registry import SYSTEMS
+
+SAVE_EVERY = 100
+LOG_EVERY = 25
+SAMPLE_EVERY = 500
+MAX_ROLLBACKS = 3
+
+
+class TrainingError(Exception):
+    """A training that can't start or go on, with the reason."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something to tell: ``metrics`` (numbers), ``sample`` (a picture's path) or ``warning`` (a message)."""
+
+    kind: Literal["metrics", "sample", "warning"]
+    iteration: int
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train.
+
+    Args:
+        system: a name of the registry.
+        config: the system's configuration, fitted to the data; its ``training.iterations`` is the length.
+        data: the training images.
+        name: the name of the model.
+        seed: of everything random.
+        device: where to train.
+        command: how a person repeats this training; goes onto the card.
+        facts: what else the card should tell about the data (licence, notice).
+    """
+
+    system: str
+    config: Any
+    data: ImageData
+    name: str
+    seed: int
+    device: torch.device
+    command: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Progress:
+    """The part of a training's state that is not tensors."""
+
+    iteration: int = 0
+    seconds: float = 0.0
+    rollbacks: int = 0
+    lr_scale: float = 1.0
+
+
+def find_system(name: str) -> System:
+    """The registry's entry.
+
+    Raises:
+        TrainingError: there is no such system.
+    """
+    if name not in SYSTEMS:
+        raise TrainingError(f"unknown system {name!r}; choose one of: {', '.join(SYSTEMS)}")
+    return SYSTEMS[name]
+
+
+def configure(system: str, preset: str, data: ImageData, overrides: Mapping[str, Any]) -> BaseModel:
+    """A preset with some of its values replaced, fitted to the data.
+
+    Args:
+        overrides: dotted path -> value, such as ``{"training.iterations": 3000, "refinement.steps": 15}``.
+
+    Raises:
+        TrainingError: unknown system, preset or path, or a value out of range.
+    """
+    entry = find_system(system)
+    if preset not in entry.presets:
+        raise TrainingError(f"unknown preset {preset!r} of {system}; choose one of: {', '.join(entry.presets)}")
+    config = entry.presets[preset]
+    document = config.model_dump()
+    for path, value in overrides.items():
+        *parents, leaf = path.split(".")
+        place: Any = document
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or leaf not in place or isinstance(place[leaf], dict | tuple):
+            raise TrainingError(f"unknown setting {path!r}; known, for example: {', '.join(_paths(document))}")
+        place[leaf] = value
+    try:
+        return entry.fit_to(type(config).model_validate(document), data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise TrainingError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+
+
+def _paths(document: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in document.items():
+        if isinstance(value, dict):
+            found += _paths(value, f"{prefix}{key}.")
+        elif not isinstance(value, tuple):
+            found.append(f"{prefix}{key}")
+    return found
+
+
+class Training:
+    """One training in its folder.
+
+    Args:
+        plan: what to train.
+        folder: where it lives; if a state was saved there, the training goes on from it.
+        report: called with every :class:`Event`.
+
+    Raises:
+        TrainingError: the folder holds a training with another configuration or seed.
+    """
+
+    def __init__(self, plan: Plan, folder: Path, report: Callable[[Event], None] = lambda event: None) -> None:
+        self.plan, self.folder, self._report = plan, folder, report
+        self.progress = Progress()
+        (folder / "samples").mkdir(parents=True, exist_ok=True)
+        self._claim_folder()
+        self.trainer: Trainer = find_system(plan.system).trainer(plan.config, plan.data, plan.seed, plan.device)
+        if self._state.exists():
+            self._restore()
+
+    @property
+    def iterations(self) -> int:
+        return int(self.plan.config.training.iterations)
+
+    @property
+    def _state(self) -> Path:
+        return self.folder / "state.safetensors"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.jsonl"
+
+    def _claim_folder(self) -> None:
+        plan, path = self.plan, self.folder / "config.json"
+        identity = {"system": plan.system, "seed": plan.seed, "data": plan.data.name}
+        document = {**identity, "config": plan.config.model_dump(mode="json")}
+        if not path.exists():
+            path.write_text(json.dumps(document, indent=2) + "\n")
+        elif json.loads(path.read_text()) != document:
+            raise TrainingError(f"{self.folder} holds another training; choose another folder or repeat its settings")
+
+    def _restore(self) -> None:
+        tensors, progress = load_state(self._state)
+        self.trainer.load_state(tensors)
+        self.progress = Progress(**progress)
+        self._cut_log()
+
+    def _cut_log(self) -> None:
+        """Forget the lines after the saved iteration: they will be written again."""
+        if self.metrics_file.exists():
+            lines = self.metrics_file.read_text().splitlines()
+            kept = [x for x in lines if x.endswith("}") and json.loads(x)["iteration"] <= self.progress.iteration]
+            self.metrics_file.write_text("".join(f"{line}\n" for line in kept))
+
+    def run(self, should_stop: Callable[[], bool] = lambda: False) -> bool:
+        """Train to the end, or until ``should_stop``; the state is saved in either case. True at the end.
+
+        Raises:
+            TrainingError: it diverged again after the last roll-back.
+        """
+        if not self._state.exists():
+            self._save()  # the first roll-back has a place to go
+        clock = time.monotonic()
+        while self.progress.iteration < self.iterations:
+            if should_stop():
+                self._save()
+                return False
+            metrics = self._advance()
+            now = time.monotonic()
+            self.progress.seconds += now - clock
+            clock = now
+            if metrics is not None:
+                self._housekeeping(metrics)
+        self._save()
+        draw_curves(self.metrics_file, self.folder / "curves.png")
+        return True
+
+    def _advance(self) -> dict[str, float] | None:
+        """One iteration; None if it was undone."""
+        p = self.progress
+        metrics = self.trainer.step(p.iteration, p.lr_scale, p.rollbacks)
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+        reason = f"{bad[0]} is not finite" if bad else self.trainer.diverged(p.iteration, metrics)
+        if reason:
+            self._roll_back(reason)
+            return None
+        p.iteration += 1
+        return metrics
+
+    def _housekeeping(self, metrics: Mapping[str, float]) -> None:
+        done = self.progress.iteration
+        last = done == self.iterations
+        if done % LOG_EVERY == 0 or last:
+            self._log({"iteration": done, "seconds": round(self.progress.seconds, 2), **metrics})
+            self._report(Event("metrics", done, metrics))
+        if done % SAMPLE_EVERY == 0 or last:
+            path = save_sheet(self.trainer.samples(), self.folder / "samples" / f"{done:08d}.png")
+            self._report(Event("sample", done, {"path": path}))
+        if done % SAVE_EVERY == 0:
+            self._save()
+
+    def _log(self, line: Mapping[str, Any]) -> None:
+        with self.metrics_file.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def _save(self) -> None:
+        state = self.trainer.state()
+        if broken := [name for name, value in state.items() if not torch.isfinite(value).all()]:
+            self._roll_back(f"{broken[0]} is not finite")
+            return
+        save_state(self._state, state, vars(self.progress))
+
+    def _roll_back(self, reason: str) -> None:
+        """Back to the last save with both rates halved and the data in another order (at most three times)."""
+        rollbacks, at = self.progress.rollbacks + 1, self.progress.iteration
+        if rollbacks > MAX_ROLLBACKS:
+            raise TrainingError(f"diverged at iteration {at} after {MAX_ROLLBACKS} roll-backs: {reason}")
+        seconds = self.progress.seconds
+        tensors, progress = load_state(self._state)
+        self.trainer.load_state(tensors)
+        self.progress = Progress(**progress)
+        self.progress.rollbacks, self.progress.seconds = rollbacks, seconds
+        self.progress.lr_scale = 0.5**rollbacks
+        self._cut_log()
+        message = f"iteration {at} undone ({reason}); back to {self.progress.iteration}, rates halved"
+        self._log({"iteration": self.progress.iteration, "warning": message})
+        self._report(Event("warning", self.progress.iteration, {"message": message}))
+        save_state(self._state, tensors, vars(self.progress))
+
+    def publish(self, root: Path, *, beside: Path | None = None) -> Path:
+        """Write the trained model as the next version of its name; returns its folder. Once: again gives the same.
+
+        Args:
+            root: the folder of models.
+            beside: another folder of models, whose versions of the name are not used again.
+        """
+        plan = self.plan
+        for card_file in sorted((root / plan.name).glob("*/card.json")):
+            if json.loads(card_file.read_text()).get("training", {}).get("run") == self.folder.name:
+                return card_file.parent
+        names = plan.data.classes
+        card = {
+            "name": plan.name,
+            "title": f"{find_system(plan.system).title} trained on {plan.data.name}",
+            "description": "",
+            "license": "",
+            "notice": "",
+            "system": plan.system,
+            **find_system(plan.system).card(plan.config, names),
+            "training": {
+                "run": self.folder.name,
+                "data": {"name": plan.data.name, "images": len(plan.data), "sha256": plan.data.sha256()},
+                "command": plan.command,
+                "iterations": self.progress.iteration,
+                "wall_seconds": round(self.progress.seconds, 1),
+                "rollbacks": self.progress.rollbacks,
+                "seed": plan.seed,
+                "device": str(plan.device),
+                "threads": torch.get_num_threads(),
+                "versions": {
+                    "python": platform.python_version(),
+                    **{package: version(package) for package in ("coopserve", "torch", "numpy")},
+                },
+            },
+            "metrics": {},
+            "known_weaknesses": [],
+            **plan.facts,
+        }
+        return publish(root, card, self.trainer.export(), after=latest_version(beside, plan.name) if beside else 0)

@@ -1,0 +1,243 @@
+"""Model cards on disk: which models can be served, and what each of them can do.
+
+A model is a folder ``DIR/<name>/<version>/`` with a ``card.json`` and the files that the card names. New folders
+are seen without a restart; a damaged card is reported and does not stop the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.errors import NotFoundError, UnprocessableError
+from service.trainings import MODEL_NAME
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(MODEL_NAME)
+_REFERENCE = re.compile(rf"(?P<name>{MODEL_NAME.strip('^$')})(@(?P<version>latest|[1-9]\d{{0,8}}))?")
+
+
+class CardPart(BaseModel):
+    """A part of a card; unknown members are errors, so a misspelt one is noticed."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class ImageShape(CardPart):
+    """The images that a model makes, in pixels."""
+
+    height: int = Field(ge=1, le=4096, description="Height in pixels.")
+    width: int = Field(ge=1, le=4096, description="Width in pixels.")
+    channels: int = Field(ge=1, le=4, description="1 = grey, 3 = colour.")
+
+
+class TaskDefaults(CardPart):
+    """What a request gets for the fields that it leaves out."""
+
+    n: int = Field(1, ge=1, description="Number of images.")
+    steps: int = Field(ge=0, description="Refinement steps.")
+    step_size: float = Field(ge=0, description="Step size, as a multiple of the trained one.")
+    noise: float = Field(ge=0, description="Noise scale, as a multiple of the paper's.")
+    refine: bool = Field(True, description="False = the initializer's proposal alone.")
+
+
+class TaskLimits(CardPart):
+    """What a request may ask for. Ranges include both ends."""
+
+    max_n: int = Field(ge=1, description="Most images a job.")
+    max_steps: int = Field(ge=0, description="Most refinement steps.")
+    trained_steps: int = Field(ge=0, description="Steps that the model was trained with; more give a warning.")
+    step_size: tuple[float, float] = Field(description="Least and greatest step size.")
+    noise: tuple[float, float] = Field(description="Least and greatest noise scale.")
+
+
+class TaskCard(CardPart):
+    """How a model does one task."""
+
+    defaults: TaskDefaults = Field(description="Values of fields that a request leaves out.")
+    limits: TaskLimits = Field(description="Bounds of what a request may ask for.")
+
+
+class FileEntry(CardPart):
+    """One file of a model."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of the file.")
+    bytes: int = Field(ge=0, description="Size of the file.")
+
+
+class ModelCard(CardPart):
+    """What a model is, what it can do, and how it was made."""
+
+    name: str = Field(pattern=MODEL_NAME, description="Name of the model.")
+    version: int = Field(ge=1, lt=10**9, description="Version; a training makes a new one.")
+    system: str = Field(description="The method that the model belongs to.")
+    title: str = Field(description="The model in a few words.")
+    description: str = Field(description="What the model makes and how.")
+    license: str = Field(description="Licence of the weights.")
+    notice: str = Field("", description="Credits that go with the weights.")
+    image: ImageShape = Field(description="Size of the images.")
+    classes: list[str] | None = Field(None, min_length=1, description="Names of the classes, in order of index.")
+    tasks: dict[str, TaskCard] = Field(description="What the model can do, by task.")
+    config: dict[str, Any] = Field(default_factory=dict, description="Settings of the networks.")
+    files: dict[str, FileEntry] = Field(default_factory=dict, description="Files of the model, by name.")
+    training: dict[str, Any] = Field(default_factory=dict, description="How the model was trained.")
+    metrics: dict[str, Any] = Field(default_factory=dict, description="What was measured on the model.")
+    known_weaknesses: list[str] = Field(default_factory=list, description="What the model does badly.")
+
+    @property
+    def ref(self) -> str:
+        """``name@version``, which names this model for good."""
+        return f"{self.name}@{self.version}"
+
+    @model_validator(mode="after")
+    def _plain_names(self) -> Self:
+        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+            raise ValueError("two classes have the same name")
+        if bad := [name for name in self.files if Path(name).name != name or name in {".", ".."}]:
+            raise ValueError(f"files must lie beside the card, not at {bad[0]!r}")
+        return self
+
+
+@dataclass(frozen=True)
+class Model:
+    """A folder of a model: its card, or the reason why it can't be served."""
+
+    name: str
+    version: int
+    folder: Path
+    card: ModelCard | None
+    reason: str | None
+
+    @property
+    def ref(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"
+
+
+class Catalog:
+    """The models in several directories; where two hold the same name and version, the earlier directory wins.
+
+    Safe to use from many threads.
+    """
+
+    def __init__(self, dirs: Sequence[Path]) -> None:
+        self._dirs = tuple(dirs)
+        self._lock = threading.Lock()
+        self._signature: tuple[tuple[str, int], ...] | None = None
+        self._models: dict[str, dict[int, Model]] = {}
+
+    def list(self) -> list[Model]:
+        """All models and versions by name, newest version first; the damaged ones too, with their reason."""
+        models = self._scan()
+        return [models[name][version] for name in sorted(models) for version in sorted(models[name], reverse=True)]
+
+    def folder(self, ref: str) -> Path:
+        """The directory of a model that can be served; raises as :meth:`get` does."""
+        return self._find(ref).folder
+
+    def get(self, ref: str) -> ModelCard:
+        """The card of ``name``, ``name@3`` or ``name@latest``. Without a number: the newest version that is whole.
+
+        Raises:
+            NotFoundError: there is no such name or version (the detail says what exists).
+            UnprocessableError: the version exists, but is damaged.
+        """
+        card = self._find(ref).card
+        assert card is not None  # _find gives back whole models only
+        return card
+
+    def _find(self, ref: str) -> Model:
+        models = self._scan()
+        match = _REFERENCE.fullmatch(ref)
+        versions = models.get(match["name"]) if match else None
+        if match is None or versions is None:
+            known = ", ".join(sorted(models)[:20]) or "none yet"
+            raise NotFoundError("unknown-model", f"there is no model {ref[:100]!r}; the models are: {known}")
+        if match["version"] not in (None, "latest"):
+            model = versions.get(int(match["version"]))
+            if model is None:
+                known = ", ".join(str(version) for version in sorted(versions)[-20:])
+                raise NotFoundError("unknown-model", f"{match['name']} has no version {match['version']}, but: {known}")
+        else:
+            whole = [version for version, model in versions.items() if model.card]
+            model = versions[max(whole or versions)]
+        if model.card is None:
+            raise UnprocessableError("unavailable-model", f"{model.ref} can't be served: {model.reason}")
+        return model
+
+    def _scan(self) -> dict[str, dict[int, Model]]:
+        """The models, read again only if a directory or card has changed."""
+        folders = list(self._folders())
+        signature = tuple((str(folder), _changed(folder)) for _, _, folder in folders)
+        with self._lock:
+            if signature != self._signature:
+                self._models = {}
+                for name, version, folder in folders:
+                    versions = self._models.setdefault(name, {})
+                    versions.setdefault(version, _read(name, version, folder))
+                self._signature = signature
+            return self._models
+
+    def _folders(self) -> Iterator[tuple[str, int, Path]]:
+        for root in self._dirs:
+            for name in _subfolders(root):
+                if not _NAME.fullmatch(name):
+                    continue
+                for version in _subfolders(root / name):
+                    if re.fullmatch(r"[1-9]\d{0,8}", version):
+                        yield name, int(version), root / name / version
+
+
+def _subfolders(path: Path) -> list[str]:
+    try:
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+    except OSError:  # not made yet, or just removed
+        return []
+
+
+def _changed(folder: Path) -> int:
+    """When the folder's listing or its card last changed, in nanoseconds; 0 if there is no card."""
+    try:
+        return os.stat(folder).st_mtime_ns ^ os.stat(folder / "card.json").st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _read(name: str, version: int, folder: Path) -> Model:
+    try:
+        card = ModelCard.model_validate_json((folder / "card.json").read_bytes())
+        reason = _mismatch(card, name, version, folder)
+    except OSError as error:
+        card, reason = None, f"card.json can't be read: {error.strerror}"
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "card.json"
+        card, reason = None, f"card.json is not valid: {where}: {first['msg']}"
+    if reason is not None:
+        log.warning("%s@%s at %s can't be served: %s", name, version, folder, reason)
+        card = None
+    return Model(name, version, folder, card, reason)
+
+
+def _mismatch(card: ModelCard, name: str, version: int, folder: Path) -> str | None:
+    """What in the folder disagrees with its card; hashes are checked when the model is loaded."""
+    if (card.name, card.version) != (name, version):
+        return f"the card says {card.ref}, but the folder is {name}/{version}"
+    for file, entry in card.files.items():
+        try:
+            size = os.stat(folder / file).st_size
+        except OSError:
+            return f"{file} is missing"
+        if size != entry.bytes:
+            return f"{file} has {size} bytes, the card says {entry.bytes}"
+    return None

@@ -1,0 +1,125 @@
+"""Events of records, read without polling: a stream for one client, and a shared listener for those that wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from typing import NamedTuple
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from service.records import Status
+
+log = logging.getLogger(__name__)
+
+_BLOCK_MS = 20_000
+_BATCH = 200
+_RECONNECT_SECONDS = 0.5
+
+START = "0-0"
+"""The id before the first event of every stream."""
+
+
+class Event(NamedTuple):
+    """One event of a record. Ids grow; ``data`` is JSON."""
+
+    id: str
+    name: str
+    data: str
+
+    @property
+    def last(self) -> bool:
+        """True for the announcement of a terminal status: nothing comes after it."""
+        return self.name == "status" and Status(json.loads(self.data)["status"]).terminal
+
+
+def connect(url: str) -> redis.asyncio.Redis:
+    """A client for blocking reads: its socket has no timeout of its own, for the reads have theirs."""
+    return redis.asyncio.Redis.from_url(
+        url, decode_responses=True, socket_timeout=None, socket_connect_timeout=2.0, socket_keepalive=True
+    )
+
+
+async def events(
+    client: redis.asyncio.Redis, stream: str, last_id: str = START, *, follow: bool = True
+) -> AsyncIterator[Event]:
+    """The events after ``last_id``, as they come, up to the terminal status.
+
+    Args:
+        client: a client made by :func:`connect`.
+        stream: the key that :meth:`service.store.RecordStore.events_key` gives.
+        last_id: the last event that the reader has.
+        follow: False = only what is there already (for records that are finished).
+    """
+    while True:
+        answer = await client.xread({stream: last_id}, count=_BATCH, block=_BLOCK_MS if follow else None)
+        entries = _entries(answer)
+        for id, fields in entries:
+            event = Event(id, fields["event"], fields["data"])
+            yield event
+            if event.last:
+                return
+            last_id = id
+        if not entries and not follow:
+            return
+
+
+def _entries(answer: object) -> list[tuple[str, dict[str, str]]]:
+    """The entries of the one stream in an XREAD answer, whichever protocol version shaped it."""
+    if not answer:
+        return []
+    if isinstance(answer, dict):
+        (batches,) = answer.values()
+        return [entry for batch in batches for entry in (batch if isinstance(batch, list) else [batch])]
+    assert isinstance(answer, list)
+    ((_, entries),) = answer
+    return list(entries)
+
+
+class Finished:
+    """Tells waiting requests of this process which records have finished, over one connection for all of them."""
+
+    def __init__(self, client: redis.asyncio.Redis, channel: str) -> None:
+        self._client = client
+        self._channel = channel
+        self._waiting: dict[str, set[asyncio.Event]] = {}
+
+    @contextlib.contextmanager
+    def watch(self, id: str) -> Iterator[asyncio.Event]:
+        """An event that is set when the record *may* have finished; begin to watch before you submit or look.
+
+        It is also set when the connection was lost for a while, so look at the record and wait again if need be.
+        """
+        event = asyncio.Event()
+        self._waiting.setdefault(id, set()).add(event)
+        try:
+            yield event
+        finally:
+            self._waiting[id].discard(event)
+            if not self._waiting[id]:
+                del self._waiting[id]
+
+    async def run(self) -> None:
+        """Listen until cancelled."""
+        while True:
+            try:
+                async with self._client.pubsub() as channel:
+                    await channel.subscribe(self._channel)
+                    async for message in channel.listen():
+                        self._receive(message)
+            except (RedisError, OSError) as error:
+                log.warning("lost the announcements of finished records, trying again: %s", error)
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    def _receive(self, message: dict[str, object]) -> None:
+        if message["type"] == "message":
+            for event in self._waiting.get(str(message["data"]), ()):
+                event.set()
+        else:  # subscribed, perhaps again: something may have been missed before
+            for waiting in self._waiting.values():
+                for event in waiting:
+                    event.set()

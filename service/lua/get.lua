@@ -1,0 +1,2 @@
+-- ARGV: id. Gives the record.
+return read(ARGV[1])

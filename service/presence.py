@@ -1,0 +1,44 @@
+"""Which workers are alive: each announces itself again and again, and is forgotten when it falls silent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import redis
+
+
+class Presence:
+    """The workers that have announced themselves lately. Safe to use from many threads."""
+
+    def __init__(self, client: redis.Redis, namespace: str = "coopserve") -> None:
+        self._client = client
+        self._prefix = f"{{{namespace}:workers}}"
+
+    def announce(self, worker_id: str, info: Mapping[str, Any], ttl: float) -> None:
+        """Say that a worker lives for the next ``ttl`` seconds.
+
+        ``info`` has ``kind`` (``inference`` or ``training``) and figures to show in /metrics, as JSON values.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.set(f"{self._prefix}:{worker_id}", json.dumps(info), px=max(1, int(ttl * 1000)))
+        pipeline.sadd(self._prefix, worker_id)
+        pipeline.execute()
+
+    def leave(self, worker_id: str) -> None:
+        """Say that a worker has stopped."""
+        pipeline = self._client.pipeline(transaction=False)
+        pipeline.delete(f"{self._prefix}:{worker_id}")
+        pipeline.srem(self._prefix, worker_id)
+        pipeline.execute()
+
+    def workers(self) -> dict[str, dict[str, Any]]:
+        """What each living worker last said of itself, by its id."""
+        ids = sorted(str(item) for item in self._client.smembers(self._prefix))
+        if not ids:
+            return {}
+        said: list[Any] = self._client.mget([f"{self._prefix}:{id}" for id in ids])
+        if silent := [id for id, text in zip(ids, said, strict=True) if text is None]:
+            self._client.srem(self._prefix, *silent)
+        return {id: json.loads(text) for id, text in zip(ids, said, strict=True) if text is not None}

@@ -1,0 +1,105 @@
+"""What jobs and trainings have in common: an id, a status that moves by fixed rules, times and progress."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+from uuid6 import uuid7
+
+
+class Status(StrEnum):
+    """Where a job or training stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """True if nothing more will happen."""
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    Status.QUEUED: frozenset({Status.RUNNING, Status.CANCELLED, Status.FAILED}),
+    # Back to queued: the worker fell silent and its lease expired.
+    Status.RUNNING: frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.QUEUED}),
+    Status.SUCCEEDED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.CANCELLED: frozenset(),
+}
+"""The status machine: which status may follow which. The store's scripts read this table too."""
+
+
+class RecordPart(BaseModel):
+    """A part of a record; unknown members are ignored, so old readers understand new records."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True)
+
+
+class Progress(RecordPart):
+    """How far the running stage has come."""
+
+    stage: str = Field(description="The loop that runs now, e.g. `propose` or `refine`.", examples=["refine"])
+    step: int = Field(ge=0, description="Steps done in this stage.", examples=[4])
+    steps: int = Field(ge=0, description="Steps of this stage.", examples=[10])
+
+
+class Failure(RecordPart):
+    """Why a job or training failed."""
+
+    kind: str = Field(description="A stable short name of the reason.", examples=["diverged"])
+    detail: str = Field(description="What happened and what to do.", examples=["the chain diverged; lower step_size"])
+
+
+class Links(RecordPart):
+    """Addresses that belong to a record, relative to the server."""
+
+    self: str = Field(description="The record itself.")
+    cancel: str = Field(description="POST here to cancel.")
+    events: str = Field(description="Server-sent events: status, progress and pictures.")
+
+
+class Record(BaseModel):
+    """The state of one job or training. The record is the truth; events only announce its changes."""
+
+    model_config = ConfigDict(extra="ignore", allow_inf_nan=False, frozen=True)
+
+    path: ClassVar[str]
+    """Where records of this type live in the API, e.g. ``/v1/jobs``."""
+    prefix: ClassVar[str]
+    """How ids of this type begin, e.g. ``job``."""
+
+    id: str = Field(description="Identifier; later records have greater ones.")
+    status: Status = Field(Status.QUEUED, description="queued, then running, then succeeded, failed or cancelled.")
+    attempt: int = Field(0, description="How often a worker has started it.")
+    created_at: datetime = Field(description="When it was accepted (UTC).")
+    started_at: datetime | None = Field(None, description="When the latest attempt started (UTC).")
+    finished_at: datetime | None = Field(None, description="When it reached its last status (UTC).")
+    cancel_requested: bool = Field(False, description="True if it was asked to stop and will do so between two steps.")
+    queue_position: int | None = Field(None, description="How many are ahead of it in the queue; null once started.")
+    progress: Progress | None = Field(None, description="How far it has come; null before the start.")
+    warnings: list[str] = Field(default_factory=list, description="What was unusual about it, in sentences.")
+    error: Failure | None = Field(None, description="Why it failed; null otherwise.")
+
+    @computed_field(description="Addresses that belong to this record.")  # type: ignore[prop-decorator]
+    @property
+    def links(self) -> Links:
+        """Addresses of the record, its cancel action and its events."""
+        own = f"{self.path}/{self.id}"
+        return Links(self=own, cancel=f"{own}/cancel", events=f"{own}/events")
+
+    @classmethod
+    def new_id(cls) -> str:
+        """A fresh identifier; identifiers sort by time."""
+        return f"{cls.prefix}_{uuid7().hex}"
+
+
+def now() -> datetime:
+    """The present time in UTC."""
+    return datetime.now(UTC)

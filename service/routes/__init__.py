@@ -1,0 +1,1 @@
+"""The routes: thin functions that read a request, call the parts and answer."""

@@ -1,0 +1,106 @@
+"""What several routes share: parameters, answers and pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Header, Path, Query, Request, Response
+from kombu.exceptions import OperationalError
+from pydantic import BaseModel
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.concurrency import run_in_threadpool
+
+from service.errors import NotFoundError, UnprocessableError
+from service.events import START, Event, events
+from service.places import Place
+from service.queue import JobQueue
+from service.records import Record, Status
+from service.services import Services
+from service.store import RecordStore, RecordT
+
+log = logging.getLogger(__name__)
+
+_EVENT_ID = re.compile(r"\d{1,19}-\d{1,19}")
+_IMMUTABLE = "private, max-age=31536000, immutable"
+
+JobId = Annotated[str, Path(description="Id of the job.", max_length=100, examples=["job_0193"])]
+TrainingId = Annotated[str, Path(description="Id of the training.", max_length=100, examples=["trn_0193"])]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        description="Your own name for this request. Sent again with the same body within a day, it gives the same "
+        "record instead of a second one.",
+    ),
+]
+LastEventId = Annotated[
+    str | None, Header(description="The last event that you have; the stream goes on after it. Browsers send it.")
+]
+StatusFilter = Annotated[Status | None, Query(description="Only records of this status.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Most records of the page.")]
+Cursor = Annotated[
+    str | None,
+    Query(pattern=r"^(job|trn)_[0-9a-f]{32}$", description="`next` of the page before; absent: the first page."),
+]
+
+
+def json_of(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A model as the answer, serialised once by Pydantic itself."""
+    return Response(model.model_dump_json(), status, headers, media_type="application/json")
+
+
+def send(queue: JobQueue, task: str, id: str, to: str, priority: int) -> None:
+    """Send a message; if the broker fails the record stays queued, and the workers' sweep sends it again."""
+    try:
+        queue.send(task, id, to, priority)
+    except OperationalError as error:
+        log.warning("the message for %s was not sent, a sweep will send it: %s", id, error)
+
+
+def picture(parts: Services, request: Request, place: Place) -> Response | None:
+    """The PNG at a place, which never changes; 304 if the client has it, None if there is none."""
+    try:
+        data = parts.blobs.get(place.key)
+    except (FileNotFoundError, ValueError):  # ValueError: an id that no key could hold
+        return None
+    tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    headers = {"ETag": tag, "Cache-Control": _IMMUTABLE}
+    if tag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return Response(data, headers=headers, media_type="image/png")
+
+
+def no_picture(record: Record, what: str) -> NotFoundError:
+    """The error for a picture that an existing record does not have."""
+    return NotFoundError("unknown-image", f"{record.id} is {record.status.value} and has no {what}")
+
+
+async def event_stream(parts: Services, store: RecordStore[RecordT], id: str, last_event_id: str | None) -> Response:
+    """The events of a record as server-sent events, from after ``last_event_id`` to the terminal status."""
+    if last_event_id is not None and not _EVENT_ID.fullmatch(last_event_id):
+        raise UnprocessableError("invalid-request", "Last-Event-ID must be the `id:` of an event of this stream")
+    record = await run_in_threadpool(store.get, id)
+    stream = store.events_key(id)
+    if not record.status.terminal:
+        follow = events(parts.streams, stream, last_event_id or START)
+        return EventSourceResponse(_wire(event) async for event in follow)
+    rest = [event async for event in events(parts.streams, stream, last_event_id or START, follow=False)]
+    if not rest and last_event_id is not None:
+        return Response(status_code=204)  # tells a browser's EventSource to stop asking
+    if not rest:  # finished long ago: the events are gone, its end is not
+        rest = [Event(START, "status", f'{{"status":"{record.status}","attempt":{record.attempt}}}')]
+    return EventSourceResponse(_all(rest))
+
+
+async def _all(found: list[Event]) -> AsyncIterator[ServerSentEvent]:
+    for event in found:
+        yield _wire(event)
+
+
+def _wire(event: Event) -> ServerSentEvent:
+    return ServerSentEvent(data=event.data, event=event.name, id=event.id)

@@ -1,0 +1,47 @@
+"""Strict reading of JSON bodies: one that is not plainly JSON is refused before anything else looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+
+from service.errors import UnsupportedMediaTypeError
+from service.problems import MalformedJsonError
+
+
+class StrictJsonRequest(Request):
+    """A request whose body is parsed without Python's leniency.
+
+    Refuses NaN and infinity, invalid UTF-8, lone surrogates, and nesting or numbers so great that they cost memory.
+    """
+
+    async def json(self) -> Any:
+        """The body.
+
+        Raises:
+            MalformedJsonError: it is not JSON.
+        """
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError as error:
+            raise MalformedJsonError(str(error)[:300]) from None
+
+
+class JsonRoute(APIRoute):
+    """A route that takes a JSON body and reads it strictly."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, behind a check of the content type."""
+        handler = super().get_route_handler()
+
+        async def strict(request: Request) -> Response:
+            content_type = request.headers.get("content-type", "")
+            if content_type.partition(";")[0].strip().lower() != "application/json":
+                raise UnsupportedMediaTypeError(content_type)
+            return await handler(StrictJsonRequest(request.scope, request.receive))
+
+        return strict

@@ -1,0 +1,206 @@
+"""The readers: IDX, npz and class folders, with good and bad files."""
+
+import gzip
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.data.folders import read_folders
+from models.data.idx import read_idx, read_idx_pair
+from models.data.images import DataError
+from models.data.npz import read_npz
+
+PIXELS: NDArray[np.uint8] = np.arange(4 * 3 * 2, dtype=np.uint8).reshape(4, 3, 2)
+LABELS: NDArray[np.uint8] = np.array([0, 2, 1, 2], np.uint8)
+
+
+def idx_bytes(array: NDArray[np.uint8]) -> bytes:
+    return bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape) + array.tobytes()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx_pairs_are_read_plain_and_gzipped(tmp_path: Path, suffix: str) -> None:
+    pack = gzip.compress if suffix else bytes
+    (tmp_path / f"train-images-idx3-ubyte{suffix}").write_bytes(pack(idx_bytes(PIXELS)))
+    (tmp_path / f"train-labels-idx1-ubyte{suffix}").write_bytes(pack(idx_bytes(LABELS)))
+    data = read_idx_pair(tmp_path, "train", None, "mine")
+    assert torch.equal(data.images, torch.from_numpy(PIXELS)[:, None])
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 2, 1, 2]
+    assert data.classes == ("0", "1", "2")
+    assert read_idx_pair(tmp_path, "train", ["x", "y", "z"], "mine").classes == ("x", "y", "z")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "two zero bytes"),
+        (b"PNG, perhaps", "two zero bytes"),
+        (b"\0\0\x0d\x01" + bytes(8), "type 0x0d"),
+        (b"\0\0\x08\x03\0\0", "within its header"),
+        (idx_bytes(PIXELS)[:-1], "fewer bytes"),
+        (idx_bytes(PIXELS) + b"x", "more bytes"),
+    ],
+)
+def test_bad_idx_files_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        read_idx(path)
+
+
+@pytest.mark.parametrize("content", [gzip.compress(idx_bytes(PIXELS))[:-9], b"not gzip at all", b""])
+def test_damaged_gzip_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "file.gz"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"file\.gz"):
+        read_idx(path)
+
+
+def test_idx_files_that_do_not_match_or_miss_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="missing"):
+        read_idx(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="neither train-images"):
+        read_idx_pair(tmp_path, "train", None, "mine")
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_bytes(PIXELS))
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(LABELS[:3]))
+    with pytest.raises(DataError, match="don't match"):
+        read_idx_pair(tmp_path, "train", None, "mine")
+
+
+@pytest.mark.parametrize("keys", [("images", "labels"), ("x", "y")])
+def test_npz_with_one_set(tmp_path: Path, keys: tuple[str, str]) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, **{keys[0]: PIXELS, keys[1]: LABELS}, classes=np.array(["a", "b", "c"]))  # type: ignore[arg-type]
+    data = read_npz(path)[""]
+    assert torch.equal(data.images, torch.from_numpy(PIXELS)[:, None])
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 2, 1, 2]
+    assert data.classes == ("a", "b", "c")
+    assert data.name == "mine"
+
+
+def test_npz_with_splits_shares_its_classes(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    np.savez(path, x_train=PIXELS, y_train=LABELS, x_test=PIXELS[:1], y_test=LABELS[:1])
+    parts = read_npz(path)
+    assert set(parts) == {"train", "test"}
+    assert parts["train"].classes == parts["test"].classes == ("0", "1", "2")
+
+
+def test_npz_images_may_be_colour_in_either_order_and_without_labels(tmp_path: Path) -> None:
+    colour = np.random.RandomState(0).randint(0, 256, (5, 6, 7, 3)).astype(np.uint8)
+    np.savez(tmp_path / "last.npz", images=colour)
+    np.savez(tmp_path / "first.npz", images=colour.transpose(0, 3, 1, 2))
+    last, first = (read_npz(tmp_path / name)[""] for name in ("last.npz", "first.npz"))
+    assert last.shape == (3, 6, 7)
+    assert torch.equal(last.images, first.images)
+    assert last.labels is None
+    assert last.classes == ()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"pictures": PIXELS}, "must hold images"),
+        ({"images": PIXELS.astype(np.float32)}, "must be uint8"),
+        ({"images": PIXELS[0]}, r"must be \[N"),
+        ({"images": PIXELS, "labels": LABELS[:2]}, "one an image"),
+        ({"images": PIXELS, "labels": LABELS.astype(np.float32)}, "whole numbers"),
+        ({"images": PIXELS, "labels": LABELS, "classes": np.array(["a"])}, r"found 0\.\.2"),
+        ({"images_train": PIXELS, "labels_train": LABELS, "images_test": PIXELS}, "in pairs"),
+        ({"images": PIXELS, "labels": np.array([{}, 1, 2, 3], dtype=object)}, "without pickled objects"),
+        ({"images": PIXELS[:0], "labels": LABELS[:0]}, "not empty"),
+    ],
+)
+def test_bad_npz_arrays_are_refused(tmp_path: Path, arrays: dict[str, NDArray[np.uint8]], message: str) -> None:
+    path = tmp_path / "bad.npz"
+    np.savez(path, **arrays)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=message):
+        read_npz(path)
+
+
+def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.npz"
+    np.savez_compressed(path, images=PIXELS)
+    whole = path.read_bytes()
+    lone = tmp_path / "lone.npy"
+    np.save(lone, PIXELS)
+    for content in (b"", b"words", whole[: len(whole) // 2], whole[:60] + b"\xff" * 30 + whole[90:], lone.read_bytes()):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"bad\.npz"):
+            read_npz(path)
+    with pytest.raises(DataError, match="missing"):
+        read_npz(tmp_path / "nowhere.npz")
+
+
+def save(path: Path, colour: object, size: tuple[int, int] = (4, 4), mode: str = "L") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)  # type: ignore[arg-type]
+
+
+def test_class_folders_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
+    save(tmp_path / "shoe" / "1.png", 10)
+    save(tmp_path / "bag" / "2.png", 20)
+    save(tmp_path / "bag" / "1.PNG", 30)
+    save(tmp_path / ".hidden" / "1.png", 40)
+    (tmp_path / "bag" / "notes.txt").write_text("no image")
+    (tmp_path / "readme.md").write_text("no class")
+    data = read_folders(tmp_path)
+    assert data.classes == ("bag", "shoe")
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 0, 1]
+    assert data.images[:, 0, 0, 0].tolist() == [30, 20, 10]
+    assert data.shape == (1, 4, 4)
+
+
+def test_one_colour_file_makes_the_set_colour_and_transparent_pixels_white(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png", 10)
+    save(tmp_path / "a" / "2.webp", (255, 0, 0), mode="RGB")
+    save(tmp_path / "a" / "3.png", (9, 9, 9, 0), mode="RGBA")
+    save(tmp_path / "a" / "4.png", (9, 0), mode="LA")
+    data = read_folders(tmp_path)
+    assert data.shape == (3, 4, 4)
+    assert data.images[0, :, 0, 0].tolist() == [10, 10, 10]
+    assert data.images[1, :, 0, 0].tolist() == pytest.approx([255, 0, 0], abs=2)
+    assert data.images[2:].min() == 255
+    assert read_folders(tmp_path, channels=1).shape == (1, 4, 4)
+
+
+def test_several_sizes_need_to_be_resized(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png", 50)
+    save(tmp_path / "a" / "2.jpg", 50, size=(9, 6))
+    with pytest.raises(DataError, match=r"4x4 and 9x6 pixels .*2\.jpg.*--image-size"):
+        read_folders(tmp_path)
+    data = read_folders(tmp_path, size=8)
+    assert data.shape == (1, 8, 8)
+    assert (data.images == 50).all()
+
+
+def test_bad_image_files_are_named(tmp_path: Path) -> None:
+    save(tmp_path / "a" / "1.png", 50)
+    whole = (tmp_path / "a" / "1.png").read_bytes()
+    bad = tmp_path / "a" / "2.png"
+    for content in (b"", b"words", whole[:50], whole[:45] + b"\0" + whole[46:]):
+        bad.write_bytes(content)
+        with pytest.raises(DataError, match=r"2\.png is damaged"):
+            read_folders(tmp_path)
+    Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(bad)
+    with pytest.raises(DataError, match=r"2\.png .* 8 bits"):
+        read_folders(tmp_path)
+
+
+def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="one folder a class"):
+        read_folders(tmp_path)
+    with pytest.raises(DataError, match="not a folder"):
+        read_folders(tmp_path / "nowhere")
+    save(tmp_path / "a" / "1.png", 50)
+    save(tmp_path / "b" / "1.png", 50)
+    with pytest.raises(DataError, match="training split has not: b"):
+        read_folders(tmp_path, classes=["a"])

@@ -1,0 +1,58 @@
+"""The kernel distance: the formula, its laws, and how it reacts to worse images."""
+
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics.image.kid import poly_mmd
+
+from models.metrics.kid import kid, reference
+
+
+def _features(n: int, d: int, seed: int, shift: float = 0.0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) + shift
+
+
+def _by_the_formula(x: Tensor, y: Tensor) -> float:
+    def k(u: Tensor, v: Tensor) -> float:
+        return float((u @ v / len(u) + 1) ** 3)
+
+    x, y = x.double(), y.double()
+    m, n = len(x), len(y)
+    within_x = sum(k(x[i], x[j]) for i in range(m) for j in range(m) if i != j) / (m * (m - 1))
+    within_y = sum(k(y[i], y[j]) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    return within_x + within_y - 2 * sum(k(u, v) for u in x for v in y) / (m * n)
+
+
+def test_it_is_the_unbiased_formula_also_for_sets_of_different_sizes() -> None:
+    x, y = _features(9, 5, 0), _features(14, 5, 1, shift=0.5)
+    assert kid(x, y) == pytest.approx(_by_the_formula(x, y), abs=1e-5)
+    assert kid(x, reference(y)) == kid(x, y)
+    assert kid(y, x) == pytest.approx(kid(x, y), abs=1e-5)
+
+
+def test_it_agrees_with_torchmetrics_where_that_is_defined() -> None:
+    x, y = _features(40, 8, 0).double(), _features(40, 8, 1, shift=0.3).double()
+    assert kid(x, y) == pytest.approx(float(poly_mmd(x, y)), rel=1e-9)
+
+
+def test_large_sets_are_summed_in_chunks() -> None:
+    x, y = _features(2_300, 6, 0).double(), _features(1_500, 6, 1, shift=0.2).double()
+    whole = ((x @ y.T / 6 + 1) ** 3).mean()
+    xx, yy = (((v @ v.T / 6 + 1) ** 3) for v in (x, y))
+    within = [(k.sum() - k.trace()) / (len(k) * (len(k) - 1)) for k in (xx, yy)]
+    assert kid(x, y) == pytest.approx(float(within[0] + within[1] - 2 * whole), rel=1e-9)
+
+
+def test_two_draws_of_one_law_are_at_distance_zero_on_average() -> None:
+    values = torch.tensor([kid(_features(200, 16, 2 * s), _features(150, 16, 2 * s + 1)) for s in range(40)])
+    error = float(values.std()) / 40**0.5
+    assert abs(float(values.mean())) < 3 * error
+    assert values.min() < 0 < values.max()  # unbiased, so not all above zero
+    assert kid(_features(200, 16, 0), _features(150, 16, 1, shift=0.5)) > 10 * float(values.abs().max())
+
+
+def test_sets_that_can_not_be_compared_are_refused() -> None:
+    with pytest.raises(ValueError, match="at least two members"):
+        kid(_features(1, 5, 0), _features(9, 5, 1))
+    with pytest.raises(ValueError, match=r"\[9, 5\] and \[9, 6\]"):
+        kid(_features(9, 5, 0), _features(9, 6, 1))

@@ -1,0 +1,121 @@
+"""A record's life under random hands: whatever workers, clients and sweeps do, only legal transitions happen."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from service.errors import StaleAttemptError
+from service.jobs import Generate, JobRecord
+from service.records import TRANSITIONS, Progress, Status
+from service.store import MAX_ATTEMPTS, RecordStore, connect
+
+LONG, SHORT = 60.0, 0.002
+ENDS = [status for status in Status if status.terminal]
+
+
+def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
+    store = RecordStore(client, JobRecord, namespace="machine")
+    params = Generate(model="toy@1", seed=1, n=1, steps=1, step_size=1.0, noise=0.0, refine=True)
+
+    class Life(RuleBasedStateMachine):
+        @initialize()
+        def submit(self) -> None:
+            self.id = store.submit(JobRecord.new(params, []))[0].id
+            self.attempt = 0  # the one that holds the record, as far as this model knows
+            self.held = False
+            self.expired = False
+
+        def stale(self, attempt: int) -> bool:
+            return not self.held or attempt != self.attempt
+
+        @rule(short=st.booleans())
+        def claim(self, short: bool) -> None:
+            before = store.get(self.id)
+            claimed = store.claim(self.id, "w", SHORT if short else LONG)
+            free = before.status is Status.QUEUED or (
+                self.held and self.expired and not before.cancel_requested and before.attempt < MAX_ATTEMPTS
+            )
+            assert (claimed is not None) == free
+            if claimed is not None:
+                assert claimed.attempt == self.attempt + 1
+                self.attempt, self.held, self.expired = claimed.attempt, True, short
+                time.sleep(SHORT * 1.5 if short else 0)
+            elif self.expired:
+                self.held = False
+
+        @rule(back=st.integers(0, 2))
+        def heartbeat(self, back: int) -> None:
+            attempt = self.attempt - back
+            progress = Progress(stage="refine", step=back, steps=5)
+            if self.stale(attempt):
+                with pytest.raises(StaleAttemptError):
+                    store.heartbeat(self.id, attempt, LONG, progress)
+            else:
+                asked = store.heartbeat(self.id, attempt, LONG, progress)
+                assert asked == store.get(self.id).cancel_requested
+                self.expired = False
+
+        @rule(back=st.integers(0, 2), status=st.sampled_from(ENDS))
+        def finish(self, back: int, status: Status) -> None:
+            attempt = self.attempt - back
+            before = store.get(self.id)
+            if self.stale(attempt):
+                with pytest.raises(StaleAttemptError):
+                    store.finish(self.id, attempt, status, warnings=["stale"])
+                assert store.get(self.id) == before
+            else:
+                store.finish(self.id, attempt, status)
+                assert store.get(self.id).status is status
+                self.held = self.expired = False
+
+        @rule()
+        def cancel(self) -> None:
+            before = store.get(self.id).status
+            after = store.cancel(self.id)
+            expected = Status.CANCELLED if before is Status.QUEUED else before
+            assert after.status is expected
+
+        @rule()
+        def sweep(self) -> None:
+            queued = store.requeue_expired()
+            if self.expired:
+                self.held = self.expired = False
+                assert bool(queued) == (store.get(self.id).status is Status.QUEUED)
+            else:
+                assert queued == []
+
+        @invariant()
+        def the_record_agrees_with_its_indexes_and_events(self) -> None:
+            record = store.get(self.id)
+            assert self.held == (record.status is Status.RUNNING)
+            assert (record.queue_position is not None) == (record.status is Status.QUEUED)
+            assert (record.finished_at is not None) == record.status.terminal
+            events = [fields["data"] for _, fields in client.xrange(store.events_key(self.id), "-", "+")]
+            passed = [Status(data["status"]) for text in events if "status" in (data := json.loads(text))]
+            assert passed[-1] is record.status
+            for source, target in itertools.pairwise(passed):
+                assert target in TRANSITIONS[source] or (source is target is Status.RUNNING)  # asked to cancel
+            for status in Status:
+                inside = self.id in {item.id for item in store.page(status, None, 100)[0]}
+                assert inside == (status is record.status)
+
+        def teardown(self) -> None:
+            client.flushdb()
+
+    return Life
+
+
+def test_only_legal_transitions_happen(redis_url: str) -> None:
+    enough = settings(
+        max_examples=40, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )
+    with connect(redis_url) as client:
+        run_state_machine_as_test(machine(client), settings=enough)

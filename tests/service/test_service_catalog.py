@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from conftest import card, write_card
+
+from service.catalog import Catalog
+from service.errors import NotFoundError, UnprocessableError
+
+
+def test_versions_and_directories(tmp_path: Path) -> None:
+    own, shipped = tmp_path / "own", tmp_path / "shipped"
+    catalog = Catalog([own, shipped])
+    assert catalog.list() == []
+    write_card(shipped, card(version=1, title="shipped"))
+    write_card(shipped, card(version=2))
+    write_card(own, card(version=1, title="own"))
+    write_card(own, card("other", 10))
+    write_card(own, card("other", 9))
+    assert [model.ref for model in catalog.list()] == ["other@10", "other@9", "toy@2", "toy@1"]
+    assert catalog.get("toy").ref == catalog.get("toy@latest").ref == "toy@2"
+    assert catalog.get("toy@1").title == "own"
+    assert catalog.folder("toy@1") == own / "toy" / "1"
+    assert catalog.get("other").ref == "other@10"
+
+
+def test_a_new_model_is_seen_at_once(tmp_path: Path) -> None:
+    write_card(tmp_path, card(version=1))
+    catalog = Catalog([tmp_path])
+    assert catalog.get("toy").version == 1
+    draft = write_card(tmp_path / "drafts", card(version=2))
+    os.rename(draft, tmp_path / "toy" / "2")
+    assert catalog.get("toy").version == 2
+
+
+def test_an_unchanged_card_is_read_once(tmp_path: Path) -> None:
+    write_card(tmp_path, card())
+    catalog = Catalog([tmp_path])
+    assert catalog.get("toy") is catalog.get("toy")
+
+
+@pytest.mark.parametrize("ref", ["nope", "toy@2", "toy@0", "toy@", "toy@x", "../toy", "toy/1", "", "toy@1\n", "TOY"])
+def test_unknown_references_name_what_exists(tmp_path: Path, ref: str) -> None:
+    write_card(tmp_path, card())
+    with pytest.raises(NotFoundError, match=r"toy|: 1"):
+        Catalog([tmp_path]).get(ref)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("{", "JSON"),
+        (json.dumps(card(version=7)), "the card says toy@7"),
+        (json.dumps({**card(), "typo": 1}), "typo"),
+        (json.dumps(card(classes=["a", "a"])), "same name"),
+        (json.dumps(card(files={"../x": {"sha256": "0" * 64, "bytes": 1}})), "beside the card"),
+        (json.dumps(card(files={"x": {"sha256": "0" * 64, "bytes": 1}})), "x is missing"),
+        (json.dumps(card(files={"short": {"sha256": "0" * 64, "bytes": 9}})), "short has 3 bytes"),
+    ],
+)
+def test_a_damaged_card_is_reported_and_the_rest_is_served(
+    tmp_path: Path, text: str, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_card(tmp_path, card("whole"))
+    folder = write_card(tmp_path, card())
+    (folder / "short").write_text("abc")
+    (folder / "card.json").write_text(text)
+    catalog = Catalog([tmp_path])
+    with caplog.at_level(logging.WARNING):
+        damaged, whole = catalog.list()
+    assert damaged.card is None
+    assert damaged.reason is not None
+    assert reason in damaged.reason
+    assert reason in caplog.text
+    assert whole.card is not None
+    with pytest.raises(UnprocessableError, match=r"toy@1 can't be served"):
+        catalog.get("toy")
+    write_card(tmp_path, card(version=2))
+    assert catalog.get("toy").version == 2
+    (folder / "card.json").write_text(json.dumps(card()))
+    assert catalog.get("toy@1").version == 1
+
+
+def test_other_things_in_the_directory_are_left_alone(tmp_path: Path) -> None:
+    write_card(tmp_path, card())
+    (tmp_path / "README.md").write_text("hello")
+    (tmp_path / ".draft").mkdir()
+    (tmp_path / "toy" / "tmp-3").mkdir()
+    (tmp_path / "toy" / "0").mkdir()
+    assert [model.ref for model in Catalog([tmp_path]).list()] == ["toy@1"]
+    (tmp_path / "toy" / "2").mkdir()
+    assert "card.json can't be read" in (Catalog([tmp_path]).list()[0].reason or "")

@@ -1,0 +1,180 @@
+"""Requests as the contract resolves them, and settings, blobs and messages: parts that need no server."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from conftest import card
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from service.blobs import Blobs
+from service.catalog import ModelCard
+from service.errors import UnprocessableError
+from service.jobs import Generate, JobRecord, mix_of
+from service.queue import INFERENCE_QUEUE, RUN_JOB, JobQueue
+from service.records import TRANSITIONS, Status
+from service.settings import Settings
+
+CLASSES = ["Bag", "Coat", "Sneaker"]
+CARD = ModelCard.model_validate(card())
+
+
+@pytest.mark.parametrize(
+    ("label", "mix"),
+    [
+        ("Coat", {"Coat": 1.0}),
+        ("coat", {"Coat": 1.0}),
+        (2, {"Sneaker": 1.0}),
+        ({"Sneaker": 3.0, "Bag": 1.0}, {"Bag": 0.25, "Sneaker": 0.75}),
+        ({"coat": 2.0, "Bag": 0.0}, {"Coat": 1.0}),
+        ({"Bag": 5e-324, "Coat": 5e-324}, {"Bag": 0.5, "Coat": 0.5}),
+    ],
+)
+def test_labels_become_weights_in_the_cards_order(label: Any, mix: dict[str, float]) -> None:
+    found = mix_of(label, CLASSES)
+    assert found == mix
+    assert list(found) == list(mix)
+
+
+def test_an_exact_name_goes_before_a_likeness() -> None:
+    assert mix_of("bag", ["Bag", "bag"]) == {"bag": 1.0}
+    with pytest.raises(UnprocessableError):
+        mix_of("BAG", ["Bag", "bag"])
+
+
+@given(st.dictionaries(st.sampled_from(CLASSES), st.floats(0, 1e6), min_size=1))
+def test_a_mix_sums_to_one_and_keeps_its_proportions(label: dict[str, float]) -> None:
+    if max(label.values()) == 0:
+        with pytest.raises(UnprocessableError):
+            mix_of(label, CLASSES)
+        return
+    mix = mix_of(label, CLASSES)
+    assert math.isclose(sum(mix.values()), 1.0, rel_tol=1e-9)
+    top = max(label, key=lambda name: label[name])
+    for name, weight in label.items():
+        assert math.isclose(mix.get(name, 0.0), weight / label[top] * mix[top], rel_tol=1e-9, abs_tol=1e-300)
+
+
+def test_a_resolved_request_stays_what_it_is() -> None:
+    params, warnings = Generate(model="toy", label="bag", n=2).resolve(CARD)
+    assert warnings == []
+    assert None not in params.model_dump().values()
+    record = JobRecord.new(params, warnings)
+    assert JobRecord.model_validate_json(record.model_dump_json()).request() == params
+    assert params.resolve(CARD) == (params, [])
+
+
+def test_the_seed_chooses_a_class_when_none_is_given() -> None:
+    chosen = {next(iter(Generate(model="toy", seed=seed).resolve(CARD)[0].label or {})) for seed in range(9)}  # type: ignore[arg-type]
+    assert chosen == set(CLASSES)
+
+
+def test_models_without_classes_take_no_label() -> None:
+    plain = ModelCard.model_validate(card(classes=None))
+    assert Generate(model="toy").resolve(plain)[0].label is None
+    with pytest.raises(UnprocessableError, match="no classes"):
+        Generate(model="toy", label="Bag").resolve(plain)
+
+
+def test_a_model_that_cannot_do_the_task_says_what_it_can() -> None:
+    ability = card()["tasks"]["generate"]
+    with pytest.raises(UnprocessableError, match="score"):
+        Generate(model="toy").resolve(ModelCard.model_validate(card(tasks={"score": ability})))
+
+
+def test_ids_sort_by_time() -> None:
+    ids = [JobRecord.new_id() for _ in range(1000)]
+    assert sorted(ids) == ids
+    assert len(set(ids)) == len(ids)
+
+
+def test_the_status_machine_ends() -> None:
+    assert TRANSITIONS.keys() == set(Status)
+    assert {status for status in Status if status.terminal} == {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}
+
+
+def test_settings_come_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("COOPSERVE_PORT", "9000")
+    monkeypatch.setenv("COOPSERVE_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("COOPSERVE_REDIS_URL", "")
+    settings = Settings()
+    assert (settings.port, settings.blobs_dir, settings.redis_url) == (9000, tmp_path / "blobs", None)
+    assert settings.checkpoints_dir.name == "checkpoints"
+    assert settings.checkpoints_dir.is_absolute()
+    with pytest.raises(ValueError, match="COOPSERVE_REDIS_URL"):
+        _ = settings.broker_url
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("REDIS_URL", "http://x", "redis://HOST"),
+        ("PORT", "70000", "65535"),
+        ("DEVICE", "gpu", "cuda:N"),
+        ("MAX_ROWS", "0", "greater than or equal to 1"),
+        ("HEARTBEAT_SECONDS", "10", "third of lease_seconds"),
+        ("LEASE_SECONDS", "nan", "3600"),
+        ("LOG_LEVEL", "loud", "debug"),
+    ],
+)
+def test_bad_settings_say_what_to_do(monkeypatch: pytest.MonkeyPatch, name: str, value: str, says: str) -> None:
+    monkeypatch.setenv(f"COOPSERVE_{name}", value)
+    with pytest.raises(ValidationError, match=says):
+        Settings()
+
+
+def test_blobs_are_stored_whole_and_removed_by_prefix(tmp_path: Path) -> None:
+    blobs = Blobs(tmp_path / "blobs")
+    blobs.put("jobs/a/0.png", b"one")
+    blobs.put("jobs/a/0.png", b"two")
+    blobs.put("jobs/a/previews/5.png", b"")
+    assert blobs.get("jobs/a/0.png") == b"two"
+    assert blobs.get("jobs/a/previews/5.png") == b""
+    assert sorted(path.name for path in (tmp_path / "blobs" / "jobs" / "a").iterdir()) == ["0.png", "previews"]
+    assert blobs.exists("jobs/a/0.png")
+    assert not blobs.exists("jobs/a")
+    with pytest.raises(FileNotFoundError):
+        blobs.get("jobs/b/0.png")
+    blobs.delete_prefix("jobs/a")
+    blobs.delete_prefix("jobs/a")
+    assert not blobs.exists("jobs/a/0.png")
+
+
+def test_blobs_live_on_other_file_systems() -> None:
+    blobs = Blobs("memory://bucket/prefix")
+    blobs.put("jobs/a/0.png", b"one")
+    assert blobs.get("jobs/a/0.png") == b"one"
+    blobs.delete_prefix("jobs")
+    assert not blobs.exists("jobs/a/0.png")
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "../x", "a/../b", "a//b", ".hidden", "a/.b", "a\\b", "a/b/", "a\n", "é"]
+)
+def test_odd_keys_reach_no_file(tmp_path: Path, key: str) -> None:
+    blobs = Blobs(tmp_path)
+    for call in (blobs.get, blobs.exists, blobs.delete_prefix, lambda key: blobs.put(key, b"x")):
+        with pytest.raises(ValueError, match="not a key"):
+            call(key)
+
+
+def test_messages_carry_the_id_and_greater_priorities_lie_first(
+    settings: Settings, client: redis.Redis, sent: Callable[[], int]
+) -> None:
+    queue = JobQueue(settings)
+    queue.send(RUN_JOB, "job_1", INFERENCE_QUEUE, 9)
+    queue.send(RUN_JOB, "job_2", INFERENCE_QUEUE, 0)
+    assert sent() == 2
+    message = json.loads(client.lindex(INFERENCE_QUEUE, 0))  # type: ignore[arg-type]
+    assert message["headers"]["task"] == RUN_JOB
+    assert message["headers"]["argsrepr"] == "['job_1']"
+    assert client.llen(f"{INFERENCE_QUEUE}:9") == 1
+    queue.close()

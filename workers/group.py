@@ -1,0 +1,209 @@
+"""A group: the rows that share a kernel, packed into one batch."""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Sequence
+from itertools import count
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.loop import Kernel, Loop, Rows, check_finite
+from models.noise import Key, Noise
+from workers.tickets import Preview, Ticket
+
+_arrivals = count()
+
+
+def group_key(loop: Loop) -> tuple[Any, ...]:
+    """What two loops must share to be in one batch: the kernel object, and names, shapes, types of the state."""
+    return loop.kernel, tuple(sorted((k, tuple(v.shape[1:]), v.dtype) for k, v in loop.rows.items()))
+
+
+class Member:
+    """One loop of one task in a group: which of its rows wait, and the finished ones."""
+
+    def __init__(self, ticket: Ticket[Any], loop: Loop, number: int) -> None:
+        self.ticket, self.loop, self.number = ticket, loop, number
+        self.order = (-ticket.priority, next(_arrivals))
+        self.admitted = 0
+        self.finished = 0
+        self.advanced = 0
+        self._result: Rows = {}
+
+    @property
+    def size(self) -> int:
+        return len(self.loop.seeds)
+
+    def collect(self, row: int, state: Rows) -> None:
+        """Keep the finished state of one row."""
+        if not self._result:
+            self._result = {k: v.new_empty((self.size, *v.shape)) for k, v in state.items()}
+        for name, value in state.items():
+            self._result[name][row] = value
+        self.finished += 1
+
+    def result(self) -> Rows:
+        """The finished rows.
+
+        Raises:
+            RowsError: they are not finite.
+        """
+        check_finite(self._result)
+        return self._result
+
+
+class Slot:
+    """One row in the batch."""
+
+    __slots__ = ("member", "row", "step")
+
+    def __init__(self, member: Member, row: int) -> None:
+        self.member, self.row, self.step = member, row, 0
+
+    @property
+    def key(self) -> Key:
+        return Key(self.member.loop.seeds[self.row], self.member.number, self.step)
+
+
+class Group:
+    """The members of one group and their packed rows.
+
+    Args:
+        kernel: what advances them.
+        sizes: batch sizes at which this kernel's results agree bit for bit, ascending; empty: no padding.
+    """
+
+    def __init__(self, kernel: Kernel, sizes: Sequence[int]) -> None:
+        self.kernel, self._sizes = kernel, sizes
+        self._waiting: list[Member] = []
+        self._slots: list[Slot | None] = []  # None: the row at this place of the batch has left
+        self._rows: Rows = {}
+        self._steps = torch.empty(0, dtype=torch.int64)
+
+    @property
+    def empty(self) -> bool:
+        return not self._waiting and not any(self._slots)
+
+    def members(self) -> list[Member]:
+        """Every member, waiting or packed, once."""
+        return list(dict.fromkeys([*(slot.member for slot in self._slots if slot), *self._waiting]))
+
+    def add(self, member: Member) -> None:
+        insort(self._waiting, member, key=lambda m: m.order)
+
+    def remove(self, members: Iterable[Member]) -> None:
+        """Take members out, waiting or packed; the other rows stay as they are."""
+        gone = set(members)
+        self._waiting = [m for m in self._waiting if m not in gone]
+        self._slots = [None if slot and slot.member in gone else slot for slot in self._slots]
+
+    def admit(self, max_rows: int) -> int:
+        """Fill the batch up to ``max_rows`` with waiting rows; returns how many rows there are now."""
+        fresh: list[Slot] = []
+        parts: list[Rows] = []
+        free = max_rows - sum(slot is not None for slot in self._slots)
+        while self._waiting and free > 0:
+            member = self._waiting[0]
+            start, end = member.admitted, min(member.size, member.admitted + free)
+            fresh += [Slot(member, row) for row in range(start, end)]
+            parts.append({k: v[start:end] for k, v in member.loop.rows.items()})
+            member.admitted, free = end, free - (end - start)
+            if end == member.size:
+                self._waiting.pop(0)
+        if fresh or None in self._slots:
+            self._pack(fresh, parts)
+        return len(self._slots)
+
+    def _pack(self, fresh: list[Slot], parts: list[Rows]) -> None:
+        """Rebuild the batch from the rows that are left and the fresh ones, padded with copies of its first row."""
+        kept = [k for k, slot in enumerate(self._slots) if slot]
+        held = len(self._steps) if kept else 0  # a one-step kernel may have added names that fresh rows lack
+        slots = [*(slot for slot in self._slots if slot), *fresh]
+        self._slots = list(slots)
+        if not slots:
+            self._rows, self._steps = {}, self._steps[:0]
+            return
+        order = [*kept, *range(held, held + len(fresh))]
+        padding = next((size for size in self._sizes if size >= len(order)), len(order)) - len(order)
+        order += order[:1] * padding
+        pool = [self._rows, *parts] if held else parts
+        device = next(iter(pool[0].values())).device
+        index = torch.tensor(order, device=device)
+        self._rows = {k: torch.cat([part[k] for part in pool]).index_select(0, index) for k in pool[0]}
+        self._steps = torch.tensor([slot.step for slot in slots] + [slots[0].step] * padding, device=device)
+
+    def step(self) -> tuple[list[Member], list[tuple[Member, Exception]]]:
+        """Advance every row by one step. Call :meth:`admit` first.
+
+        Returns:
+            The members whose rows have all finished, and those that failed with their errors.
+        """
+        failed: list[tuple[Member, Exception]] = []
+        while any(self._slots):
+            try:
+                rows = self._apply([slot for slot in self._slots if slot], self._rows, self._steps)
+            except Exception as error:
+                faulty = self._faulty(error)
+                failed += faulty
+                self.remove(member for member, _ in faulty)
+                self._pack([], [])
+                continue
+            return self._after(rows), failed
+        return [], failed
+
+    def _apply(self, slots: Sequence[Slot], rows: Rows, steps: Tensor) -> Rows:
+        keys = [slot.key for slot in slots]
+        keys += keys[:1] * (len(steps) - len(keys))
+        after = self.kernel(rows, steps, Noise(keys, steps.device))
+        if after.keys() != rows.keys() and any(slot.step + 1 < slot.member.loop.steps for slot in slots):
+            raise ValueError("a kernel that runs for several steps must give back the state with the names it got")
+        return after
+
+    def _faulty(self, error: Exception) -> list[tuple[Member, Exception]]:
+        """Which members make the kernel raise when they are alone; all of them if the fault is the batch's own."""
+        faulty: list[tuple[Member, Exception]] = []
+        members = list(dict.fromkeys(slot.member for slot in self._slots if slot))
+        for member in members:
+            places = [k for k, slot in enumerate(self._slots) if slot and slot.member is member]
+            alone = {k: v[places] for k, v in self._rows.items()}
+            try:
+                self._apply(
+                    [slot for slot in self._slots if slot and slot.member is member], alone, self._steps[places]
+                )
+            except Exception as own:
+                faulty.append((member, own))
+        return faulty or [(member, error) for member in members]
+
+    def _after(self, rows: Rows) -> list[Member]:
+        """Count the step, show previews, and let the finished rows leave; returns the members that are complete."""
+        self._rows, self._steps = rows, self._steps + 1
+        previews: dict[Member, list[int]] = {}
+        done = []
+        for place, slot in enumerate(self._slots):
+            if slot is None:
+                continue
+            member, loop = slot.member, slot.member.loop
+            slot.step += 1
+            member.advanced += 1
+            if slot.step >= loop.steps:
+                member.collect(slot.row, {k: v[place] for k, v in rows.items()})
+                self._slots[place] = None
+                if member.finished == member.size:
+                    done.append(member)
+            elif member.ticket.preview_every and loop.preview and slot.step % member.ticket.preview_every == 0:
+                previews.setdefault(member, []).append(place)
+            member.ticket.step = member.advanced // member.size
+        for member, places in previews.items():
+            self._show(member, places)
+        return done
+
+    def _show(self, member: Member, places: list[int]) -> None:
+        """Give the ticket pictures of its rows; the caller has seen that its loop has a preview."""
+        slots = [slot for k in places if (slot := self._slots[k])]
+        if member.loop.preview is None:
+            return
+        images = member.loop.preview({k: v[places] for k, v in self._rows.items()}).detach().cpu()
+        member.ticket.show(Preview(slots[0].step, tuple(slot.row for slot in slots), images))

@@ -1,0 +1,96 @@
+"""What a job's own thread holds while the engine works on its task."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from torch import Tensor
+
+from models.loop import Loop, Task
+
+R = TypeVar("R")
+
+
+class CancelledError(Exception):
+    """The ticket was cancelled before its task ended."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Pictures of a task's rows, half-way.
+
+    Args:
+        step: the step that the rows have finished.
+        rows: the numbers of the job's rows that are shown.
+        images: ``[len(rows), C, H, W]`` in [-1, 1].
+    """
+
+    step: int
+    rows: tuple[int, ...]
+    images: Tensor
+
+
+class Ticket(Generic[R]):
+    """One task in the engine. The engine's thread writes, any other thread reads, cancels and waits.
+
+    Args:
+        task: the generator.
+        priority: 9 is admitted first, 0 last.
+        preview_every: show the rows every so many steps (0: never).
+    """
+
+    def __init__(self, task: Task[R], priority: int = 5, preview_every: int = 0) -> None:
+        self.task, self.priority, self.preview_every = task, priority, preview_every
+        self.stage, self.step, self.steps = "waiting", 0, 0
+        self.cancelled = False
+        self._loops = 0
+        self._events: queue.SimpleQueue[Preview | None] = queue.SimpleQueue()
+        self._result: R | None = None
+        self._error: Exception | None = None
+
+    # For the job's thread
+
+    def cancel(self) -> None:
+        """Leave between two steps; neighbours are not touched. Without effect once the task has ended."""
+        self.cancelled = True
+
+    def previews(self) -> Iterator[Preview]:
+        """Previews as they come; ends when the task has ended."""
+        while (event := self._events.get()) is not None:
+            yield event
+
+    def result(self) -> R:
+        """Wait for the task's result.
+
+        Raises:
+            CancelledError: it was cancelled.
+            Exception: whatever its task, kernel or rows raised.
+        """
+        for _ in self.previews():
+            pass
+        self._events.put(None)  # further calls answer at once
+        if self._error is not None:
+            raise self._error
+        return self._result  # type: ignore[return-value]
+
+    # For the engine's thread
+
+    def begin(self, loop: Loop) -> int:
+        """Note the start of the task's next loop; returns the loop's number."""
+        self.stage, self.step, self.steps = loop.name, 0, loop.steps
+        self._loops += 1
+        return self._loops - 1
+
+    def show(self, preview: Preview) -> None:
+        self._events.put(preview)
+
+    def finish(self, result: R) -> None:
+        self._result = result
+        self._events.put(None)
+
+    def fail(self, error: Exception) -> None:
+        self._error = error
+        self._events.put(None)

@@ -1,0 +1,198 @@
+"""The training worker: fits one model, resumably, and puts it into the catalog."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.data.catalog import DATASETS, load
+from models.data.images import DataError
+from models.training import Event, Plan, Training, TrainingError, configure
+from service.blobs import Blobs
+from service.errors import StaleAttemptError
+from service.records import Failure, Progress, Status
+from service.settings import Settings
+from service.store import Queued, RecordStore
+from service.trainings import TrainingRecord, TrainingRequest
+from workers.heart import Heart
+
+log = logging.getLogger(__name__)
+
+
+class _Work:
+    """A training in work, as the heart sees it."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.lost = False
+        self.training: Training | None = None
+        self._metrics: Mapping[str, float] | None = None
+        self._said: Progress | None = None
+
+    def note(self, metrics: Mapping[str, float]) -> None:
+        self._metrics = metrics
+
+    def progress(self) -> Progress | None:
+        training = self.training
+        if training is None:
+            return None
+        progress = Progress(stage="train", step=training.progress.iteration, steps=training.iterations)
+        if progress == self._said:
+            return None
+        self._said = progress
+        return progress
+
+    def metrics(self) -> Mapping[str, float] | None:
+        metrics, self._metrics = self._metrics, None
+        return metrics
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+    def lose(self) -> None:
+        self.lost = True
+
+
+class TrainingWorker:
+    """Runs trainings, one at a time.
+
+    Args:
+        store: the records of trainings.
+        blobs: where sample sheets go.
+        heart: keeps the leases alive; already started.
+        send: puts a record's id on the queue again.
+        settings: folders, device, times.
+        worker: this worker's id.
+    """
+
+    def __init__(
+        self,
+        store: RecordStore[TrainingRecord],
+        blobs: Blobs,
+        heart: Heart,
+        send: Callable[[Queued], None],
+        settings: Settings,
+        worker: str,
+    ) -> None:
+        self._store, self._blobs, self._heart, self._settings = store, blobs, heart, settings
+        self._send, self._worker = send, worker
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """Save the training in work and hand it back to the queue."""
+        self._stopping.set()
+
+    def run(self, id: str) -> None:
+        """Run (or go on with) the training if nobody else has it; its record tells how it ended."""
+        record = self._store.claim(id, self._worker, self._settings.lease_seconds)
+        if record is None:
+            log.info("dropped the message for %s: finished, cancelled or taken", id)
+            return
+        work = _Work()
+        with self._heart.hold(record, work):
+            try:
+                outcome = self._outcome(record, work)
+                if outcome is None:
+                    self._store.release(id, record.attempt)
+                    self._send(Queued(id, 5))
+                else:
+                    status, fields = outcome
+                    self._store.finish(id, record.attempt, status, **fields)
+            except StaleAttemptError as error:
+                log.warning("not committed: %s", error)
+
+    def _outcome(self, record: TrainingRecord, work: _Work) -> tuple[Status, dict[str, Any]] | None:
+        """How the training ends, with the fields that go with it; None if it is handed back unfinished."""
+        try:
+            training = self._prepare(record, work)
+            if not training.run(lambda: self._should_stop(record, work)):
+                return (Status.CANCELLED, {}) if work.cancelled else None
+            folder = training.publish(self._settings.models_dir, beside=self._settings.checkpoints_dir)
+        except (TrainingError, DataError) as error:
+            return Status.FAILED, {"error": Failure(kind="training-failed", detail=str(error))}
+        except StaleAttemptError:
+            raise
+        except Exception:
+            log.exception("training %s failed", record.id)
+            detail = "an unexpected error, which the trainer has logged; report it with the id of the training"
+            return Status.FAILED, {"error": Failure(kind="internal", detail=detail)}
+        fields: dict[str, Any] = {"model": f"{record.params.name}@{folder.name}"}
+        if metrics := work.metrics():
+            fields["metrics"] = metrics
+        return Status.SUCCEEDED, fields
+
+    def _should_stop(self, record: TrainingRecord, work: _Work) -> bool:
+        if work.lost:
+            # Not even the state may be saved: the folder belongs to another attempt now.
+            raise StaleAttemptError(f"attempt {record.attempt} of {record.id} was taken over")
+        return work.cancelled or self._stopping.is_set()
+
+    def _prepare(self, record: TrainingRecord, work: _Work) -> Training:
+        request = record.params
+        data = load(request.data, "train", self._settings.datasets_dir)
+        config = configure(request.system, request.preset, data, overrides_of(request))
+        plan = Plan(
+            system=request.system,
+            config=config,
+            data=data,
+            name=request.name,
+            seed=request.seed,
+            device=torch.device(choose_device(self._settings.device)),
+            command=command_of(request),
+            facts=data_facts(request.data),
+        )
+        training = Training(
+            plan, self._settings.trainings_dir / record.id, lambda event: self._report(record, work, event)
+        )
+        work.training = training
+        return training
+
+    def _report(self, record: TrainingRecord, work: _Work, event: Event) -> None:
+        if event.kind == "metrics":
+            work.note(event.data)
+        elif event.kind == "warning":
+            current = self._store.get(record.id)
+            message = str(event.data["message"])
+            warnings = [*current.warnings, message]
+            self._store.emit(record.id, record.attempt, "warning", {"message": message}, warnings=warnings)
+        else:
+            self._publish_sample(record, event.iteration, event.data["path"])
+
+    def _publish_sample(self, record: TrainingRecord, iteration: int, path: Path) -> None:
+        self._blobs.put(f"trainings/{record.id}/samples/{iteration}.png", path.read_bytes())
+        url = f"{record.path}/{record.id}/samples/{iteration}"
+        samples = self._store.get(record.id).samples
+        data = {"iteration": iteration, "url": url}
+        self._store.emit(record.id, record.attempt, "sample", data, samples=[*samples, *{url} - set(samples)])
+
+
+def overrides_of(request: TrainingRequest) -> dict[str, Any]:
+    """All settings that a request replaces, by dotted path."""
+    own = {"training.iterations": request.iterations, "training.batch_size": request.batch_size}
+    return {**request.overrides, **{path: value for path, value in own.items() if value is not None}}
+
+
+def command_of(request: TrainingRequest) -> str:
+    """The command line that repeats a training."""
+    parts = ["coopserve train", f"--system {request.system}", f"--preset {request.preset}", f"--data {request.data}"]
+    parts += [f"--name {request.name}", f"--seed {request.seed}"]
+    parts += [f"--set {path}={value}" for path, value in overrides_of(request).items()]
+    return " ".join(parts)
+
+
+def data_facts(name: str) -> dict[str, str]:
+    """What a card says of the rights in a model trained on these data."""
+    known = DATASETS.get(name)
+    return {"license": known.licence, "notice": known.notice} if known else {}
+
+
+def choose_device(setting: str) -> str:
+    """``auto`` is CUDA where there is one, else the CPU."""
+    if setting == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return setting
