@@ -75,6 +75,7 @@ class Noise:
 def row_seeds(seed: int, n: int) -> list[int]:
     """The noise keys of a job's n rows: row k depends on the job's seed and on k, not on n.
 
-    Asking for more images with the same seed therefore repeats the first ones.
+    Asking for more images with the same seed therefore repeats the first ones. Keys have 53 bits: they are shown to
+    clients, and JSON numbers are exact only so far.
     """
-    return [mix(seed, k) >> 1 for k in range(n)]
+    return [mix(seed, k) >> 11 for k in range(n)]

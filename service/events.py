@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 _BLOCK_MS = 20_000
 _BATCH = 200
 _RECONNECT_SECONDS = 0.5
+_CONNECTIONS = 8192  # each follower of a stream holds one while it waits
 
 START = "0-0"
 """The id before the first event of every stream."""
@@ -40,7 +41,12 @@ class Event(NamedTuple):
 def connect(url: str) -> redis.asyncio.Redis:
     """A client for blocking reads: its socket has no timeout of its own, for the reads have theirs."""
     return redis.asyncio.Redis.from_url(
-        url, decode_responses=True, socket_timeout=None, socket_connect_timeout=2.0, socket_keepalive=True
+        url,
+        decode_responses=True,
+        socket_timeout=None,
+        socket_connect_timeout=2.0,
+        socket_keepalive=True,
+        max_connections=_CONNECTIONS,
     )
 
 

@@ -7,6 +7,7 @@ and a sweep sends messages again for records that nobody claims.
 from __future__ import annotations
 
 from typing import Any
+from uuid import uuid4
 
 from celery import Celery
 
@@ -18,6 +19,8 @@ INFERENCE_QUEUE = "inference"
 TRAINING_QUEUE = "training"
 
 _SEVEN_DAYS = 7 * 24 * 3600
+# One quick retry: it mends a stale connection, and a sweep sends again what is lost all the same.
+_RETRY = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1}
 
 
 def celery_options(settings: Settings) -> dict[str, Any]:
@@ -61,14 +64,20 @@ class JobQueue:
         Raises:
             kombu.exceptions.OperationalError: the broker does not answer.
         """
-        # In the broker 0 comes first; one quick retry only, for the sweep sends lost messages again.
-        self._app.send_task(
-            task,
-            args=[id],
-            queue=queue,
-            priority=9 - priority,
-            retry_policy={"max_retries": 1, "interval_start": 0, "interval_step": 0.1},
-        )
+        # The message is Celery's own; publishing it without send_task's routing takes half the time.
+        message = self._app.amqp.create_task_message(uuid4().hex, task, args=[id], kwargs={})
+        with self._app.producer_or_acquire() as producer:
+            producer.publish(
+                message.body,
+                exchange="",
+                routing_key=queue,
+                priority=9 - priority,  # in the broker 0 comes first
+                serializer="json",
+                headers=message.headers,
+                retry=True,
+                retry_policy=_RETRY,
+                **message.properties,
+            )
 
     def close(self) -> None:
         """Close the connections to the broker."""

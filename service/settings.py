@@ -41,7 +41,7 @@ class Settings(BaseSettings):
         15.0, ge=1.0, le=3600.0, description="A running job whose worker is silent for this long is given to another."
     )
     heartbeat_seconds: float = Field(
-        3.0, ge=0.05, le=1200.0, description="How often a worker renews its leases; at most a third of lease_seconds."
+        0.5, ge=0.05, le=1200.0, description="How often a worker renews its leases; at most a third of lease_seconds."
     )
     max_body_bytes: int = Field(2**20, ge=1024, le=2**30, description="Largest request body in bytes.")
     wait_max_seconds: float = Field(60.0, ge=0.0, le=600.0, description="Longest wait that `Prefer: wait` may ask for.")

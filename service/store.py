@@ -25,6 +25,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 IDEMPOTENCY_SECONDS = 86_400
 MAX_ATTEMPTS = 5
+_CONNECTIONS = 2048  # one a thread; the threads are bounded elsewhere
 SWEEP_LIMIT = 100
 
 _GAVE_UP = Failure(
@@ -71,7 +72,12 @@ Pulse = Literal["ok", "cancel", "stale"]
 def connect(url: str) -> redis.Redis:
     """A client for the store: text answers, short timeouts, many threads."""
     return redis.Redis.from_url(
-        url, decode_responses=True, socket_timeout=5.0, socket_connect_timeout=2.0, socket_keepalive=True
+        url,
+        decode_responses=True,
+        socket_timeout=5.0,
+        socket_connect_timeout=2.0,
+        socket_keepalive=True,
+        max_connections=_CONNECTIONS,
     )
 
 

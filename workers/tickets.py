@@ -61,6 +61,7 @@ class Ticket(Generic[R]):
         """Previews as they come; ends when the task has ended."""
         while (event := self._events.get()) is not None:
             yield event
+        self._events.put(None)  # whoever asks again is answered at once
 
     def result(self) -> R:
         """Wait for the task's result.
@@ -71,7 +72,6 @@ class Ticket(Generic[R]):
         """
         for _ in self.previews():
             pass
-        self._events.put(None)  # further calls answer at once
         if self._error is not None:
             raise self._error
         return self._result  # type: ignore[return-value]

@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import Header, Path, Query, Request, Response
 from kombu.exceptions import OperationalError
 from pydantic import BaseModel
+from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
@@ -88,19 +89,23 @@ async def event_stream(parts: Services, store: RecordStore[RecordT], id: str, la
     stream = store.events_key(id)
     if not record.status.terminal:
         follow = events(parts.streams, stream, last_event_id or START)
-        return EventSourceResponse(_wire(event) async for event in follow)
+        return EventSourceResponse(_wire(follow))
     rest = [event async for event in events(parts.streams, stream, last_event_id or START, follow=False)]
     if not rest and last_event_id is not None:
         return Response(status_code=204)  # tells a browser's EventSource to stop asking
     if not rest:  # finished long ago: the events are gone, its end is not
         rest = [Event(START, "status", f'{{"status":"{record.status}","attempt":{record.attempt}}}')]
-    return EventSourceResponse(_all(rest))
+    return EventSourceResponse(_wire(_all(rest)))
 
 
-async def _all(found: list[Event]) -> AsyncIterator[ServerSentEvent]:
+async def _all(found: list[Event]) -> AsyncIterator[Event]:
     for event in found:
-        yield _wire(event)
+        yield event
 
 
-def _wire(event: Event) -> ServerSentEvent:
-    return ServerSentEvent(data=event.data, event=event.name, id=event.id)
+async def _wire(found: AsyncIterator[Event]) -> AsyncIterator[ServerSentEvent]:
+    try:
+        async for event in found:
+            yield ServerSentEvent(data=event.data, event=event.name, id=event.id)
+    except RedisError as error:  # the answer has begun: end it, and the client resumes where it stopped
+        log.warning("a stream of events broke off: %s", error)

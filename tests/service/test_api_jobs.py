@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 import time
@@ -11,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 import redis
-from conftest import PNG, FakeWorker
 
 from service.jobs import JobRecord
 from service.presence import Presence
@@ -19,6 +19,7 @@ from service.records import Status
 from service.settings import Settings
 from service.store import RecordStore
 from service.trainings import TrainingRecord
+from tests.service.fakes import PNG, FakeWorker
 
 COMPLETE = {"model": "toy", "label": "Sneaker", "n": 2, "seed": 7}
 
@@ -154,6 +155,25 @@ def test_events_tell_the_whole_story_and_resume(api: httpx.Client, worker: FakeW
     assert read_events(api, job["links"]["events"], live[2][0]) == live[3:]
     nothing = api.get(job["links"]["events"], headers={"Last-Event-ID": live[-1][0]})
     assert nothing.status_code == 204
+
+
+def test_many_clients_follow_at_once(base_url: str, api: httpx.Client, worker: FakeWorker) -> None:
+    job = api.post("/v1/generate", json={**COMPLETE, "steps": 1}).json()
+
+    async def follow(http: httpx.AsyncClient) -> str:
+        return (await http.get(job["links"]["events"])).text
+
+    async def all_of_them() -> list[str]:
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=base_url, limits=limits, timeout=30) as http:
+            followers = [asyncio.create_task(follow(http)) for _ in range(130)]
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(worker.run, job["id"])
+            return await asyncio.gather(*followers)
+
+    texts = asyncio.run(all_of_them())
+    assert len(texts) == 130
+    assert all("succeeded" in text for text in texts)
 
 
 def test_events_that_are_gone_still_tell_the_end(

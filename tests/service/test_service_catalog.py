@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import card, write_card
 
 from service.catalog import Catalog
 from service.errors import NotFoundError, UnprocessableError
+from tests.service.fakes import card, write_card
 
 
 def test_versions_and_directories(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import redis
-from conftest import card
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -22,6 +21,7 @@ from service.jobs import Generate, JobRecord, mix_of
 from service.queue import INFERENCE_QUEUE, RUN_JOB, JobQueue
 from service.records import TRANSITIONS, Status
 from service.settings import Settings
+from tests.service.fakes import card
 
 CLASSES = ["Bag", "Coat", "Sneaker"]
 CARD = ModelCard.model_validate(card())

@@ -39,11 +39,15 @@ class InitializerConfig(_Config):
 
 
 class SolverConfig(_Config):
-    """f(Y, C): convolutions, then the sum of ``head`` linear outputs; the label joins before layer ``concat_at``."""
+    """f(Y, C): convolutions, then the sum of ``head`` linear outputs; the label joins before layer ``concat_at``.
+
+    ``label_scale`` multiplies the one-hot label. At 1 its ten channels are lost among the others at first.
+    """
 
     layers: tuple[Layer, ...]
     concat_at: Annotated[int, Field(ge=0)]
     activation: Literal["leaky_relu", "silu"]
+    label_scale: Positive = 1.0
     head: Count = 100
 
 
@@ -177,7 +181,10 @@ _SMALL = Config(
         label_scale=3.0,
     ),
     solver=SolverConfig(
-        layers=(_conv(32, 4, 2, 1), _conv(64, 4, 2, 1), _conv(128, 3, 1, 1)), concat_at=2, activation="silu"
+        layers=(_conv(32, 4, 2, 1), _conv(64, 4, 2, 1), _conv(128, 3, 1, 1)),
+        concat_at=2,
+        activation="silu",
+        label_scale=6.0,
     ),
     refinement=RefinementConfig(steps=10, eta=1.0),
     training=TrainingConfig(

@@ -74,7 +74,8 @@ class Solver(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         f = config.solver
-        self.concat_at, self.activation = f.concat_at, _ACTIVATIONS[f.activation]
+        self.concat_at, self.label_scale = f.concat_at, f.label_scale
+        self.activation = _ACTIVATIONS[f.activation]
         self.layers = nn.ModuleList()
         width: int = config.channels
         size = config.size
@@ -88,11 +89,11 @@ class Solver(nn.Module):
         h = y
         for k, layer in enumerate(self.layers):
             if k == self.concat_at:
-                h = _join(h, c)
+                h = _join(h, c * self.label_scale)
             h = self.activation(layer(h))
         # The head stays in float32 under mixed precision: learning follows small differences of f.
         with torch.autocast(h.device.type, enabled=False):
-            return (h.flatten(1).float() * self.head.weight.sum(0)).sum(1) + self.head.bias.sum()
+            return (h.flatten(1).to(self.head.weight.dtype) * self.head.weight.sum(0)).sum(1) + self.head.bias.sum()
 
 
 def initialize_as_paper(network: nn.Module) -> None:

@@ -1,0 +1,105 @@
+"""Starts the two servers that are compared, each as it is run by its users, on a free port, and stops them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import httpx
+
+from benchmarks.client import WAIT_SECONDS
+from service.settings import Settings
+
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
+
+
+class ServerError(Exception):
+    """A server did not start, with the end of what it wrote."""
+
+
+@contextmanager
+def coopserve(settings: Settings) -> Iterator[str]:
+    """``coopserve serve`` with all its parts in an empty data directory; gives its address."""
+    with tempfile.TemporaryDirectory(prefix="coopserve-bench-") as folder:
+        port = _free_port()
+        data = ["--port", str(port), "--data-dir", f"{folder}/data"]
+        command = [sys.executable, "-m", "coopserve", "serve", *data]
+        environment = {"COOPSERVE_WAIT_MAX_SECONDS": str(WAIT_SECONDS), **_environment(settings)}
+        with _process(command, environment, Path(folder) / "log", f"http://127.0.0.1:{port}", "/v2/health/ready") as at:
+            yield at
+
+
+@contextmanager
+def litserve(settings: Settings, ref: str) -> Iterator[str]:
+    """LitServe with the same model, threads and size of batch; gives its address."""
+    with tempfile.TemporaryDirectory(prefix="litserve-bench-") as folder:
+        port = _free_port()
+        options = ["--model", ref, "--port", str(port), "--batch", str(settings.max_rows)]
+        command = [sys.executable, "-m", "benchmarks.litserve_server", *options]
+        address = f"http://127.0.0.1:{port}"
+        with _process(command, _environment(settings), Path(folder) / "log", address, "/health") as at:
+            yield at
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """The settings on which the measurement depends; ``redis_url`` is left out, so that a database of its own starts."""
+    shared = settings.model_dump(
+        mode="json", include={"checkpoints_dir", "device", "exact", "max_rows", "torch_threads"}, exclude_none=True
+    )
+    named = {f"COOPSERVE_{name.upper()}": str(value) for name, value in shared.items()}
+    return {**named, "COOPSERVE_LOG_LEVEL": "warning", "COOPSERVE_REDIS_URL": ""}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _process(command: list[str], environment: Mapping[str, str], log: Path, address: str, ready: str) -> Iterator[str]:
+    root = Path(__file__).resolve().parent.parent
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            env={**os.environ, **environment},
+            cwd=root,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait_until_ready(process, address + ready, log)
+        yield address
+    finally:
+        _stop(process)
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        with suppress(httpx.HTTPError):
+            if httpx.get(url, timeout=2.0).status_code == 200:
+                return
+        time.sleep(0.1)
+    raise ServerError(f"{url} did not answer; the server wrote:\n{log.read_text(errors='replace')[-2000:]}")
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Ask the server to end, then make sure that no process of its session is left."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(STOP_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

@@ -1,0 +1,173 @@
+"""The training loop: resume, roll-back, the model at the end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from models.checkpoints import load_model, load_state
+from models.data.catalog import load
+from models.data.images import ImageData
+from models.loop import run
+from models.systems.registry import SYSTEMS
+from models.training import Event, Plan, Training, TrainingError, configure
+from tests.models.zoo import TINY, GenerateJob, images
+
+SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"
+SYSTEM_NAMES = list(SYSTEMS)
+
+
+def plan(system: str, data: ImageData | None = None, seed: int = 1, **overrides: Any) -> Plan:
+    data = data or images()
+    settings = {**TINY[system], **{name.replace("__", "."): value for name, value in overrides.items()}}
+    config = configure(system, "small", data, settings)
+    return Plan(system, config, data, "a-model", seed, torch.device("cpu"), "coopserve train ...", {"license": "MIT"})
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+class Until:
+    """Stops a training after so many iterations."""
+
+    def __init__(self, iterations: int) -> None:
+        self.left = iterations
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("system", SYSTEM_NAMES)
+def test_a_resumed_training_repeats_an_unbroken_one(system: str, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("models.training.LOG_EVERY", 1)
+    whole = Training(plan(system), tmp_path / "whole")
+    assert whole.run()
+    assert not Training(plan(system), tmp_path / "parts").run(Until(5))
+    # Killed: what was logged after the last save is written again, and a torn line is dropped.
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
+        file.write('{"iteration": 6, "gap": 1}\n{"iteration": 7, "ga')
+    second = Training(plan(system), tmp_path / "parts")
+    assert second.progress.iteration == 5
+    assert second.run()
+    assert log(tmp_path / "parts") == log(tmp_path / "whole")
+    ends = [load_state(tmp_path / name / "state.safetensors")[0] for name in ("whole", "parts")]
+    assert ends[0].keys() == ends[1].keys()
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
+
+
+@pytest.mark.parametrize("system", SYSTEM_NAMES)
+def test_a_training_ends_in_a_model_with_a_true_card(system: str, tmp_path: Path) -> None:
+    events: list[Event] = []
+    training = Training(plan(system), tmp_path / "run", events.append)
+    assert training.run()
+    folder = training.publish(tmp_path / "models")
+    assert folder == tmp_path / "models" / "a-model" / "1"
+    assert training.publish(tmp_path / "models") == folder  # once
+    card = json.loads((folder / "card.json").read_text())
+    assert card["training"]["iterations"] == 12
+    assert card["training"]["command"] == "coopserve train ..."
+    assert card["license"] == "MIT"
+    assert (folder / "model.safetensors").stat().st_size == card["files"]["model.safetensors"]["bytes"]
+    made = run(load_model(folder, torch.device("cpu")).tasks["generate"](GenerateJob()))
+    assert made.images.isfinite().all()
+    kinds = [event.kind for event in events]
+    assert kinds == ["metrics", "sample"]
+    for path in (events[1].data["path"], tmp_path / "run" / "curves.png"):
+        with Image.open(path) as picture:
+            assert picture.size[0] > 4 * 28
+
+
+def test_versions_go_on_after_those_of_another_folder(tmp_path: Path) -> None:
+    (tmp_path / "shipped" / "a-model" / "7").mkdir(parents=True)
+    training = Training(plan("ccoopnets"), tmp_path / "run")
+    assert training.publish(tmp_path / "models", beside=tmp_path / "shipped").name == "8"
+
+
+def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
+    Training(plan("ccoopnets"), tmp_path)
+    with pytest.raises(TrainingError, match="another training"):
+        Training(plan("ccoopnets", seed=2), tmp_path)
+
+
+def test_divergence_is_rolled_back_with_lower_rates(tmp_path: Path) -> None:
+    """One bad iteration (as after a broken batch) is undone, and the training reaches its end."""
+    events: list[Event] = []
+    training = Training(plan("ccoopnets"), tmp_path, events.append)
+    step, spoiled = training.trainer.step, []
+
+    def spoil(iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
+        metrics = step(iteration, lr_scale, salt)
+        if iteration == 7 and not spoiled:
+            spoiled.append(lr_scale)
+            training.trainer.solver.head.weight.data.fill_(float("nan"))  # type: ignore[attr-defined]
+            return {**metrics, "f_data": float("nan")}
+        return metrics
+
+    training.trainer.step = spoil  # type: ignore[method-assign]
+    assert training.run()
+    assert spoiled == [1.0]
+    assert (training.progress.rollbacks, training.progress.lr_scale) == (1, 0.5)
+    assert training.progress.iteration == 12
+    assert all(value.isfinite().all() for value in training.trainer.state().values())
+    (warning,) = [event for event in events if event.kind == "warning"]
+    assert "iteration 7 undone (f_data is not finite); back to 0" in warning.data["message"]
+
+
+def test_a_hopeless_training_fails_with_its_reason(tmp_path: Path) -> None:
+    training = Training(plan("ccoopnets", training__lr_solver=1e6), tmp_path)
+    with pytest.raises(TrainingError, match=r"diverged at iteration \d+ after 3 roll-backs"):
+        training.run()
+
+
+@pytest.mark.parametrize(
+    ("system", "preset", "overrides", "message"),
+    [
+        ("gan", "small", {}, "unknown system 'gan'; choose one of: ccoopnets"),
+        ("ccoopnets", "huge", {}, "unknown preset 'huge'"),
+        ("ccoopnets", "small", {"training.speed": 1}, "unknown setting 'training.speed'"),
+        ("ccoopnets", "small", {"training": 1}, "unknown setting 'training'"),
+        ("ccoopnets", "small", {"training.iterations": 0}, "training.iterations: .* greater than or equal to 1"),
+        ("ccoopnets", "small", {"training.lr_solver": "fast"}, "training.lr_solver: .* number"),
+        ("ccoopnets", "paper-svhn", {}, "the preset makes 3x32x32"),
+    ],
+)
+def test_bad_settings_are_named(system: str, preset: str, overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        configure(system, preset, images(), overrides)
+
+
+def test_data_without_labels_are_refused() -> None:
+    data = ImageData(images().images, None, (), "plain")
+    with pytest.raises(TrainingError, match="plain has no labels"):
+        configure("ccoopnets", "small", data, {})
+
+
+def test_a_short_training_learns_from_real_images(tmp_path: Path) -> None:
+    """100 iterations on 300 images: refined images approach the mean image of the data, and moves shrink."""
+    data = load(str(SAMPLE), "train", tmp_path)
+    changes = {"training.iterations": 100, "training.batch_size": 16, "refinement.steps": 5}
+    config = configure("ccoopnets", "small", data, changes)
+    events: list[Event] = []
+    training = Training(
+        Plan("ccoopnets", config, data, "m", 0, torch.device("cpu"), ""), tmp_path / "run", events.append
+    )
+    assert training.run()
+    metrics = [event.data for event in events if event.kind == "metrics"]
+    assert metrics[-1]["mean_image_mse"] < 0.25
+    assert metrics[-1]["loss_initializer"] < metrics[0]["loss_initializer"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_optional_terms_train_and_stay_finite(precision: str, tmp_path: Path) -> None:
+    settings = {"training__label_contrast": 1.0, "training__precision": precision, "training__noise_fraction": 0.5}
+    training = Training(plan("ccoopnets", **settings), tmp_path)
+    assert training.run()
+    assert "label_contrast" in log(tmp_path)[-1]

@@ -1,0 +1,251 @@
+"""The engine: joining, leaving, cancelling, failing, priorities and previews."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from models.loop import Loop, Rows, RowsError, run
+from models.noise import Noise
+from workers.engine import Engine
+from workers.tickets import CancelledError, Preview
+
+
+def walk(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+    """A random walk that also counts and sums its step indices."""
+    return {"x": rows["x"] + noise.normal(3), "sum": rows["sum"] + t[:, None], "poison": rows["poison"]}
+
+
+def fragile(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+    """As ``walk``, but raises if any row is poisoned."""
+    if bool((rows["poison"] == 1).any()):
+        raise RuntimeError("a poisoned row")
+    return walk(rows, t, noise)
+
+
+class Gate:
+    """A kernel that waits, so that tests decide when the engine goes on."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.entered = threading.Event()
+        self.batches: list[int] = []
+
+    def __call__(self, rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        self.entered.set()
+        assert self.open.wait(10)
+        self.batches.append(len(t))
+        return walk(rows, t, noise)
+
+
+def state(n: int, poison: float = 0.0) -> Rows:
+    return {
+        "x": torch.zeros(n, 3),
+        "sum": torch.zeros(n, 1, dtype=torch.int64),
+        "poison": torch.full((n, 1), poison),
+    }
+
+
+def task(  # type: ignore[no-untyped-def]
+    steps: int, seed: int = 0, n: int = 1, kernel: Callable[..., Rows] = walk, poison: float = 0.0
+):
+    rows = yield Loop(kernel, state(n, poison), steps, [seed + k for k in range(n)], "walk", lambda rows: rows["x"])
+    rows = yield Loop(kernel, rows, 2, [seed + k for k in range(n)], "end")
+    return rows
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine(max_rows=4)
+    engine.start()
+    yield engine
+    engine.stop()
+    assert not engine.is_alive()
+
+
+def equal(a: Rows, b: Rows) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_jobs_of_any_length_and_size_end_as_they_do_alone(engine: Engine) -> None:
+    cases = [(1 + k % 9, k, 1 + k % 6) for k in range(30)]  # some have more rows than a batch
+    tickets = [engine.submit(task(*case)) for case in cases]
+    for case, ticket in zip(cases, tickets, strict=True):
+        rows = ticket.result()
+        assert equal(rows, run(task(*case)))
+        assert (rows["sum"] == sum(range(case[0])) + 1).all()
+    assert engine.rows_advanced == sum((steps + 2) * n for steps, _, n in cases)
+
+
+def test_padding_changes_nothing(engine: Engine) -> None:
+    engine.pad_to({walk: (2, 4)})
+    tickets = [engine.submit(task(3, seed, 3)) for seed in range(5)]
+    assert all(equal(ticket.result(), run(task(3, seed, 3))) for seed, ticket in enumerate(tickets))
+
+
+def test_rows_join_while_others_are_under_way(engine: Engine) -> None:
+    gate = Gate()
+    first = engine.submit(task(3, 1, kernel=gate))
+    assert gate.entered.wait(10)
+    second = engine.submit(task(1, 2, n=2, kernel=gate))
+    gate.open.set()
+    assert equal(first.result(), run(task(3, 1)))
+    assert equal(second.result(), run(task(1, 2, n=2)))
+    assert gate.batches[0] == 1
+    assert max(gate.batches) == 3
+
+
+def test_a_cancelled_job_leaves_its_neighbours_bits_alone(engine: Engine) -> None:
+    gate = Gate()
+    cancelled = engine.submit(task(1000, 9, kernel=gate))
+    assert gate.entered.wait(10)
+    neighbours = [engine.submit(task(50, seed, kernel=gate)) for seed in range(2)]
+    cancelled.cancel()
+    gate.open.set()
+    with pytest.raises(CancelledError):
+        cancelled.result()
+    assert all(equal(ticket.result(), run(task(50, seed))) for seed, ticket in enumerate(neighbours))
+    assert len(gate.batches) < 200
+
+
+def test_a_job_cancelled_in_the_queue_never_starts(engine: Engine) -> None:
+    gate = Gate()
+    running = engine.submit(task(1, n=4, kernel=gate))
+    assert gate.entered.wait(10)
+    waiting = engine.submit(task(1, kernel=gate))
+    waiting.cancel()
+    gate.open.set()
+    with pytest.raises(CancelledError):
+        waiting.result()
+    assert running.result()
+    assert set(gate.batches) == {4}
+
+
+def test_a_kernel_that_raises_fails_only_the_job_to_blame(engine: Engine) -> None:
+    gate = Gate()
+    blocker = engine.submit(task(1, kernel=gate))
+    assert gate.entered.wait(10)
+    good = [engine.submit(task(4, seed, kernel=fragile)) for seed in range(2)]
+    bad = engine.submit(task(4, 7, kernel=fragile, poison=1.0))
+    gate.open.set()
+    with pytest.raises(RuntimeError, match="a poisoned row"):
+        bad.result()
+    assert all(equal(ticket.result(), run(task(4, seed))) for seed, ticket in enumerate(good))
+    assert blocker.result()
+
+
+def test_a_row_that_is_not_finite_fails_only_its_job(engine: Engine) -> None:
+    good = engine.submit(task(5, 1))
+    bad = engine.submit(task(5, 2, poison=float("nan")))
+    with pytest.raises(RowsError, match="poison is not finite"):
+        bad.result()
+    assert equal(good.result(), run(task(5, 1)))
+
+
+def failing_task(where: str):  # type: ignore[no-untyped-def]
+    if where == "start":
+        raise KeyError("start")
+    yield Loop(walk, state(1), 2, [0])
+    raise KeyError("end")
+
+
+@pytest.mark.parametrize("where", ["start", "end"])
+def test_an_exception_in_a_task_is_its_own(engine: Engine, where: str) -> None:
+    with pytest.raises(KeyError, match=where):
+        engine.submit(failing_task(where)).result()
+    assert equal(engine.submit(task(2)).result(), run(task(2)))
+
+
+def test_a_task_that_ends_badly_when_cancelled_does_not_hurt_the_engine(engine: Engine) -> None:
+    def stubborn():  # type: ignore[no-untyped-def]
+        try:
+            yield Loop(walk, state(1), 10_000_000, [0])
+        finally:
+            raise ValueError("not now")
+
+    ticket = engine.submit(stubborn())
+    ticket.cancel()
+    with pytest.raises(CancelledError):
+        ticket.result()
+    assert equal(engine.submit(task(2)).result(), run(task(2)))
+
+
+def test_urgent_jobs_are_admitted_first(engine: Engine) -> None:
+    gate, order = Gate(), []
+
+    def named(name: str):  # type: ignore[no-untyped-def]
+        yield Loop(gate, state(4), 1, range(4))
+        order.append(name)
+
+    blocker = engine.submit(named("blocker"))
+    assert gate.entered.wait(10)
+    tickets = [engine.submit(named(name), priority=priority) for name, priority in [("low", 1), ("mid", 5), ("top", 9)]]
+    gate.open.set()
+    for ticket in [blocker, *tickets]:
+        ticket.result()
+    assert order == ["blocker", "top", "mid", "low"]
+
+
+def test_groups_take_turns(engine: Engine) -> None:
+    """A long job of one kernel does not hold up a short one of another."""
+    turns: list[str] = []
+
+    def kernel(name: str) -> Callable[..., Rows]:
+        def step(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+            turns.append(name)
+            return rows
+
+        return step
+
+    gate = Gate()
+    blocker = engine.submit(task(1, kernel=gate))
+    assert gate.entered.wait(10)
+    long, short = (engine.submit(task(steps, kernel=kernel(name))) for steps, name in [(100, "long"), (10, "short")])
+    gate.open.set()
+    for ticket in (blocker, long, short):
+        ticket.result()
+    last_short = len(turns) - turns[::-1].index("short")
+    assert turns[:last_short].count("long") <= 14
+
+
+def test_previews_come_every_k_steps_and_progress_is_told(engine: Engine) -> None:
+    ticket = engine.submit(task(10, 3, n=2), preview_every=4)
+    previews: list[Preview] = list(ticket.previews())
+    assert [preview.step for preview in previews] == [4, 8]
+    assert previews[0].rows == (0, 1)
+    partial = run(task_of_steps(4, 3, 2))
+    assert torch.equal(previews[0].images, partial["x"])
+    assert (ticket.stage, ticket.step, ticket.steps) == ("end", 2, 2)
+    assert equal(ticket.result(), run(task(10, 3, n=2)))
+    assert equal(ticket.result(), run(task(10, 3, n=2)))  # asking twice is fine
+
+
+def task_of_steps(steps: int, seed: int, n: int):  # type: ignore[no-untyped-def]
+    return (yield Loop(walk, state(n), steps, [seed + k for k in range(n)]))
+
+
+def test_a_kernel_of_many_steps_must_keep_its_names(engine: Engine) -> None:
+    def grow(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        return {**rows, f"y{len(rows)}": rows["x"]}
+
+    def one(steps: int):  # type: ignore[no-untyped-def]
+        return (yield Loop(grow, state(1), steps, [0]))
+
+    with pytest.raises(ValueError, match="with the names it got"):
+        engine.submit(one(2)).result()
+    assert "y3" in engine.submit(one(1)).result()
+
+
+def test_a_stopped_engine_answers_everybody() -> None:
+    engine = Engine()
+    engine.start()
+    ticket: Any = engine.submit(task_of_steps(10**9, 0, 1))
+    engine.stop()
+    with pytest.raises(RuntimeError, match="stopped"):
+        ticket.result()
+    with pytest.raises(RuntimeError, match="stopped"):
+        engine.submit(task(1)).result()
