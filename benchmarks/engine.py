@@ -131,7 +131,7 @@ def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tupl
 @click.option("--jobs", default=128, type=click.IntRange(1))
 @click.option("--shortest", default=10, type=click.IntRange(1), help="Steps of the shortest job.")
 @click.option("--longest", default=200, type=click.IntRange(1), help="Steps of the longest job.")
-@click.option("--repetitions", default=5, type=click.IntRange(1))
+@click.option("--repetitions", default=4, type=click.IntRange(1))
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch. [default: torch's own choice]")
 @click.option("--device", help="auto, cpu, cuda or cuda:N. [default: COOPSERVE_DEVICE, or auto]")
 @click.option("--json", "path", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures to this file.")

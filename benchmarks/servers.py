@@ -51,7 +51,7 @@ def litserve(settings: Settings, ref: str) -> Iterator[str]:
 
 
 def _environment(settings: Settings) -> dict[str, str]:
-    """The settings on which the measurement depends; ``redis_url`` is left out, so that a database of its own starts."""
+    """The settings on which the measurement depends, and no Redis, so that a database of its own starts."""
     shared = settings.model_dump(
         mode="json", include={"checkpoints_dir", "device", "exact", "max_rows", "torch_threads"}, exclude_none=True
     )

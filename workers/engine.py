@@ -20,7 +20,6 @@ from models.loop import Kernel, Loop, Rows, Task
 from workers.group import Group, Member, group_key
 from workers.tickets import CancelledError, Ticket
 
-
 log = logging.getLogger(__name__)
 
 

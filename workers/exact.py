@@ -13,7 +13,8 @@ import torch
 from models.loop import Kernel, Rows
 from models.noise import Key, Noise
 
-_SHIFTS = (0, 5)
+_SHIFTS = (0, 2)
+"""Rows are tried at two places of the batch, beside other neighbours."""
 
 
 def candidate_sizes(max_rows: int) -> list[int]:
@@ -31,11 +32,10 @@ def agreeing_sizes(kernel: Kernel, example: Rows, max_rows: int) -> tuple[int, .
     Args:
         kernel: one step.
         example: one row of state that it accepts.
-        max_rows: the full batch; always in the result unless no other size agrees.
+        max_rows: the full batch.
 
     Returns:
-        Ascending sizes ending in ``max_rows``; empty if not even two full batches with other neighbours agree, or if
-        no size below the full one does.
+        Ascending sizes ending in ``max_rows``; empty if not even two full batches with other neighbours agree.
     """
     total = max_rows + max(_SHIFTS)
     rows = {k: _varied(v, total) for k, v in example.items()}
@@ -50,12 +50,11 @@ def agreeing_sizes(kernel: Kernel, example: Rows, max_rows: int) -> tuple[int, .
     overlap = max_rows - _SHIFTS[1]
     if any(not torch.equal(v[_SHIFTS[1] :], full[_SHIFTS[1]][k][:overlap]) for k, v in full[0].items()):
         return ()
-    agreeing = [
+    return tuple(
         size
         for size in candidate_sizes(max_rows)
         if all(torch.equal(v, full[s][k][:size]) for s in _SHIFTS for k, v in advance(s, size).items())
-    ]
-    return tuple(agreeing) if len(agreeing) > 1 else ()
+    )
 
 
 def _varied(value: torch.Tensor, rows: int) -> torch.Tensor:

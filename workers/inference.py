@@ -12,6 +12,7 @@ from models.systems.base import Output as TaskOutput
 from service.blobs import Blobs
 from service.errors import ServiceError, StaleAttemptError
 from service.jobs import JobRecord, Output
+from service.places import job_image, job_preview
 from service.records import Failure, Progress, Status
 from service.store import RecordStore
 from workers.engine import Engine
@@ -140,19 +141,19 @@ class InferenceWorker:
         images = result.images.detach().cpu()
         outputs = []
         for k, (image, energy, seed) in enumerate(zip(images, result.energy.tolist(), result.seeds, strict=True)):
-            self._blobs.put(f"jobs/{record.id}/{k}.png", png(image))
-            url = f"{record.path}/{record.id}/images/{k}"
+            place = job_image(record.id, k)
+            self._blobs.put(place.key, png(image))
             outputs.append(
-                Output(url=url, width=image.shape[2], height=image.shape[1], seed=seed, energy=energy, extras={})
+                Output(url=place.url, width=image.shape[2], height=image.shape[1], seed=seed, energy=energy, extras={})
             )
         return outputs
 
     def _show(self, record: JobRecord, preview: Preview) -> None:
         """Publish a preview. It is a convenience: if it can't be stored, the job goes on."""
         try:
-            self._blobs.put(f"jobs/{record.id}/previews/{preview.step}.png", png(strip(preview.images)))
-            url = f"{record.path}/{record.id}/previews/{preview.step}"
-            data = {"step": preview.step, "rows": list(preview.rows), "url": url}
+            place = job_preview(record.id, preview.step)
+            self._blobs.put(place.key, png(strip(preview.images)))
+            data = {"step": preview.step, "rows": list(preview.rows), "url": place.url}
             self._store.emit(record.id, record.attempt, "preview", data)
         except StaleAttemptError:
             return  # the heart will notice, too

@@ -69,6 +69,7 @@ class Residency:
         finally:
             with self._lock:
                 resident.users -= 1
+                self._evict(ref)
 
     def warm(self) -> None:
         """Load the newest version of every model that fits the budget, so that first requests need not wait."""

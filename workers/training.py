@@ -15,6 +15,7 @@ from models.data.images import DataError
 from models.training import Event, Plan, Training, TrainingError, configure
 from service.blobs import Blobs
 from service.errors import StaleAttemptError
+from service.places import training_sample
 from service.records import Failure, Progress, Status
 from service.settings import Settings
 from service.store import Queued, RecordStore
@@ -134,7 +135,7 @@ class TrainingWorker:
 
     def _prepare(self, record: TrainingRecord, work: _Work) -> Training:
         request = record.params
-        data = load(request.data, "train", self._settings.datasets_dir)
+        data = load(data_source(request.data, self._settings.datasets_dir), "train", self._settings.datasets_dir)
         config = configure(request.system, request.preset, data, overrides_of(request))
         plan = Plan(
             system=request.system,
@@ -164,11 +165,27 @@ class TrainingWorker:
             self._publish_sample(record, event.iteration, event.data["path"])
 
     def _publish_sample(self, record: TrainingRecord, iteration: int, path: Path) -> None:
-        self._blobs.put(f"trainings/{record.id}/samples/{iteration}.png", path.read_bytes())
-        url = f"{record.path}/{record.id}/samples/{iteration}"
-        samples = self._store.get(record.id).samples
-        data = {"iteration": iteration, "url": url}
-        self._store.emit(record.id, record.attempt, "sample", data, samples=[*samples, *{url} - set(samples)])
+        place = training_sample(record.id, iteration)
+        self._blobs.put(place.key, path.read_bytes())
+        earlier = [url for url in self._store.get(record.id).samples if url != place.url]
+        data = {"iteration": iteration, "url": place.url}
+        self._store.emit(record.id, record.attempt, "sample", data, samples=[*earlier, place.url])
+
+
+def data_source(name: str, root: Path) -> str:
+    """The name of a known data set, or the file or folder ``root/NAME``: clients never name a path.
+
+    Raises:
+        DataError: there is neither.
+    """
+    if name in DATASETS:
+        return name
+    for path in (root / name, root / f"{name}.npz"):
+        if path.exists():
+            return str(path)
+    here = sorted(path.stem for path in root.iterdir() if not path.name.startswith(".")) if root.is_dir() else []
+    known = ", ".join(dict.fromkeys([*DATASETS, *here]))
+    raise DataError(f"there is no data set {name!r}; choose one of: {known}")
 
 
 def overrides_of(request: TrainingRequest) -> dict[str, Any]:

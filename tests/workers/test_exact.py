@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import torch
 
 from models.loop import Rows
@@ -28,7 +30,7 @@ def test_candidates_hold_the_small_sizes_and_the_full_one() -> None:
     sizes = candidate_sizes(32)
     assert sizes[:8] == [1, 2, 3, 4, 5, 6, 7, 8]
     assert sizes[-1] == 32
-    assert all(after / before <= 1.25 or before < 8 for before, after in zip(sizes, sizes[1:], strict=False))
+    assert all(after / before <= 1.25 or before < 8 for before, after in itertools.pairwise(sizes))
 
 
 def test_a_row_by_row_kernel_agrees_at_every_size() -> None:

@@ -1,0 +1,50 @@
+# Everything a person or the CI needs. The virtual environment is .venv; packages are pinned in constraints.txt.
+PYTHON ?= python3.11
+PORT ?= 8000
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help setup serve demo test lint types contracts unit format bench clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(INSTALLED)  ## make the virtual environment and install everything, pinned
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+serve: $(INSTALLED)  ## run everything on this machine (PORT=8000); Ctrl-C stops it
+	@exec $(BIN)/coopserve serve --port $(PORT)
+
+demo: $(INSTALLED)  ## start the same, send real jobs, write a picture sheet to out/
+	@exec $(BIN)/coopserve demo --out out
+
+test: lint types contracts unit  ## everything that CI checks
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+contracts: $(INSTALLED)
+	$(BIN)/lint-imports
+
+unit: $(INSTALLED)
+	$(BIN)/pytest
+
+format: $(INSTALLED)  ## format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)  ## measure engine and service on a quiet machine
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m benchmarks.engine
+	$(BIN)/python -m benchmarks.service
+
+clean:  ## remove what was built; models, data and jobs in var/ stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build out

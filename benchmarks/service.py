@@ -1,0 +1,212 @@
+"""The whole service, through HTTP, database, queue and worker: ``python -m benchmarks.service``.
+
+Three questions, in one run on one machine:
+
+- *idle*: what does the service add to a job when nothing else runs?
+- *busy*: with 32 clients, how much of the bare loop of a full batch is left?
+- *arrivals*: jobs of mixed lengths that come when they come, beside LitServe with the same model.
+
+The bare loop is measured in this process, between the loads and with the same number of threads; the client is a
+process of its own on the same machine.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any, Literal
+
+import click
+import numpy as np
+import torch
+
+from benchmarks import servers, workload
+from benchmarks.client import LoadError, Plan, Result, load
+from benchmarks.loops import BareLoop, synchronize
+from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
+from coopserve.cli import settings_from
+from models.checkpoints import load_model
+from models.loop import run
+from models.systems.base import Model
+from service.catalog import ModelCard
+from workers.app import prepare_torch
+
+CLIENTS = 32
+IDLE_STEPS = 10
+BUSY = ((100, 1, 0.80), (100, 4, 0.80), (15, 1, 0.55), (15, 4, 0.55))
+"""Steps and images of a job, and the least share of the bare loop."""
+RATES = (16.0, 32.0, math.inf)
+"""Arrivals a second; the last: all jobs at once."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the measurements share.
+
+    Args:
+        card: the model, as clients see it.
+        model: the same model in this process.
+        device: where it runs.
+        max_rows: the size of a full batch.
+        longest: most steps of a job.
+    """
+
+    card: ModelCard
+    model: Model
+    device: torch.device
+    max_rows: int
+    longest: int
+
+    def idle(self, address: str, jobs: int, rounds: int) -> dict[str, list[float]]:
+        """One client, one short job after the other; seconds of each job, and of its bare compute in this process."""
+        figures: dict[str, list[float]] = {"total": [], "queued": [], "worked": [], "bare": []}
+        bodies = workload.bodies(self.card, [min(IDLE_STEPS, self.longest)] * jobs)
+        for part in np.array_split(np.arange(jobs), rounds):
+            chosen = [bodies[k] for k in part]
+            timings = load(Plan(server="coopserve", address=address, bodies=chosen)).timings
+            for stage in ("total", "queued", "worked"):
+                figures[stage] += [getattr(timing, stage) for timing in timings]
+            figures["bare"] += [self._alone(body) for body in chosen]
+        return figures
+
+    def _alone(self, body: dict[str, Any]) -> float:
+        job = workload.resolved(self.card, body)
+        started = time.perf_counter()
+        run(self.model.tasks[job.task](job), device=self.device)
+        synchronize(self.device)
+        return time.perf_counter() - started
+
+    def bare_loop(self) -> BareLoop:
+        """The refinement of a full batch."""
+        bodies = workload.bodies(self.card, [1] * self.max_rows)
+        jobs = [workload.resolved(self.card, body) for body in bodies]
+        return BareLoop([self.model.tasks[job.task](job) for job in jobs], self.device)
+
+    def busy(self, address: str, seconds: float, rounds: int) -> list[dict[str, Any]]:
+        """Many clients with jobs of one kind; images a second of the service and of the bare loop, each round."""
+        bare = self.bare_loop()
+        kinds: list[dict[str, Any]] = [
+            {"steps": min(steps, self.longest), "n": n, "target": target, "bare": [], "service": []}
+            for steps, n, target in BUSY
+        ]
+        for kind in kinds * rounds:
+            steps, n = kind["steps"], kind["n"]
+            rate = bare.images_per_second(steps, seconds / 2)
+            # Whole turns of all clients, about as many as the bare loop would do in the time.
+            turns = max(1, round(seconds * rate / n / CLIENTS))
+            bodies = workload.bodies(self.card, [steps] * (turns * CLIENTS), n)
+            result = load(Plan(server="coopserve", address=address, bodies=bodies, clients=CLIENTS))
+            kind["bare"].append(rate)
+            kind["service"].append(len(bodies) * n / result.seconds)
+        return kinds
+
+    def arrivals(self, server: Literal["coopserve", "litserve"], address: str, jobs: int) -> list[dict[str, Any]]:
+        """Jobs of mixed lengths at each rate, until the image is at the client; the same ones for both servers."""
+        shortest = min(10, self.longest)
+        bodies = workload.bodies(self.card, workload.mixed_lengths(jobs, shortest, self.longest))
+        load(Plan(server=server, address=address, bodies=bodies[: 2 * CLIENTS], clients=CLIENTS))  # warm-up
+        figures = []
+        for rate in RATES:
+            times = workload.arrival_times(jobs, rate) if rate < math.inf else [0.0] * jobs
+            result = load(Plan(server=server, address=address, bodies=bodies, times=times, download=True))
+            figures.append({"rate": rate if rate < math.inf else None, **_summary(result)})
+        return figures
+
+
+def _summary(result: Result) -> dict[str, float]:
+    totals = [timing.total for timing in result.timings]
+    p50, p99 = np.percentile(totals, [50, 99]).tolist()
+    return {"jobs_per_second": len(totals) / result.seconds, "p50": p50, "p99": p99}
+
+
+def idle_claims(figures: dict[str, list[float]]) -> list[Claim]:
+    """What the service adds to the median bare compute of the job, in milliseconds."""
+    p50, p95 = np.percentile(figures["total"], [50, 95]) - median(figures["bare"])
+    stages = {"submit to result": "total", "of it queued": "queued", "of it in work": "worked", "bare compute": "bare"}
+    rows = [[name, *(f"{1e3 * q:.2f}" for q in np.percentile(figures[key], [50, 95]))] for name, key in stages.items()]
+    show_table(f"Idle: one client, {IDLE_STEPS}-step jobs, milliseconds", ["", "p50", "p95"], rows)
+    click.echo(f"overhead: p50 {1e3 * p50:.2f} ms, p95 {1e3 * p95:.2f} ms")
+    return [Claim("idle overhead, p50", 1e3 * float(p50), 8.0, at_least=False, unit=" ms")]
+
+
+def busy_claims(kinds: Sequence[dict[str, Any]]) -> list[Claim]:
+    """The service's share of the bare loop, as the median over the rounds."""
+    claims, rows = [], []
+    for kind in kinds:
+        name = f"{kind['steps']} steps, n={kind['n']}"
+        share = median(s / b for s, b in zip(kind["service"], kind["bare"], strict=True))
+        claims.append(Claim(f"share of the bare loop, {name}", share, kind["target"]))
+        rows.append([name, f"{median(kind['service']):.1f}", f"{median(kind['bare']):.1f}", f"{share:.2f}"])
+    show_table(f"Busy: {CLIENTS} clients, images a second", ["", "service", "bare loop", "share"], rows)
+    return claims
+
+
+def arrival_claims(ours: Sequence[dict[str, Any]], peer: Sequence[dict[str, Any]]) -> list[Claim]:
+    """Jobs a second when all come at once, and the longest waits at the lowest rate."""
+    rows = []
+    for pair in zip(ours, peer, strict=True):
+        for who, figures in zip(("coopserve", "LitServe"), pair, strict=True):
+            rate = f"{figures['rate']:g}/s" if figures["rate"] else "all at once"
+            numbers = [f"{figures['jobs_per_second']:.1f}", f"{figures['p50']:.2f}", f"{figures['p99']:.2f}"]
+            rows.append([f"{who}, {rate}", *numbers])
+    show_table("Arrivals: jobs of mixed lengths", ["", "jobs/s", "p50 s", "p99 s"], rows)
+    speed = ours[-1]["jobs_per_second"] / peer[-1]["jobs_per_second"]
+    return [
+        Claim("jobs/s at saturation, coopserve / LitServe", speed, 1.4, unit="x"),
+        Claim(f"p99 at {RATES[0]:g}/s, coopserve / LitServe", ours[0]["p99"] / peer[0]["p99"], 0.5, at_least=False),
+    ]
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--model", "name", default=workload.MODEL, help="A shipped model, by name or name@version.")
+@click.option("--idle-jobs", default=200, type=click.IntRange(1), help="Jobs of the idle measurement.")
+@click.option("--seconds", default=3.0, type=click.FloatRange(0, min_open=True), help="Length of a busy measurement.")
+@click.option("--rounds", default=3, type=click.IntRange(1), help="Repetitions of the idle and busy measurements.")
+@click.option("--arrival-jobs", default=320, type=click.IntRange(1), help="Jobs at each rate of arrivals.")
+@click.option("--longest", default=200, type=click.IntRange(1), help="Most steps of a job.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads of torch, in each process. [default: its choice]")
+@click.option("--device", help="auto, cpu, cuda or cuda:N. [default: COOPSERVE_DEVICE, or auto]")
+@click.option("--json", "path", type=click.Path(path_type=Path, dir_okay=False), help="Write the figures to this file.")
+def main(
+    name: str,
+    idle_jobs: int,
+    seconds: float,
+    rounds: int,
+    arrival_jobs: int,
+    longest: int,
+    threads: int | None,
+    device: str | None,
+    path: Path | None,
+) -> None:
+    """Measure the service when idle, when busy, and beside LitServe. Needs the extra `bench`."""
+    settings = settings_from(torch_threads=threads, device=device)
+    place = prepare_torch(settings)
+    subject = workload.find_model(name, settings)
+    bench = Bench(subject.card, load_model(subject.folder, place), place, settings.max_rows, longest)
+    facts = machine(place)
+    show_machine(facts)
+    figures: dict[str, Any] = {"model": subject.card.ref, "clients": CLIENTS, "arrival_jobs": arrival_jobs}
+    try:
+        click.echo("starting coopserve and measuring ...")
+        with servers.coopserve(settings) as address:
+            ours = bench.arrivals("coopserve", address, arrival_jobs)
+            figures["idle"] = bench.idle(address, idle_jobs, rounds)
+            figures["busy"] = bench.busy(address, seconds, rounds)
+        click.echo("starting LitServe and measuring ...")
+        with servers.litserve(settings, subject.card.ref) as address:
+            peer = bench.arrivals("litserve", address, arrival_jobs)
+    except (LoadError, servers.ServerError) as error:
+        raise click.ClickException(str(error)) from None
+    figures["arrivals"] = {"coopserve": ours, "litserve": peer}
+    claims = [*idle_claims(figures["idle"]), *busy_claims(figures["busy"]), *arrival_claims(ours, peer)]
+    show_claims(claims)
+    if path:
+        write_json(path, "service", facts, figures, claims)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""One server for most tests: the real command with its own database, worker, trainer and API."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import httpx
+import pytest
+import torch
+
+from models.data.catalog import load
+from models.training import Plan, Training, configure
+from tests.integration.server import Ending, Server, running
+
+MODEL: Literal["shipped", "stand-in"] = "stand-in"
+"""Which ``fashion-ccoopnets`` is served: the one in ``checkpoints/``, or an untrained one of the same shape."""
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = ROOT / "tests" / "data" / "fashion-sample.npz"
+
+Launch = Callable[..., AbstractContextManager[Server]]
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the models that are there from the start."""
+    if MODEL == "shipped":
+        assert (ROOT / "checkpoints" / "fashion-ccoopnets").is_dir(), "checkpoints/ lacks the model fashion-ccoopnets"
+        return ROOT / "checkpoints"
+    folder = tmp_path_factory.mktemp("stand-in")
+    data = load(str(SAMPLE), "train", folder)
+    config = configure("ccoopnets", "small", data, {"training.batch_size": 8})
+    plan = Plan("ccoopnets", config, data, "fashion-ccoopnets", 0, torch.device("cpu"), "untrained")
+    Training(plan, folder / "training").publish(folder / "checkpoints")
+    return folder / "checkpoints"
+
+
+@pytest.fixture(scope="session")
+def launch(checkpoints: Path) -> Launch:
+    """Starts a further server: ``with launch(data_dir, VARIABLE="value") as server``."""
+    return partial(running, checkpoints)
+
+
+@pytest.fixture(scope="session")
+def server(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server that tests share; at the end SIGTERM must stop all of it."""
+    data_dir = tmp_path_factory.mktemp("shared") / "var"
+    (data_dir / "data").mkdir(parents=True)
+    shutil.copy(SAMPLE, data_dir / "data" / "sample.npz")
+    with launch(data_dir) as server:
+        yield server
+        assert server.end(signal.SIGTERM) == Ending(0, []), server.output()
+
+
+@pytest.fixture(scope="session")
+def api(server: Server) -> Iterator[httpx.Client]:
+    """A client of the shared server."""
+    with httpx.Client(base_url=server.url, timeout=90) as client:
+        yield client

@@ -1,0 +1,119 @@
+"""Two hundred jobs with random steps, cancels and failures through the real engine: all end in a legal state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from models.loop import Loop, Rows, RowsError, run
+from models.noise import Noise
+from workers.engine import Engine
+from workers.tickets import CancelledError, Ticket
+
+JOBS = 200
+
+
+def walk(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+    return {**rows, "x": rows["x"] + noise.normal(2)}
+
+
+def trap(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+    """Raises if any row that is marked has come to its step."""
+    if bool(((rows["fuse"] >= 0) & (rows["fuse"] == t[:, None])).any()):
+        raise RuntimeError("fuse")
+    return walk(rows, t, noise)
+
+
+KERNELS = {"walk": walk, "trap": trap}
+
+
+def job(kind: str, steps: int, seed: int, n: int):  # type: ignore[no-untyped-def]
+    """kinds: ``ok``; ``nan``: a row that is not finite; ``fuse``: its kernel raises; ``raise``: its task does."""
+    fuse = steps // 2 if kind == "fuse" else -1
+    rows = {"x": torch.zeros(n, 2), "fuse": torch.full((n, 1), fuse)}
+    if kind == "nan":
+        rows["x"][-1, 0] = float("nan")
+    seeds = [seed * 100 + k for k in range(n)]
+    rows = yield Loop(trap, rows, steps, seeds)
+    if kind == "raise":
+        raise KeyError("own fault")
+    rows = yield Loop(walk, rows, 1 + steps // 3, seeds)
+    return rows["x"]
+
+
+EXPECTED = {"nan": RowsError, "fuse": RuntimeError, "raise": KeyError}
+KINDS = st.sampled_from(["ok", "ok", "ok", "nan", "fuse", "raise"])
+CASES = st.tuples(KINDS, st.integers(1, 30), st.integers(1, 5), st.integers(0, 9))
+
+
+def ended(ticket: Ticket[Any]) -> tuple[Any, Exception | None]:
+    """The ticket's result, or the error that it ended with."""
+    try:
+        return ticket.result(), None
+    except Exception as error:
+        return None, error
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Submits in bursts while the engine runs, cancels at any moment, and compares every end with a run alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.engine = Engine(max_rows=8)
+        self.jobs: list[tuple[tuple[Any, ...], Ticket[Any]]] = []
+        self.cancelled: set[int] = set()
+
+    @initialize()
+    def start(self) -> None:
+        self.engine.start()
+
+    @precondition(lambda self: len(self.jobs) < JOBS)
+    @rule(burst=st.lists(CASES, min_size=10, max_size=20))
+    def submit(self, burst: list[tuple[str, int, int, int]]) -> None:
+        for kind, steps, n, priority in burst:
+            case = (kind, steps, len(self.jobs), n)
+            self.jobs.append((case, self.engine.submit(job(*case), priority=priority)))
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=st.integers(0, JOBS))
+    def cancel(self, pick: int) -> None:
+        number = pick % len(self.jobs)
+        self.cancelled.add(number)
+        self.jobs[number][1].cancel()
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=st.integers(0, JOBS))
+    def wait(self, pick: int) -> None:
+        self.check(pick % len(self.jobs))
+
+    @invariant()
+    def alive(self) -> None:
+        assert self.engine.is_alive() or not self.jobs
+
+    def check(self, number: int) -> None:
+        case, ticket = self.jobs[number]
+        legal = {EXPECTED.get(case[0], type(None))} | ({CancelledError} if number in self.cancelled else set())
+        result, end = ended(ticket)
+        assert type(end) in legal, (case, end)
+        if end is None:
+            assert torch.equal(result, run(job(*case)))
+
+    def teardown(self) -> None:
+        while 0 < len(self.jobs) < JOBS:
+            self.submit([("ok", 1 + k, 1 + k % 3, 5) for k in range(min(20, JOBS - len(self.jobs)))])
+        for number in range(len(self.jobs)):
+            self.check(number)
+        self.engine.stop()
+        assert not self.engine.is_alive()
+
+
+@pytest.mark.timeout(300)
+class TestEngineMachine(EngineMachine.TestCase):  # type: ignore[misc]
+    settings = settings(
+        max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    )

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from models.checkpoints import CheckpointError
+from service.catalog import Catalog
+from service.errors import NotFoundError
+from tests.workers.conftest import publish_tiny
+from workers.engine import Engine
+from workers.residency import Residency
+
+
+def residency(root: Path, budget: int, engine: Engine | None = None) -> Residency:
+    return Residency(Catalog([root]), engine or Engine(max_rows=4), torch.device("cpu"), budget)
+
+
+def size_of_one(root: Path) -> int:
+    with residency(root, 1).use("a@1") as resident:
+        return resident.model.nbytes
+
+
+def test_bytes_are_those_of_the_tensors(tmp_path: Path) -> None:
+    folder = publish_tiny(tmp_path, "a")
+    assert size_of_one(tmp_path) == pytest.approx((folder / "model.safetensors").stat().st_size, rel=0.01)
+
+
+def test_the_least_recently_used_leaves_first(tmp_path: Path) -> None:
+    for name in "abc":
+        publish_tiny(tmp_path, name)
+    models = residency(tmp_path, int(2.5 * size_of_one(tmp_path)))
+    for name in ("a", "b", "a", "c"):
+        with models.use(f"{name}@1"):
+            pass
+    assert set(models.resident()) == {"a@1", "c@1"}
+
+
+def test_a_model_in_use_stays(tmp_path: Path) -> None:
+    for name in "ab":
+        publish_tiny(tmp_path, name)
+    models = residency(tmp_path, 1)
+    with models.use("a@1") as held:
+        with models.use("b@1"):
+            assert set(models.resident()) == {"a@1", "b@1"}
+        with models.use("a@1") as again:
+            assert again is held
+    with models.use("b@1"):
+        assert set(models.resident()) == {"b@1"}
+
+
+def test_an_evicted_model_is_forgotten_by_the_engine(tmp_path: Path) -> None:
+    for name in "ab":
+        publish_tiny(tmp_path, name)
+    engine = Engine(max_rows=4)
+    models = residency(tmp_path, 1, engine)
+    for name in "ab":
+        with models.use(f"{name}@1") as resident:
+            kernels = [kernel for kernel, _ in resident.model.examples()]
+    assert set(engine._sizes) == set(kernels)
+
+
+def test_concurrent_first_requests_load_once(tmp_path: Path) -> None:
+    publish_tiny(tmp_path, "a")
+    models, seen = residency(tmp_path, 10**9), []
+
+    def use() -> None:
+        with models.use("a@1") as resident:
+            seen.append(resident)
+
+    threads = [threading.Thread(target=use) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 8
+    assert len(set(map(id, seen))) == 1
+    assert seen[0].users == 0
+
+
+def test_what_cannot_be_loaded_says_why_and_does_not_block(tmp_path: Path) -> None:
+    folder = publish_tiny(tmp_path, "a")
+    good = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    models = residency(tmp_path, 10**9)
+    for _ in range(2):
+        with pytest.raises(CheckpointError, match="is damaged"), models.use("a@1"):
+            pass
+    with pytest.raises(NotFoundError), models.use("b@1"):
+        pass
+    (folder / "model.safetensors").write_bytes(good)
+    with models.use("a@1") as resident:
+        assert resident.exact
+
+
+def test_warm_loads_the_newest_of_each_name_and_survives_damage(tmp_path: Path, caplog: Any) -> None:
+    for name in ("a", "a", "b"):
+        folder = publish_tiny(tmp_path, name)
+    content = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    models = residency(tmp_path, 10**9)
+    models.warm()
+    assert set(models.resident()) == {"a@2"}
+    assert "b@1 can't be loaded" in caplog.text

@@ -1,0 +1,153 @@
+"""The training worker on a real store: end, cancel, hand-back, take-over."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from models.data.images import DataError
+from service.blobs import Blobs
+from service.catalog import Catalog
+from service.presence import Presence
+from service.records import Status, now
+from service.settings import Settings
+from service.store import Queued, RecordStore
+from service.trainings import TrainingRecord, TrainingRequest
+from tests.workers.test_inference import eventually
+from workers.heart import Heart
+from workers.training import TrainingWorker, data_source
+
+SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"
+
+
+class Trainers:
+    """Trainers on one store."""
+
+    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+        self.settings, self.client = settings, client
+        self.store = RecordStore(client, TrainingRecord)
+        self.sent: list[Queued] = []
+        self.hearts: list[Heart] = []
+        settings.datasets_dir.mkdir(parents=True)
+        shutil.copy(SAMPLE, settings.datasets_dir / "sample.npz")
+
+    def worker(self, name: str = "trainer-1") -> TrainingWorker:
+        heart = Heart(self.store, Presence(self.client), self.sent.append, self.settings, "training", name, dict)
+        heart.start()
+        self.hearts.append(heart)
+        blobs = Blobs(self.settings.blobs_dir)
+        return TrainingWorker(self.store, blobs, heart, self.sent.append, self.settings, name)
+
+    def submit(self, **changes: Any) -> str:
+        body = {"data": "sample", "name": "mine", "iterations": 6, "batch_size": 4, **changes}
+        body["overrides"] = {"refinement.steps": 2, **changes.get("overrides", {})}
+        request = TrainingRequest.model_validate(body)
+        record = TrainingRecord(id=TrainingRecord.new_id(), created_at=now(), params=request)
+        return self.store.submit(record)[0].id
+
+    def close(self) -> None:
+        for heart in self.hearts:
+            heart.stop()
+
+
+@pytest.fixture
+def trainers(settings: Settings, client: redis.Redis) -> Any:
+    trainers = Trainers(settings, client)
+    yield trainers
+    trainers.close()
+
+
+def test_a_training_ends_in_a_model_of_the_catalog(trainers: Trainers) -> None:
+    id = trainers.submit()
+    trainers.worker().run(id)
+    record = trainers.store.get(id)
+    assert (record.status, record.model) == (Status.SUCCEEDED, "mine@1")
+    assert record.metrics.keys() >= {"gap", "move"}
+    assert len(record.samples) == 1
+    card = Catalog(trainers.settings.model_dirs).get("mine@1")
+    assert card.training["iterations"] == 6
+    assert "--set refinement.steps=2 --set training.iterations=6" in card.training["command"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"data": "nothing"}, "there is no data set 'nothing'; choose one of: fashion-mnist, digits, sample"),
+        ({"preset": "huge"}, "unknown preset 'huge'"),
+        ({"system": "gan"}, "unknown system 'gan'"),
+        ({"overrides": {"speed": 9}}, "unknown setting 'speed'"),
+        ({"overrides": {"training.lr_solver": 1e6}, "iterations": 200}, "diverged"),
+    ],
+)
+def test_what_cannot_be_trained_fails_with_its_reason(trainers: Trainers, changes: Any, reason: str) -> None:
+    id = trainers.submit(**changes)
+    trainers.worker().run(id)
+    record = trainers.store.get(id)
+    assert record.status == Status.FAILED
+    assert record.error is not None
+    assert reason in record.error.detail
+
+
+def in_thread(worker: TrainingWorker, id: str) -> threading.Thread:
+    thread = threading.Thread(target=worker.run, args=[id])
+    thread.start()
+    return thread
+
+
+def steps_done(trainers: Trainers, id: str) -> int:
+    progress = trainers.store.get(id).progress
+    return progress.step if progress else 0
+
+
+def test_a_cancel_stops_it(trainers: Trainers) -> None:
+    id = trainers.submit(iterations=100_000)
+    thread = in_thread(trainers.worker(), id)
+    eventually(lambda: steps_done(trainers, id) > 0, 60)
+    trainers.store.cancel(id)
+    thread.join(30)
+    assert trainers.store.get(id).status == Status.CANCELLED
+    assert not (trainers.settings.models_dir / "mine").exists()
+
+
+def test_a_trainer_that_shuts_down_hands_the_training_back_and_another_goes_on(trainers: Trainers) -> None:
+    id = trainers.submit(iterations=100_000)
+    first = trainers.worker("trainer-1")
+    thread = in_thread(first, id)
+    eventually(lambda: steps_done(trainers, id) > 1, 60)
+    first.stop()
+    thread.join(30)
+    record = trainers.store.get(id)
+    assert record.status == Status.QUEUED
+    assert Queued(id, 5) in trainers.sent
+    done = record.progress.step if record.progress else 0
+    second = trainers.worker("trainer-2")
+    thread = in_thread(second, id)
+    eventually(lambda: trainers.store.get(id).attempt == 2 and steps_done(trainers, id) > done, 60)
+    trainers.store.cancel(id)
+    thread.join(30)
+    assert trainers.store.get(id).status == Status.CANCELLED
+
+
+def test_a_running_training_is_not_started_twice(trainers: Trainers) -> None:
+    id = trainers.submit(iterations=100_000)
+    thread = in_thread(trainers.worker("trainer-1"), id)
+    eventually(lambda: trainers.store.get(id).status == Status.RUNNING)
+    trainers.worker("trainer-2").run(id)  # a second message: returns at once
+    assert trainers.store.get(id).attempt == 1
+    trainers.store.cancel(id)
+    thread.join(30)
+
+
+def test_data_are_named_never_pathed(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "other.npz").touch()
+    assert data_source("mine", tmp_path) == str(tmp_path / "mine")
+    assert data_source("other", tmp_path) == str(tmp_path / "other.npz")
+    assert data_source("digits", tmp_path) == "digits"
+    with pytest.raises(DataError, match="choose one of: fashion-mnist, digits, mine, other"):
+        data_source("service", tmp_path)
