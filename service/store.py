@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import redis
@@ -19,7 +18,8 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from service.errors import IdempotencyError, NotFoundError, StaleAttemptError
-from service.records import TRANSITIONS, Failure, Progress, Record, Status
+from service.records import Failure, Progress, Record, Status
+from service.scripts import load_scripts
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -96,7 +96,7 @@ class RecordStore(Generic[RecordT]):
         # The braces keep all keys of a store in one slot of a Redis cluster.
         self._prefix = f"{{{namespace}:{record_type.prefix}}}"
         self._unknown = f"unknown-{'job' if record_type.prefix == 'job' else 'training'}"
-        self._scripts = {name: client.register_script(text) for name, text in _scripts().items()}
+        self._scripts = {name: client.register_script(text) for name, text in load_scripts().items()}
 
     # ---- clients -------------------------------------------------------------------------------------------------
 
@@ -287,15 +287,3 @@ def _text(value: Any) -> str | None:
 
 def _pairs_of(flat: Sequence[Any]) -> list[Queued]:
     return [Queued(id, int(priority)) for id, priority in zip(flat[::2], flat[1::2], strict=True)]
-
-
-def _scripts() -> dict[str, str]:
-    """The Lua scripts by name, each with the status machine and the shared functions before it."""
-    folder = files("service") / "lua"
-    machine = "".join(
-        f"LEGAL['{source}'] = {{{', '.join(f'{target} = true' for target in sorted(targets))}}}\n"
-        for source, targets in TRANSITIONS.items()
-    )
-    head = f"local LEGAL = {{}}\n{machine}{(folder / 'common.lua').read_text()}\n"
-    names = [item.name for item in folder.iterdir() if item.name.endswith(".lua") and item.name != "common.lua"]
-    return {name.removesuffix(".lua"): head + (folder / name).read_text() for name in names}

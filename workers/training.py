@@ -10,9 +10,10 @@ from typing import Any
 
 import torch
 
+from models.configuration import TrainingError, configure
 from models.data.catalog import DATASETS, load
 from models.data.images import DataError
-from models.training import Event, Plan, Training, TrainingError, configure
+from models.training import Event, Plan, Training
 from service.blobs import Blobs
 from service.errors import StaleAttemptError
 from service.places import training_sample

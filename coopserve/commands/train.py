@@ -37,8 +37,9 @@ def train(**options: Any) -> None:
     """Fit a model, with a progress bar. Stopped by Ctrl-C, it saves; the same command goes on from there."""
     import torch
 
+    from models.configuration import TrainingError
     from models.data.images import DataError
-    from models.training import Training, TrainingError
+    from models.training import Training
 
     torch.set_flush_denormal(True)
     if options["threads"]:
@@ -65,8 +66,9 @@ def train(**options: Any) -> None:
 def _plan(options: dict[str, Any], home: Settings) -> Plan:
     import torch
 
+    from models.configuration import configure
     from models.data.catalog import load
-    from models.training import Plan, configure
+    from models.training import Plan
     from workers.training import choose_device, data_facts
 
     channels = int(options["channels"]) if options["channels"] else None

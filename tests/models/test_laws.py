@@ -117,7 +117,7 @@ def test_a_loaded_model_is_frozen(system: str) -> None:
 
 @pytest.mark.parametrize(("system", "task"), CASES)
 def test_a_checkpoint_makes_the_same_images(system: str, task: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    from models.training import configure
+    from models.configuration import configure
 
     data = images()
     config = configure(system, "small", data, TINY[system])

@@ -11,11 +11,12 @@ import torch
 from PIL import Image
 
 from models.checkpoints import load_model, load_state
+from models.configuration import TrainingError, configure
 from models.data.catalog import load
 from models.data.images import ImageData
 from models.loop import run
 from models.systems.registry import SYSTEMS
-from models.training import Event, Plan, Training, TrainingError, configure
+from models.training import Event, Plan, Training
 from tests.models.zoo import TINY, GenerateJob, images
 
 SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from models.configuration import configure
 from models.data.images import ImageData
 from models.systems.base import Model
 from models.systems.registry import SYSTEMS
-from models.training import configure
 
 CLASSES = ("round", "square", "thin")
 

@@ -12,8 +12,8 @@ import redis
 import torch
 
 from models.checkpoints import publish
+from models.configuration import configure
 from models.systems.registry import SYSTEMS
-from models.training import configure
 from service.blobs import Blobs
 from service.catalog import Catalog
 from service.jobs import Generate, JobRecord

@@ -1,0 +1,68 @@
+"""From the name of a system and a preset to a checked configuration that is fitted to the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from models.data.images import ImageData
+from models.systems.base import System
+from models.systems.registry import SYSTEMS
+
+
+class TrainingError(Exception):
+    """A training that can't start or go on, with the reason."""
+
+
+def find_system(name: str) -> System:
+    """The registry's entry.
+
+    Raises:
+        TrainingError: there is no such system.
+    """
+    if name not in SYSTEMS:
+        raise TrainingError(f"unknown system {name!r}; choose one of: {', '.join(SYSTEMS)}")
+    return SYSTEMS[name]
+
+
+def configure(system: str, preset: str, data: ImageData, overrides: Mapping[str, Any]) -> BaseModel:
+    """A preset with some of its values replaced, fitted to the data.
+
+    Args:
+        overrides: dotted path -> value, such as ``{"training.iterations": 3000, "refinement.steps": 15}``.
+
+    Raises:
+        TrainingError: unknown system, preset or path, or a value out of range.
+    """
+    entry = find_system(system)
+    if preset not in entry.presets:
+        raise TrainingError(f"unknown preset {preset!r} of {system}; choose one of: {', '.join(entry.presets)}")
+    config = entry.presets[preset]
+    document = config.model_dump()
+    for path, value in overrides.items():
+        *parents, leaf = path.split(".")
+        place: Any = document
+        for parent in parents:
+            place = place.get(parent) if isinstance(place, dict) else None
+        if not isinstance(place, dict) or leaf not in place or isinstance(place[leaf], dict | tuple):
+            raise TrainingError(f"unknown setting {path!r}; known, for example: {', '.join(_paths(document))}")
+        place[leaf] = value
+    try:
+        return entry.fit_to(type(config).model_validate(document), data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise TrainingError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    except ValueError as error:
+        raise TrainingError(str(error)) from error
+
+
+def _paths(document: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key, value in document.items():
+        if isinstance(value, dict):
+            found += _paths(value, f"{prefix}{key}.")
+        elif not isinstance(value, tuple):
+            found.append(f"{prefix}{key}")
+    return found
