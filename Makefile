@@ -13,7 +13,7 @@ setup: $(INSTALLED)  ## make the virtual environment and install everything, pin
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
 	@touch $@
 
 serve: $(INSTALLED)  ## run everything on this machine (PORT=8000); Ctrl-C stops it
@@ -42,7 +42,6 @@ format: $(INSTALLED)  ## format the code
 	$(BIN)/ruff format .
 
 bench: $(INSTALLED)  ## measure engine and service on a quiet machine
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.service
 

@@ -9,27 +9,23 @@ on the way does not tilt them; their medians are reported.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import click
-import torch
 
 from benchmarks import workload
 from benchmarks.loops import BareLoop, run_static, synchronize
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
+from benchmarks.serving import serving
 from coopserve.cli import settings_from
 from models.loop import Task, run
 from models.systems.base import Model, Output
-from service.catalog import Catalog
 from service.jobs import Generate
-from service.settings import Settings
 from workers.app import prepare_torch
 from workers.engine import Engine
-from workers.residency import Residency
 
 
 @dataclass(frozen=True)
@@ -109,21 +105,6 @@ def claims_of(seconds: dict[str, list[float]]) -> list[Claim]:
         Claim("time: static / continuous", ratio("static", "continuous"), 1.4, unit="x"),
         Claim("time: serial / continuous", ratio("serial", "continuous"), 2.5, unit="x"),
     ]
-
-
-@contextmanager
-def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tuple[Model, Engine]]:
-    """A model as an inference worker holds it, and the engine that advances it."""
-    engine = Engine(settings.max_rows, device)
-    engine.start()
-    residency = Residency(
-        Catalog((settings.checkpoints_dir,)), engine, device, settings.model_memory_bytes, settings.exact
-    )
-    try:
-        with residency.use(ref) as resident:
-            yield resident.model, engine
-    finally:
-        engine.stop()
 
 
 @click.command(context_settings={"show_default": True})

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -22,18 +22,18 @@ from typing import Any, Literal
 
 import click
 import numpy as np
-import torch
 
 from benchmarks import servers, workload
 from benchmarks.client import LoadError, Plan, Result, load
-from benchmarks.loops import BareLoop, synchronize
+from benchmarks.loops import BareLoop
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
+from benchmarks.serving import serving
 from coopserve.cli import settings_from
-from models.checkpoints import load_model
-from models.loop import run
-from models.systems.base import Model
+from models.loop import Task, run
+from models.systems.base import Model, Output
 from service.catalog import ModelCard
 from workers.app import prepare_torch
+from workers.engine import Engine
 
 CLIENTS = 32
 IDLE_STEPS = 10
@@ -50,41 +50,41 @@ class Bench:
     Args:
         card: the model, as clients see it.
         model: the same model in this process.
-        device: where it runs.
-        max_rows: the size of a full batch.
+        engine: a running engine in this process, which knows the model.
         longest: most steps of a job.
     """
 
     card: ModelCard
     model: Model
-    device: torch.device
-    max_rows: int
+    engine: Engine
     longest: int
 
     def idle(self, address: str, jobs: int, rounds: int) -> dict[str, list[float]]:
-        """One client, one short job after the other; seconds of each job, and of its bare compute in this process."""
-        figures: dict[str, list[float]] = {"total": [], "queued": [], "worked": [], "bare": []}
+        """One client, one short job after the other; seconds of each job, and of its compute in this process.
+
+        ``bare`` is the task driven alone; ``engine`` the task in an idle engine, which pads a batch of one row to a
+        size at which the bits agree with those of larger batches.
+        """
+        figures: dict[str, list[float]] = {"total": [], "queued": [], "worked": [], "engine": [], "bare": []}
         bodies = workload.bodies(self.card, [min(IDLE_STEPS, self.longest)] * jobs)
         for part in np.array_split(np.arange(jobs), rounds):
             chosen = [bodies[k] for k in part]
             timings = load(Plan(server="coopserve", address=address, bodies=chosen)).timings
             for stage in ("total", "queued", "worked"):
                 figures[stage] += [getattr(timing, stage) for timing in timings]
-            figures["bare"] += [self._alone(body) for body in chosen]
+            for body in chosen:
+                figures["engine"].append(_seconds(lambda task: self.engine.submit(task).result(), self._task(body)))
+                figures["bare"].append(_seconds(lambda task: run(task, device=self.engine.device), self._task(body)))
         return figures
 
-    def _alone(self, body: dict[str, Any]) -> float:
+    def _task(self, body: dict[str, Any]) -> Task[Output]:
         job = workload.resolved(self.card, body)
-        started = time.perf_counter()
-        run(self.model.tasks[job.task](job), device=self.device)
-        synchronize(self.device)
-        return time.perf_counter() - started
+        return self.model.tasks[job.task](job)
 
     def bare_loop(self) -> BareLoop:
         """The refinement of a full batch."""
-        bodies = workload.bodies(self.card, [1] * self.max_rows)
-        jobs = [workload.resolved(self.card, body) for body in bodies]
-        return BareLoop([self.model.tasks[job.task](job) for job in jobs], self.device)
+        bodies = workload.bodies(self.card, [1] * self.engine.max_rows)
+        return BareLoop([self._task(body) for body in bodies], self.engine.device)
 
     def busy(self, address: str, seconds: float, rounds: int) -> list[dict[str, Any]]:
         """Many clients with jobs of one kind; images a second of the service and of the bare loop, each round."""
@@ -117,6 +117,13 @@ class Bench:
         return figures
 
 
+def _seconds(drive: Callable[[Task[Output]], Output], task: Task[Output]) -> float:
+    """How long it takes until the images of a task are in the memory of the host."""
+    started = time.perf_counter()
+    drive(task).images.cpu()
+    return time.perf_counter() - started
+
+
 def _summary(result: Result) -> dict[str, float]:
     totals = [timing.total for timing in result.timings]
     p50, p99 = np.percentile(totals, [50, 99]).tolist()
@@ -126,7 +133,13 @@ def _summary(result: Result) -> dict[str, float]:
 def idle_claims(figures: dict[str, list[float]]) -> list[Claim]:
     """What the service adds to the median bare compute of the job, in milliseconds."""
     p50, p95 = np.percentile(figures["total"], [50, 95]) - median(figures["bare"])
-    stages = {"submit to result": "total", "of it queued": "queued", "of it in work": "worked", "bare compute": "bare"}
+    stages = {
+        "submit to result": "total",
+        "of it queued": "queued",
+        "of it in work": "worked",
+        "in an engine alone": "engine",
+        "bare compute": "bare",
+    }
     rows = [[name, *(f"{1e3 * q:.2f}" for q in np.percentile(figures[key], [50, 95]))] for name, key in stages.items()]
     show_table(f"Idle: one client, {IDLE_STEPS}-step jobs, milliseconds", ["", "p50", "p95"], rows)
     click.echo(f"overhead: p50 {1e3 * p50:.2f} ms, p95 {1e3 * p95:.2f} ms")
@@ -186,13 +199,13 @@ def main(
     settings = settings_from(torch_threads=threads, device=device)
     place = prepare_torch(settings)
     subject = workload.find_model(name, settings)
-    bench = Bench(subject.card, load_model(subject.folder, place), place, settings.max_rows, longest)
     facts = machine(place)
     show_machine(facts)
     figures: dict[str, Any] = {"model": subject.card.ref, "clients": CLIENTS, "arrival_jobs": arrival_jobs}
     try:
         click.echo("starting coopserve and measuring ...")
-        with servers.coopserve(settings) as address:
+        with serving(settings, subject.card.ref, place) as held, servers.coopserve(settings) as address:
+            bench = Bench(subject.card, *held, longest)
             ours = bench.arrivals("coopserve", address, arrival_jobs)
             figures["idle"] = bench.idle(address, idle_jobs, rounds)
             figures["busy"] = bench.busy(address, seconds, rounds)

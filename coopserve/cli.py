@@ -1,4 +1,4 @@
-"""The command line: ``coopserve serve | api | worker | trainer | train | evaluate | models | data``."""
+"""The command line: ``coopserve serve | api | worker | trainer | train | evaluate | models | data | demo``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from pydantic import ValidationError
 
 from coopserve.commands.data import data
+from coopserve.commands.demo import demo
 from coopserve.commands.evaluate import evaluate
 from coopserve.commands.models import models
 from coopserve.commands.train import train
@@ -34,6 +35,7 @@ main.add_command(train)
 main.add_command(evaluate)
 main.add_command(models)
 main.add_command(data)
+main.add_command(demo)
 
 
 @main.command()

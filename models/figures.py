@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -31,8 +32,14 @@ def save_sheet(images: Tensor, path: Path) -> Path:
     return path
 
 
-def draw_curves(metrics_file: Path, path: Path) -> None:
-    """One panel a metric over the iterations, from the JSON lines of a training."""
+def draw_training(metrics_file: Path, samples: Path | None, path: Path) -> None:
+    """The figure of a training: one panel a metric over the iterations, and beside them the latest samples.
+
+    Args:
+        metrics_file: the JSON lines of the training; without a line of metrics nothing is drawn.
+        samples: a sheet of samples.
+        path: the PNG to write.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -45,12 +52,17 @@ def draw_curves(metrics_file: Path, path: Path) -> None:
         return
     columns = 3
     rows = -(-len(names) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(4 * columns, 2.4 * rows), squeeze=False, layout="constrained")
-    for axis, name in zip(axes.flat, names, strict=False):
+    figure = plt.figure(figsize=(16, 2.4 * rows), layout="constrained")
+    left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(3, 2)))
+    for k, name in enumerate(names):
+        axis = left.add_subplot(rows, columns, k + 1)
         axis.plot([line["iteration"] for line in lines], [line.get(name) for line in lines], linewidth=0.8)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
-    for axis in list(axes.flat)[len(names) :]:
-        axis.set_visible(False)
+    if samples is not None:
+        axis = right.add_subplot()
+        axis.imshow(plt.imread(samples), cmap="gray", interpolation="nearest")
+        axis.set_title(f"samples: {samples.stem.lstrip('0')} iterations", fontsize=9)
+        axis.axis("off")
     figure.savefig(path, dpi=110)
     plt.close(figure)

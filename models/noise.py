@@ -7,7 +7,7 @@ the process was restarted. So a request gives the same image in any company, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -44,30 +44,32 @@ class Noise:
     Numbers are drawn on the CPU, so that they are the same whatever device the rows live on, and then moved.
     """
 
-    def __init__(self, keys: Sequence[Key], device: torch.device | str = "cpu") -> None:
-        self._keys = keys
+    def __init__(self, keys: Sequence[Key] | Callable[[], Sequence[Key]], device: torch.device | str = "cpu") -> None:
+        self._keys = keys  # a function is called only if noise is drawn: most chains draw none
         self._device = torch.device(device)
         self._draw = 0
         self._generator = torch.Generator()
 
-    def __len__(self) -> int:
-        return len(self._keys)
-
-    def _generators(self) -> list[int]:
+    def _seeds(self) -> list[int]:
+        """The generators' seeds for the next draw, one a row."""
+        if callable(self._keys):
+            self._keys = self._keys()
         self._draw += 1
         return [mix(*key, self._draw - 1) for key in self._keys]
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers, ``[rows, *shape]``, float32."""
-        out = torch.empty(len(self._keys), *shape)
-        for row, seed in zip(out, self._generators(), strict=True):
+        seeds = self._seeds()
+        out = torch.empty(len(seeds), *shape)
+        for row, seed in zip(out, seeds, strict=True):
             row.normal_(generator=self._generator.manual_seed(seed))
         return out.to(self._device)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), ``[rows, *shape]``, float32."""
-        out = torch.empty(len(self._keys), *shape)
-        for row, seed in zip(out, self._generators(), strict=True):
+        seeds = self._seeds()
+        out = torch.empty(len(seeds), *shape)
+        for row, seed in zip(out, seeds, strict=True):
             row.uniform_(generator=self._generator.manual_seed(seed))
         return out.to(self._device)
 

@@ -1,8 +1,8 @@
 """The training loop that every system shares: resume, guards with roll-back, events, and the model at the end.
 
 A training lives in one folder: ``config.json``, ``metrics.jsonl``, ``state.safetensors`` (all that the next iteration
-depends on), ``samples/``, ``curves.png``. It can be stopped or killed at any time and goes on from its last save; since
-everything random is keyed by the iteration, the resumed run repeats what an unbroken one would have done.
+depends on), ``samples/``, ``training.png``. It can be stopped or killed at any time and goes on from its last save;
+since everything random is keyed by the iteration, the resumed run repeats what an unbroken one would have done.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from models.checkpoints import latest_version, load_state, publish, save_state
 from models.configuration import TrainingError, find_system
 from models.data.images import ImageData
-from models.figures import draw_curves, save_sheet
+from models.figures import draw_training, save_sheet
 from models.systems.base import Trainer
 
 SAVE_EVERY = 100
@@ -150,7 +150,8 @@ class Training:
             if metrics is not None:
                 self._housekeeping(metrics)
         self._save()
-        draw_curves(self.metrics_file, self.folder / "curves.png")
+        sheets = sorted((self.folder / "samples").glob("*.png"))
+        draw_training(self.metrics_file, sheets[-1] if sheets else None, self.folder / "training.png")
         return True
 
     def _advance(self) -> dict[str, float] | None:

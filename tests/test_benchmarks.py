@@ -18,9 +18,9 @@ from benchmarks.client import LoadError, Plan, load
 from benchmarks.loops import BareLoop, run_static
 from benchmarks.report import Claim
 from models.checkpoints import publish
+from models.configuration import configure
 from models.loop import run
 from models.systems.registry import SYSTEMS
-from models.training import configure
 from service.settings import Settings
 from tests.models.zoo import CLASSES, TINY, GenerateJob, images, tiny_model
 
@@ -77,7 +77,9 @@ def test_service_benchmark(checkpoints: Path) -> None:
     sizes = ["--idle-jobs=4", "--seconds=0.05", "--rounds=1", "--arrival-jobs=6", "--longest=3"]
     content, printed = run_benchmark("service", checkpoints, *sizes)
     figures = content["figures"]
-    assert len(figures["idle"]["total"]) == len(figures["idle"]["bare"]) == 4
+    assert {name: len(values) for name, values in figures["idle"].items()} == dict.fromkeys(
+        ("total", "queued", "worked", "engine", "bare"), 4
+    )
     assert min(figures["idle"]["total"]) > min(figures["idle"]["worked"]) > 0
     assert [(kind["n"], len(kind["service"]), len(kind["bare"])) for kind in figures["busy"]] == [
         (1, 1, 1),
@@ -117,7 +119,7 @@ def test_a_static_batch_takes_tasks_of_one_kind_only() -> None:
 def test_the_bare_loop_does_the_refinement() -> None:
     model = tiny_model("ccoopnets")
     job = GenerateJob(n=1, steps=5, noise=0.0)
-    bare = BareLoop([model.tasks["generate"](job)] * 1, CPU)
+    bare = BareLoop([model.tasks["generate"](job)], CPU)
     expected = run(model.tasks["generate"](job)).images
     torch.testing.assert_close(bare.advance(5)["y"].clamp(-1, 1), expected, atol=1e-6, rtol=0)
     assert bare.images_per_second(2, 0.01) > 0

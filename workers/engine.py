@@ -23,6 +23,10 @@ from workers.tickets import CancelledError, Ticket
 log = logging.getLogger(__name__)
 
 
+GATHER_TURNS = 3
+"""For how many turns at most a one-step loop waits for others, while rows of other groups advance."""
+
+
 class Engine(threading.Thread):
     """The one thread that touches the device.
 
@@ -87,6 +91,8 @@ class Engine(threading.Thread):
             for ticket in fresh:
                 self._advance(ticket, None)
             for key, group in list(self._groups.items()):
+                if self._gathers(group):
+                    continue
                 try:
                     self._turn(group)
                 except Exception as error:  # a fault of the engine itself must not leave anybody waiting
@@ -105,6 +111,17 @@ class Engine(threading.Thread):
         group.remove(members)
         for member in members:
             self._end(member.ticket, error)
+
+    def _gathers(self, group: Group) -> bool:
+        """Whether a group of one-step loops waits for company. Only for a few turns, and only while others advance:
+        a network call for one row costs half as much as for thirty-two, and jobs drift apart.
+        """
+        busy = any(not other.brief for other in self._groups.values())
+        if not (busy and group.brief and group.waiting_rows < self.max_rows and group.patience > 0):
+            group.patience = GATHER_TURNS
+            return False
+        group.patience -= 1
+        return True
 
     def _turn(self, group: Group) -> None:
         """One step of one group."""
@@ -154,7 +171,7 @@ class Engine(threading.Thread):
         loop: Loop = member.loop
         key = group_key(loop)
         if key not in self._groups:
-            self._groups[key] = Group(loop.kernel, self._sizes.get(loop.kernel, ()))
+            self._groups[key] = Group(loop.kernel, self._sizes.get(loop.kernel, ()), GATHER_TURNS)
         self._groups[key].add(member)
 
     @staticmethod

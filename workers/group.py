@@ -14,6 +14,9 @@ from models.loop import Kernel, Loop, Rows, check_finite
 from models.noise import Key, Noise
 from workers.tickets import Preview, Ticket
 
+PROGRESS_EVERY = 10
+"""Tickets are told of their progress at least every so many steps; looking at every slot in every step costs time."""
+
 _arrivals = count()
 
 
@@ -56,16 +59,18 @@ class Member:
 
 
 class Slot:
-    """One row in the batch."""
+    """One row in the batch. It had done ``base`` steps when the batch was last packed."""
 
-    __slots__ = ("member", "row", "step")
+    __slots__ = ("base", "member", "row")
 
     def __init__(self, member: Member, row: int) -> None:
-        self.member, self.row, self.step = member, row, 0
+        self.member, self.row, self.base = member, row, 0
 
-    @property
-    def key(self) -> Key:
-        return Key(self.member.loop.seeds[self.row], self.member.number, self.step)
+    def due(self) -> int:
+        """How many steps from the last packing until it leaves or is to be shown."""
+        loop, every = self.member.loop, self.member.ticket.preview_every
+        left = loop.steps - self.base
+        return min(left, every - self.base % every) if every and loop.preview else left
 
 
 class Group:
@@ -74,18 +79,32 @@ class Group:
     Args:
         kernel: what advances them.
         sizes: batch sizes at which this kernel's results agree bit for bit, ascending; empty: no padding.
+        patience: for how many turns it may still wait for company, if all its loops have one step.
     """
 
-    def __init__(self, kernel: Kernel, sizes: Sequence[int]) -> None:
-        self.kernel, self._sizes = kernel, sizes
+    def __init__(self, kernel: Kernel, sizes: Sequence[int], patience: int = 0) -> None:
+        self.kernel, self._sizes, self.patience = kernel, sizes, patience
         self._waiting: list[Member] = []
         self._slots: list[Slot | None] = []  # None: the row at this place of the batch has left
         self._rows: Rows = {}
         self._steps = torch.empty(0, dtype=torch.int64)
+        self._age = 0  # steps since the batch was packed
+        self._counted = 0  # of these, those that members have been told of
+        self._due = 0  # the age at which a row leaves or is shown: until then the slots need no look
 
     @property
     def empty(self) -> bool:
         return not self._waiting and not any(self._slots)
+
+    @property
+    def waiting_rows(self) -> int:
+        """How many rows have not been admitted yet."""
+        return sum(member.size - member.admitted for member in self._waiting)
+
+    @property
+    def brief(self) -> bool:
+        """True if nothing here takes more than one step."""
+        return not any(self._slots) and all(member.loop.steps == 1 for member in self._waiting)
 
     def members(self) -> list[Member]:
         """Every member, waiting or packed, once."""
@@ -133,7 +152,10 @@ class Group:
         device = next(iter(pool[0].values())).device
         index = torch.tensor(order, device=device)
         self._rows = {k: torch.cat([part[k] for part in pool]).index_select(0, index) for k in pool[0]}
-        self._steps = torch.tensor([slot.step for slot in slots] + [slots[0].step] * padding, device=device)
+        for slot in fresh:
+            slot.base = -self._age  # they begin now
+        self._rebase()
+        self._steps = torch.tensor([slot.base for slot in slots] + [slots[0].base] * padding, device=device)
 
     def step(self) -> tuple[list[Member], list[tuple[Member, Exception]]]:
         """Advance every row by one step. Call :meth:`admit` first.
@@ -155,10 +177,12 @@ class Group:
         return [], failed
 
     def _apply(self, slots: Sequence[Slot], rows: Rows, steps: Tensor) -> Rows:
-        keys = [slot.key for slot in slots]
-        keys += keys[:1] * (len(steps) - len(keys))
+        def keys() -> list[Key]:
+            own = [Key(s.member.loop.seeds[s.row], s.member.number, s.base + self._age) for s in slots]
+            return own + own[:1] * (len(steps) - len(own))
+
         after = self.kernel(rows, steps, Noise(keys, steps.device))
-        if after.keys() != rows.keys() and any(slot.step + 1 < slot.member.loop.steps for slot in slots):
+        if after.keys() != rows.keys() and any(s.base + self._age + 1 < s.member.loop.steps for s in slots):
             raise ValueError("a kernel that runs for several steps must give back the state with the names it got")
         return after
 
@@ -178,27 +202,40 @@ class Group:
         return faulty or [(member, error) for member in members]
 
     def _after(self, rows: Rows) -> list[Member]:
-        """Count the step, show previews, and let the finished rows leave; returns the members that are complete."""
+        """Count the step, and when it is due show previews and let finished rows leave; gives complete members."""
         self._rows, self._steps = rows, self._steps + 1
+        self._age += 1
+        if self._age < self._due and self._age - self._counted < PROGRESS_EVERY:
+            return []
         previews: dict[Member, list[int]] = {}
         done = []
         for place, slot in enumerate(self._slots):
             if slot is None:
                 continue
-            member, loop = slot.member, slot.member.loop
-            slot.step += 1
-            member.advanced += 1
-            if slot.step >= loop.steps:
+            member, step = slot.member, slot.base + self._age
+            member.advanced += self._age - self._counted
+            if step >= member.loop.steps:
                 member.collect(slot.row, {k: v[place] for k, v in rows.items()})
                 self._slots[place] = None
                 if member.finished == member.size:
                     done.append(member)
-            elif member.ticket.preview_every and loop.preview and slot.step % member.ticket.preview_every == 0:
+            elif member.ticket.preview_every and member.loop.preview and step % member.ticket.preview_every == 0:
                 previews.setdefault(member, []).append(place)
             member.ticket.step = member.advanced // member.size
+        self._counted = self._age
         for member, places in previews.items():
             self._show(member, places)
+        if None not in self._slots and self._age >= self._due:  # shown, but nobody left: find the next time
+            self._rebase()
         return done
+
+    def _rebase(self) -> None:
+        """Count from now on, as after a packing, with the rows where they are."""
+        slots = [slot for slot in self._slots if slot]
+        for slot in slots:
+            slot.base += self._age
+        self._age = self._counted = 0
+        self._due = min((slot.due() for slot in slots), default=0)
 
     def _show(self, member: Member, places: list[int]) -> None:
         """Give the ticket pictures of its rows; the caller has seen that its loop has a preview."""
@@ -206,4 +243,4 @@ class Group:
         if member.loop.preview is None:
             return
         images = member.loop.preview({k: v[places] for k, v in self._rows.items()}).detach().cpu()
-        member.ticket.show(Preview(slots[0].step, tuple(slot.row for slot in slots), images))
+        member.ticket.show(Preview(slots[0].base + self._age, tuple(slot.row for slot in slots), images))

@@ -60,7 +60,7 @@ def train(**options: Any) -> None:
         click.echo(f"saved in {folder}; the same command goes on from there")
         sys.exit(130)
     model = training.publish(options["out"] or home.models_dir, beside=home.checkpoints_dir)
-    click.echo(f"{plan.name}@{model.name} is in {model}; curves and samples are in {folder}")
+    click.echo(f"{plan.name}@{model.name} is in {model}; training.png and samples are in {folder}")
 
 
 def _plan(options: dict[str, Any], home: Settings) -> Plan:

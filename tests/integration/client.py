@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
-from httpx_sse import ServerSentEvent, connect_sse
+from httpx_sse import connect_sse
 
 Record = dict[str, Any]
 T = TypeVar("T")
+
+
+class Event(NamedTuple):
+    """One server-sent event."""
+
+    id: str
+    name: str
+    data: dict[str, Any]
+
 
 TERMINAL = {"succeeded", "failed", "cancelled"}
 
@@ -90,9 +99,16 @@ def generate(api: httpx.Client, **body: Any) -> list[bytes]:
     return pictures(api, submit(api, **body))
 
 
-def events(api: httpx.Client, record: Record, after: str | None = None) -> list[ServerSentEvent]:
+def events(api: httpx.Client, record: Record, after: str | None = None) -> list[Event]:
     """All events of a record to the end of the stream, or those after an id."""
+    return list(follow(api, record, after))
+
+
+def follow(api: httpx.Client, record: Record, after: str | None = None) -> Generator[Event]:
+    """The events of a record as they come."""
     headers = {"Last-Event-ID": after} if after else {}
     with connect_sse(api, "GET", record["links"]["events"], headers=headers) as source:
         source.response.raise_for_status()
-        return list(source.iter_sse())
+        for event in source.iter_sse():
+            if event.data:  # the server's sign of life in a silence has none
+                yield Event(event.id, event.event, event.json())

@@ -14,8 +14,9 @@ import httpx
 import pytest
 import torch
 
+from models.configuration import configure
 from models.data.catalog import load
-from models.training import Plan, Training, configure
+from models.training import Plan, Training
 from tests.integration.server import Ending, Server, running
 
 MODEL: Literal["shipped", "stand-in"] = "stand-in"
@@ -43,7 +44,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def launch(checkpoints: Path) -> Launch:
-    """Starts a further server: ``with launch(data_dir, VARIABLE="value") as server``."""
+    """Starts a further server: ``with launch(data_dir, "--option", VARIABLE="value") as server``."""
     return partial(running, checkpoints)
 
 

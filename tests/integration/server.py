@@ -10,9 +10,8 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import httpx
 import psutil
@@ -63,10 +62,13 @@ class Server:
     data_dir: Path
     log: Path
     ready_seconds: float = 0.0
+    ended: list[psutil.Process] = field(default_factory=list)
 
     def parts(self) -> list[psutil.Process]:
-        """The processes below the one that was started."""
-        return psutil.Process(self.process.pid).children(recursive=True)
+        """The processes below the one that was started; none once that has ended."""
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
 
     def part(self, name: str) -> psutil.Process:
         """The process that runs ``coopserve NAME``."""
@@ -94,13 +96,21 @@ class Server:
 
     def end(self, number: signal.Signals) -> Ending:
         """Send a signal to the process that was started (to no other) and wait until nothing of it is left."""
-        parts = self.parts()
+        self.ended = self.parts()
         self.process.send_signal(number)
         status = self.process.wait(STOP_SECONDS)
         deadline = time.monotonic() + STOP_SECONDS
-        while any(map(_alive, parts)) and time.monotonic() < deadline:
+        while any(map(_alive, self.ended)) and time.monotonic() < deadline:
             time.sleep(0.05)
-        return Ending(status, [" ".join(part.cmdline()) for part in parts if _alive(part)])
+        return Ending(status, [" ".join(part.cmdline()) for part in self.ended if _alive(part)])
+
+    def kill(self) -> None:
+        """Clean up after a test that failed half-way; a server that has ended as it should is not touched."""
+        for part in [*self.parts(), *self.ended]:
+            with suppress(psutil.NoSuchProcess):
+                part.kill()
+        self.process.kill()
+        self.process.wait()
 
 
 def _alive(process: psutil.Process) -> bool:
@@ -112,26 +122,27 @@ def _alive(process: psutil.Process) -> bool:
 
 
 @contextmanager
-def running(checkpoints: Path, data_dir: Path, **extra: str) -> Iterator[Server]:
+def running(checkpoints: Path, data_dir: Path, *options: str, **extra: str) -> Iterator[Server]:
     """A server that is ready; whatever happens, none of its processes outlives the block.
 
     Args:
         checkpoints: the folder of the shipped models.
         data_dir: where its state goes.
+        options: further words of the command line.
         extra: further environment variables.
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     port, log = free_port(), data_dir.with_name(f"{data_dir.name}.log")
     with log.open("wb") as output:
-        options: dict[str, Any] = {"stdout": output, "stderr": subprocess.STDOUT}
-        process = subprocess.Popen(serve_command(port, data_dir), env=environment(checkpoints, extra), **options)
+        process = subprocess.Popen(
+            [*serve_command(port, data_dir), *options],
+            env=environment(checkpoints, extra),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     server = Server(process, f"http://127.0.0.1:{port}", data_dir, log)
     try:
         server.wait_until_ready()
         yield server
     finally:
-        if process.poll() is None:
-            for part in [*server.parts(), psutil.Process(process.pid)]:
-                with suppress(psutil.NoSuchProcess):
-                    part.kill()
-        process.wait()
+        server.kill()

@@ -81,7 +81,7 @@ def test_a_training_ends_in_a_model_with_a_true_card(system: str, tmp_path: Path
     assert made.images.isfinite().all()
     kinds = [event.kind for event in events]
     assert kinds == ["metrics", "sample"]
-    for path in (events[1].data["path"], tmp_path / "run" / "curves.png"):
+    for path in (events[1].data["path"], tmp_path / "run" / "training.png"):
         with Image.open(path) as picture:
             assert picture.size[0] > 4 * 28
 

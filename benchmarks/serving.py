@@ -1,0 +1,29 @@
+"""A model as an inference worker holds it, in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from models.systems.base import Model
+from service.catalog import Catalog
+from service.settings import Settings
+from workers.engine import Engine
+from workers.residency import Residency
+
+
+@contextmanager
+def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tuple[Model, Engine]]:
+    """The model name@version, loaded as a worker loads it, and the running engine that advances it."""
+    engine = Engine(settings.max_rows, device)
+    engine.start()
+    residency = Residency(
+        Catalog((settings.checkpoints_dir,)), engine, device, settings.model_memory_bytes, settings.exact
+    )
+    try:
+        with residency.use(ref) as resident:
+            yield resident.model, engine
+    finally:
+        engine.stop()

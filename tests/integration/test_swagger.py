@@ -1,0 +1,80 @@
+"""The API page in a real browser, on a network where nothing but the server answers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+from tests.integration.client import succeeded
+from tests.integration.server import Server
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+PATIENCE_MS = 20_000
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page of a browser with a fresh profile."""
+    chromium = shutil.which("chromium")
+    assert chromium, "this test needs a browser: apt-get install chromium"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
+        page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
+        yield page
+        browser.close()
+
+
+def open_operation(page: Page, method: str, path: str) -> Locator:
+    """Unfold an operation; ``Try it out`` is pressed already, so its fields are open."""
+    header = page.locator(f'.opblock-summary-path[data-path="{path}"]')
+    operation = page.locator(f".opblock-{method}", has=header)
+    operation.locator(header).click()
+    expect(operation).to_contain_class("is-open", timeout=PATIENCE_MS)
+    return operation
+
+
+def execute(operation: Locator) -> Locator:
+    """Press ``Execute``; gives the part of the page that shows the server's answer."""
+    operation.get_by_role("button", name="Execute").click()
+    answer = operation.locator(".live-responses-table")
+    expect(answer).to_be_visible(timeout=PATIENCE_MS)
+    return answer
+
+
+def test_a_visitor_makes_pictures_without_typing_a_request(server: Server, api: httpx.Client, page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{server.url}/docs")
+
+    answer = execute(open_operation(page, "post", "/v1/generate"))
+    expect(answer.locator(".response-col_status").last).to_contain_text("202", timeout=PATIENCE_MS)
+    record = json.loads(answer.locator(".highlight-code code").first.inner_text())
+    assert record["params"]["label"] == {"Sneaker": 1.0}
+    assert record["seed"] == 7
+    succeeded(api, record)
+
+    operation = open_operation(page, "get", "/v1/jobs/{id}/images/{k}")
+    operation.locator('tr[data-param-name="id"] input').fill(record["id"])
+    operation.locator('tr[data-param-name="k"] input').fill("0")
+    image = execute(operation).locator("img")
+    expect(image).to_be_visible(timeout=PATIENCE_MS)
+    page.wait_for_function("image => image.naturalWidth === 28", arg=image.element_handle())
+
+    own = (f"{server.url}/", "data:", f"blob:{server.url}/")
+    assert [url for url in asked if not url.startswith(own)] == []
+    assert any(url.endswith("swagger-ui-bundle.js") for url in asked)
