@@ -92,7 +92,7 @@ def test_events_come_in_order_and_resume(api: httpx.Client) -> None:
 
 
 def test_progress_is_told_while_the_job_runs(api: httpx.Client) -> None:
-    found = events(api, submit(api, n=32, steps=200, seed=2))
+    found = events(api, submit(api, n=16, steps=200, seed=2))
     progress = [event.data for event in found if event.name == "progress" and event.data["stage"] == "refine"]
     steps = [told["step"] for told in progress]
     assert steps == sorted(steps)

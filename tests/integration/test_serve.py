@@ -19,7 +19,7 @@ from tests.integration.server import READY_SECONDS, Ending, Server, environment,
 SAME = {"label": "Sneaker", "n": 3, "seed": 7, "steps": 12, "noise": 0.02}
 """A request whose pictures are compared between servers."""
 
-LONG = {"n": 32, "seed": 5, "steps": 200}
+LONG = {"n": 16, "seed": 5, "steps": 200}
 """A request that takes a while."""
 
 
@@ -93,7 +93,7 @@ def test_a_job_in_work_when_its_worker_is_killed_is_finished_by_the_next(server:
     record = wait_for(lambda: attempt_of(api, job, 2))
     assert record["attempt"] == 2
     images = pictures(api, job)
-    assert len(images) == 32
+    assert len(images) == 16
     assert pictures(api, after) == generate(api, **SAME)
     assert images == generate(api, **LONG)
     assert "the worker ended with status -9" in server.output()

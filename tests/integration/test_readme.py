@@ -1,0 +1,46 @@
+"""The curl commands of the README, run as they stand against a real server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+import httpx
+from PIL import Image
+
+from tests.integration.server import Server
+from tests.test_docs import blocks
+
+CURL = [block for block in blocks("sh") if "curl" in block]
+
+
+def run(block: str, server: Server, folder: Path) -> str:
+    script = block.replace("http://127.0.0.1:8000", server.url)
+    done = subprocess.run(["bash", "-euc", script], cwd=folder, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_first_request_gives_four_images(server: Server, tmp_path: Path) -> None:
+    record = json.loads(run(CURL[0], server, tmp_path))
+    assert record["status"] == "succeeded"
+    assert len(record["outputs"]) == 4
+
+
+def test_the_job_is_followed_and_its_picture_fetched(server: Server, tmp_path: Path) -> None:
+    out = run(CURL[1], server, tmp_path)
+    assert out.count("event: preview") == 3
+    assert '"status":"succeeded"' in out
+    with Image.open(tmp_path / "image.png") as picture:
+        assert picture.size == (28, 28)
+
+
+def test_the_training_is_queued(server: Server, api: httpx.Client, tmp_path: Path) -> None:
+    record = json.loads(run(CURL[2], server, tmp_path))
+    assert record["id"].startswith("trn_")
+    assert api.post(record["links"]["cancel"]).status_code == 200
+
+
+def test_no_block_of_the_readme_is_left_out() -> None:
+    assert len(CURL) == 3

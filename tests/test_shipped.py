@@ -1,0 +1,111 @@
+"""The models that ship: their cards are true, their images are what was asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.checkpoints import WEIGHTS, load_model, read_card, sha256
+from models.data.catalog import load
+from models.data.images import to_float
+from models.evaluation import sampler
+from models.metrics.classifier import accuracy, train_classifier
+from models.systems.base import Model
+from service.catalog import Catalog
+from tests.models.zoo import JOBS
+from workers.engine import Engine
+from workers.exact import probe
+from workers.pictures import png
+
+ROOT = Path(__file__).resolve().parents[1]
+SAMPLE = ROOT / "tests" / "data" / "fashion-sample.npz"
+FOLDERS = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/*/card.json"))
+FASHION = ROOT / "checkpoints" / "fashion-ccoopnets" / "1"
+
+
+def test_fashion_ccoopnets_ships() -> None:
+    assert FASHION in FOLDERS
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.parent.name)
+def test_the_card_is_whole(folder: Path) -> None:
+    card = Catalog([ROOT / "checkpoints"]).get(f"{folder.parent.name}@{folder.name}")
+    assert card.files[WEIGHTS].sha256 == sha256(folder / WEIGHTS)
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 16 * 2**20
+    assert card.title
+    assert card.description
+    assert card.license
+    assert card.notice
+    assert card.known_weaknesses
+    assert card.training["command"].startswith("coopserve train ")
+    assert {"data", "wall_seconds", "seed", "versions", "iterations"} <= card.training.keys()
+    assert card.metrics
+
+
+def test_fashion_ccoopnets_measures_as_promised() -> None:
+    metrics = read_card(FASHION)["metrics"]
+    proposal, refined = metrics["proposal"], metrics["refined"]
+    assert refined["accuracy"] >= 0.87
+    assert refined["accuracy"] >= proposal["accuracy"]
+    assert refined["kid"] <= proposal["kid"]
+    assert refined["parzen_log_likelihood"] >= proposal["parzen_log_likelihood"]
+
+
+@pytest.fixture(scope="module")
+def fashion() -> Model:
+    return load_model(FASHION, torch.device("cpu"))
+
+
+def make(model: Model, per_class: int, refine: bool = True) -> tuple[Tensor, Tensor]:
+    card = read_card(FASHION)
+    labels = torch.arange(10).repeat(per_class)
+    return sampler(model, card["classes"], card["tasks"]["generate"]["defaults"])(labels, 1, refine), labels
+
+
+def test_a_classifier_that_saw_only_real_images_recognises_the_classes(fashion: Model, tmp_path: Path) -> None:
+    data = load(str(SAMPLE), "train", tmp_path)
+    judge = train_classifier(data, seed=0, epochs=30, progress=lambda line: None)
+    real = load(str(SAMPLE), "test", tmp_path)
+    assert real.labels is not None
+    on_real = accuracy(judge, to_float(real.images), real.labels)
+    images, labels = make(fashion, 10)
+    assert on_real > 0.6
+    assert accuracy(judge, images, labels) > on_real - 0.1
+
+
+def test_there_is_no_checkerboard(fashion: Model, tmp_path: Path) -> None:
+    """The strength of the pattern that stride 2 would print, against that of real images."""
+
+    def at_nyquist(images: Tensor) -> float:
+        spectrum = torch.fft.fft2(images[:, 0]).abs().square()
+        half = images.shape[-1] // 2
+        lines = torch.cat([spectrum[:, half, 1:], spectrum[:, 1:, half]], 1)
+        return (lines.mean() / spectrum[:, 1:, 1:].mean()).item()
+
+    images, _ = make(fashion, 10)
+    real = to_float(load(str(SAMPLE), "test", tmp_path).images)
+    assert at_nyquist(images) < 3 * at_nyquist(real)
+
+
+def test_fixed_seeds_give_equal_png_bytes_alone_and_in_company(fashion: Model) -> None:
+    engine = Engine(max_rows=32)
+    sizes = probe(fashion.examples(), engine.max_rows)
+    assert all(sizes.values()), "no batch sizes agree on this machine"
+    engine.pad_to(sizes)
+    engine.start()
+    classes: Any = read_card(FASHION)["classes"]
+
+    def files(seed: int, n: int) -> Any:
+        job = JOBS["generate"](n=n, seed=seed, steps=10, noise=0.0, label={classes[seed % 10]: 1.0})
+        return engine.submit(fashion.tasks["generate"](job))
+
+    alone = [[png(image) for image in files(seed, 1 + seed % 3).result().images] for seed in range(5)]
+    tickets = [files(seed, 1 + seed % 3) for seed in range(40)]
+    crowd = [[png(image) for image in ticket.result().images] for ticket in tickets]
+    engine.stop()
+    assert crowd[:5] == alone
+    assert len({data for images in crowd for data in images}) == sum(1 + seed % 3 for seed in range(40))
