@@ -26,7 +26,8 @@ def size_of_one(root: Path) -> int:
 
 def test_bytes_are_those_of_the_tensors(tmp_path: Path) -> None:
     folder = publish_tiny(tmp_path, "a")
-    assert size_of_one(tmp_path) == pytest.approx((folder / "model.safetensors").stat().st_size, rel=0.01)
+    shipped = (folder / "model.safetensors").stat().st_size
+    assert 0.3 * shipped < size_of_one(tmp_path) < shipped  # what only training needs is folded away
 
 
 def test_the_least_recently_used_leaves_first(tmp_path: Path) -> None:

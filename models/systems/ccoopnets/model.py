@@ -15,7 +15,7 @@ from models.noise import Noise
 from models.systems.base import Output
 from models.systems.ccoopnets import tasks
 from models.systems.ccoopnets.config import Config
-from models.systems.ccoopnets.networks import Initializer, Solver
+from models.systems.ccoopnets.networks import Initializer, Solver, fold_head
 
 MAX_STEPS = 200
 
@@ -26,7 +26,7 @@ class CCoopNets:
     Args:
         config: the sizes and the refinement loop.
         initializer: g, with recomputed batch statistics.
-        solver: f.
+        solver: f; its head is folded.
         classes: the names of the labels, in the order of the one-hot vector.
         device: where the rows live.
     """
@@ -36,6 +36,7 @@ class CCoopNets:
     ) -> None:
         self.config, self.classes, self.device = config, tuple(classes), device
         self.initializer = initializer.to(device).eval().requires_grad_(False)
+        fold_head(solver)
         self.solver = solver.to(device).eval().requires_grad_(False)
         self.propose: Kernel = self._propose
         self.refine: Kernel = langevin(lambda rows: self.solver(rows["y"], rows["c"]))

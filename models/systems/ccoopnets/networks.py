@@ -96,6 +96,15 @@ class Solver(nn.Module):
             return (h.flatten(1).to(self.head.weight.dtype) * self.head.weight.sum(0)).sum(1) + self.head.bias.sum()
 
 
+def fold_head(solver: Solver) -> None:
+    """Replace the head by the one linear functional that it is; for serving, where its columns need not be learned."""
+    head = nn.Linear(solver.head.in_features, 1)
+    with torch.no_grad():
+        head.weight.copy_(solver.head.weight.sum(0, keepdim=True))
+        head.bias.copy_(solver.head.bias.sum(0, keepdim=True))
+    solver.head = head
+
+
 def initialize_as_paper(network: nn.Module) -> None:
     """Weights of every (transposed) convolution and linear layer N(0, 0.01^2), biases 0, as in the authors' code."""
     for module in network.modules():
