@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
-from pydantic import ValidationError
 
 from coopserve.commands.data import data
 from coopserve.commands.demo import demo
 from coopserve.commands.evaluate import evaluate
 from coopserve.commands.models import models
 from coopserve.commands.train import train
+from coopserve.configured import settings_from
 from service.settings import Settings
-
-
-def settings_from(**given: Any) -> Settings:
-    """Settings from the environment, replaced by what was given on the command line."""
-    try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise click.ClickException(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

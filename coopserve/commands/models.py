@@ -6,9 +6,9 @@ import json
 
 import click
 
+from coopserve.configured import settings_from
 from service.catalog import Catalog
 from service.errors import ServiceError
-from service.settings import Settings
 
 
 @click.group()
@@ -19,7 +19,7 @@ def models() -> None:
 @models.command("list")
 def list_models() -> None:
     """List all models and versions."""
-    for model in Catalog(Settings().model_dirs).list():
+    for model in Catalog(settings_from().model_dirs).list():
         what = f"{', '.join(model.card.tasks)}: {model.card.title}" if model.card else f"unavailable: {model.reason}"
         click.echo(f"{model.ref:28} {what}")
 
@@ -29,7 +29,7 @@ def list_models() -> None:
 def show(reference: str) -> None:
     """Print the card of a model, given as NAME or NAME@VERSION."""
     try:
-        card = Catalog(Settings().model_dirs).get(reference)
+        card = Catalog(settings_from().model_dirs).get(reference)
     except ServiceError as error:
         raise click.ClickException(error.detail) from None
     click.echo(json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False))

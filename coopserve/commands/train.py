@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from coopserve.configured import settings_from
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def train(**options: Any) -> None:
     torch.set_flush_denormal(True)
     if options["threads"]:
         torch.set_num_threads(options["threads"])
-    home = Settings()
+    home = settings_from()
     try:
         plan = _plan(options, home)
         folder = home.trainings_dir / f"{plan.name}-{_identity(plan)}"

@@ -1,0 +1,20 @@
+"""Settings for commands: a bad value is an error in words, not a traceback."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from pydantic import ValidationError
+
+from service.settings import Settings
+
+
+def settings_from(**given: Any) -> Settings:
+    """Settings from the environment, replaced by what was given on the command line."""
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "settings"
+        raise click.ClickException(f"{where}: {first['msg']}") from None
