@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.loops import run_static
 from benchmarks.workload import find_model, resolved
-from coopserve.cli import settings_from
+from coopserve.configured import settings_from
 from models.checkpoints import load_model
 from models.systems.base import Output
 from service.jobs import Generate

@@ -28,7 +28,7 @@ from benchmarks.client import LoadError, Plan, Result, load
 from benchmarks.loops import BareLoop
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from benchmarks.serving import serving
-from coopserve.cli import settings_from
+from coopserve.configured import settings_from
 from models.loop import Task, run
 from models.systems.base import Model, Output
 from service.catalog import ModelCard

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from models.checkpoints import load_model, read_card
 from models.data.catalog import load
+from models.data.images import ImageData, to_float
 from models.loop import run
+from models.metrics.classifier import Classifier
 from models.metrics.classifier_store import load_or_train
 from models.metrics.generation import evaluate_generation
+from models.metrics.kid import kid, reference
 from models.noise import mix
 from models.systems.base import Model
 
@@ -58,16 +61,21 @@ def sampler(model: Model, classes: list[str], defaults: Mapping[str, Any]) -> Ca
     return sample
 
 
-def evaluate_model(
-    folder: Path,
-    data_name: str,
-    data_root: Path,
-    *,
-    per_class: int,
-    parzen_samples: int,
-    progress: Callable[[str], None],
-) -> dict[str, Any]:
-    """What goes on a card as ``metrics``: see :func:`models.metrics.generation.evaluate_generation`.
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A checkpoint with the data and the classifier that it is measured against."""
+
+    model: Model
+    classes: list[str]
+    defaults: Mapping[str, Any]
+    trained_steps: int
+    valid: ImageData
+    test: ImageData
+    classifier: Classifier
+
+
+def prepare(folder: Path, data_name: str, data_root: Path, progress: Callable[[str], None]) -> Bench:
+    """Load a checkpoint, its held-out data and an independent classifier, which is trained once and then kept.
 
     Args:
         folder: a checkpoint.
@@ -81,16 +89,41 @@ def evaluate_model(
     card = read_card(folder)
     model = load_model(folder, torch.device("cpu"))
     channels, size = card["image"]["channels"], card["image"]["height"]
-    parts = {
-        split: load(data_name, split, data_root, image_size=size, channels=channels)
-        for split in ("train", "valid", "test")
-    }
-    classifier = load_or_train(data_root, data_name, parts["train"], progress=progress)
+    train, valid, test = (
+        load(data_name, split, data_root, image_size=size, channels=channels) for split in ("train", "valid", "test")
+    )
+    classifier = load_or_train(data_root, data_name, train, progress=progress)
+    task = card["tasks"]["generate"]
+    return Bench(model, card["classes"], task["defaults"], task["limits"]["trained_steps"], valid, test, classifier)
+
+
+def choose_steps(bench: Bench, *, per_class: int, progress: Callable[[str], None]) -> tuple[int, dict[str, float]]:
+    """How many refinement steps make images nearest to held-out *validation* images, by kernel distance (KID).
+
+    A solver that has converged moves images little, and its last steps may overshoot: fewer steps than in training can
+    be better. The same proposals are refined by 1, 2 ... steps, up to as many as in training.
+
+    Returns:
+        The best number of steps, and the distance of each; 0 stands for the proposals.
+    """
+    labels = torch.arange(len(bench.classes)).repeat(per_class)
+    target = reference(bench.classifier.features(to_float(bench.valid.images)))
+    distances = {}
+    for steps in range(bench.trained_steps + 1):
+        images = sampler(bench.model, bench.classes, {**bench.defaults, "steps": steps})(labels, 2, steps > 0)
+        distances[steps] = kid(bench.classifier.features(images), target)
+        progress(f"{steps} steps: KID {distances[steps]:.6f} against {len(bench.valid)} validation images")
+    best = min(range(1, bench.trained_steps + 1), key=lambda steps: distances[steps])
+    return best, {str(steps): distance for steps, distance in distances.items()}
+
+
+def evaluate(bench: Bench, *, per_class: int, parzen_samples: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    """What goes on a card as ``metrics``: see :func:`models.metrics.generation.evaluate_generation`."""
     return evaluate_generation(
-        sampler(model, card["classes"], card["tasks"]["generate"]["defaults"]),
-        classifier=classifier,
-        valid=parts["valid"],
-        test=parts["test"],
+        sampler(bench.model, bench.classes, bench.defaults),
+        classifier=bench.classifier,
+        valid=bench.valid,
+        test=bench.test,
         per_class=per_class,
         parzen_samples=parzen_samples,
         progress=progress,
