@@ -33,7 +33,9 @@ class Settings(BaseSettings):
     )
     max_rows: int = Field(32, ge=1, le=4096, description="Largest number of images that are advanced together.")
     worker_threads: int = Field(64, ge=1, le=1024, description="Jobs that one inference worker holds at a time.")
-    torch_threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of torch; absent: its own choice.")
+    torch_threads: int | None = Field(
+        None, ge=1, le=1024, description="CPU threads of torch; absent: all cores but one."
+    )
     model_memory_bytes: int = Field(
         2 * 2**30, ge=2**20, description="Memory for loaded models in bytes; the least recently used leave first."
     )

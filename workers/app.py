@@ -80,10 +80,13 @@ def worker_id(kind: str) -> str:
 
 
 def prepare_torch(settings: Settings) -> torch.device:
-    """Settings of torch for a process that computes; returns the device."""
+    """Settings of torch for a process that computes; returns the device.
+
+    One core is left to the API and to the threads that encode images: torch's threads wait for each other after every
+    operation, so one of them that has no core of its own holds up all.
+    """
     torch.set_flush_denormal(True)
-    if settings.torch_threads:
-        torch.set_num_threads(settings.torch_threads)
+    torch.set_num_threads(settings.torch_threads or max(1, len(os.sched_getaffinity(0)) - 1))
     return torch.device(choose_device(settings.device))
 
 

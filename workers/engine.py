@@ -23,7 +23,7 @@ from workers.tickets import CancelledError, Ticket
 log = logging.getLogger(__name__)
 
 
-GATHER_TURNS = 3
+GATHER_TURNS = 6
 """For how many turns at most a one-step loop waits for others, while rows of other groups advance."""
 
 

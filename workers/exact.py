@@ -18,11 +18,11 @@ _SHIFTS = (0, 2)
 
 
 def candidate_sizes(max_rows: int) -> list[int]:
-    """Sizes worth trying: all small ones, then in steps of about an eighth, so that padding costs little."""
+    """Sizes worth trying: all small ones, then in steps of about a sixteenth, so that padding costs little."""
     sizes, size = [], 1
     while size < max_rows:
         sizes.append(size)
-        size += max(1, size // 8)
+        size += max(1, size // 16)
     return [*sizes, max_rows]
 
 

@@ -63,14 +63,14 @@ def _rows(http: httpx.Client, model: str) -> list[Row]:
     seconds = time.perf_counter() - begin
     count = len(jobs) * IMAGES
     click.echo(f"{len(jobs)} jobs with {count} images took {seconds:.2f} s ({count / seconds:.0f} images a second)")
-    return [*rows, _on_its_way(http, model, classes[0], card["tasks"]["generate"]["defaults"]["steps"])]
+    return [*rows, _on_its_way(http, model, classes[0], card["tasks"]["generate"]["limits"]["trained_steps"])]
 
 
 def _on_its_way(http: httpx.Client, model: str, label: str, steps: int) -> Row:
     """One image at evenly spaced steps, from the previews of its job."""
     every = max(1, steps // IMAGES)
     begin = time.perf_counter()
-    job = _job(http, model=model, label=label, preview_every=every)
+    job = _job(http, model=model, label=label, steps=steps, preview_every=every)
     seconds = time.perf_counter() - begin
     shown = range(every, steps, every)[: IMAGES - 1]
     previews = [_png(http, f"{job['links']['self']}/previews/{step}") for step in shown]

@@ -92,7 +92,7 @@ def test_events_come_in_order_and_resume(api: httpx.Client) -> None:
 
 
 def test_progress_is_told_while_the_job_runs(api: httpx.Client) -> None:
-    found = events(api, submit(api, n=16, steps=200, seed=2))
+    found = events(api, submit(api, n=16, steps=200, step_size=0.1, seed=2))
     progress = [event.data for event in found if event.name == "progress" and event.data["stage"] == "refine"]
     steps = [told["step"] for told in progress]
     assert steps == sorted(steps)
@@ -101,9 +101,9 @@ def test_progress_is_told_while_the_job_runs(api: httpx.Client) -> None:
 
 
 def test_cancelling_a_running_job_leaves_its_neighbours_alone(api: httpx.Client) -> None:
-    neighbour = {"n": 3, "seed": 21, "steps": 200, "noise": 0.01}
+    neighbour = {"n": 3, "seed": 21, "steps": 200, "step_size": 0.1, "noise": 0.01}
     beside = submit(api, **neighbour)
-    large = submit(api, n=64, steps=200, preview_every=10)
+    large = submit(api, n=64, steps=200, step_size=0.1, preview_every=10)
     with closing(follow(api, large)) as coming:
         next(event for event in coming if event.name == "preview")
     assert now(api, beside)["status"] == "running"

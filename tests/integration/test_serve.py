@@ -19,7 +19,7 @@ from tests.integration.server import READY_SECONDS, Ending, Server, environment,
 SAME = {"label": "Sneaker", "n": 3, "seed": 7, "steps": 12, "noise": 0.02}
 """A request whose pictures are compared between servers."""
 
-LONG = {"n": 16, "seed": 5, "steps": 200}
+LONG = {"n": 16, "seed": 5, "steps": 200, "step_size": 0.1}
 """A request that takes a while."""
 
 
