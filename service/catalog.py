@@ -46,7 +46,9 @@ class TaskDefaults(CardPart):
     n: int = Field(1, ge=1, description="Number of images.")
     steps: int = Field(ge=0, description="Refinement steps.")
     step_size: float = Field(ge=0, description="Step size, as a multiple of the trained one.")
-    noise: float = Field(ge=0, description="Noise scale, as a multiple of the paper's.")
+    noise: float = Field(
+        ge=0, description="Standard deviation of the noise that each step adds; pixels run from -1 to 1."
+    )
     refine: bool = Field(True, description="False = the initializer's proposal alone.")
 
 

@@ -54,7 +54,11 @@ class JobRequest(BaseModel, ABC):
         None, ge=0, le=1e6, description="Step size of the refinement; 1 = as trained.", examples=[1.0]
     )
     noise: float | None = Field(
-        None, ge=0, le=1e6, description="Noise of the refinement; 0 = none, 1 = as in the paper.", examples=[0.0]
+        None,
+        ge=0,
+        le=1e6,
+        description="Standard deviation of the noise that each step adds; pixels run from -1 to 1.",
+        examples=[0.0],
     )
     refine: bool | None = Field(
         None, description="False gives the initializer's proposal without refinement.", examples=[True]
