@@ -123,7 +123,10 @@ class InferenceWorker:
             log.exception("job %s failed", record.id)
             detail = "an unexpected error, which the worker has logged; report it with the id of the job"
             return Status.FAILED, {"error": Failure(kind="internal", detail=detail)}
-        return Status.SUCCEEDED, {"outputs": outputs, "warnings": [*record.warnings, *warnings]}
+        fields: dict[str, Any] = {"outputs": outputs, "warnings": [*record.warnings, *warnings]}
+        if progress := work.progress():  # what the heart has not told yet: the last step
+            fields["progress"] = progress
+        return Status.SUCCEEDED, fields
 
     def _images(self, record: JobRecord, work: _Work) -> tuple[list[Output], list[str]]:
         request = record.request()

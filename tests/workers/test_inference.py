@@ -13,7 +13,7 @@ import redis
 from PIL import Image
 
 from models.loop import Loop
-from service.records import Status
+from service.records import Progress, Status
 from tests.workers.conftest import Bench, make_bench
 from workers.inference import NOT_EXACT
 
@@ -48,6 +48,7 @@ def test_a_job_becomes_images(bench: Bench) -> None:
     record = bench.run(n=3, steps=4)
     assert record.status == Status.SUCCEEDED
     assert record.error is None
+    assert record.progress == Progress(stage="score", step=1, steps=1)
     assert [output.url for output in record.outputs] == [f"/v1/jobs/{record.id}/images/{k}" for k in range(3)]
     assert len({output.seed for output in record.outputs}) == 3
     for data, output in zip(files(bench, record.id, 3), record.outputs, strict=True):
