@@ -115,7 +115,7 @@ def load_model(directory: Path, device: torch.device) -> Model:
             raise CheckpointError(
                 f"{WEIGHTS} is damaged: its SHA-256 starts {found[:12]}, the card says {expected[:12]}"
             )
-        return system.load(card["config"], load_file(path), card.get("classes") or (), device)
+        return system.load(card, load_file(path), device)
     except FileNotFoundError:
         raise CheckpointError(f"{WEIGHTS} is missing") from None
     except KeyError as error:

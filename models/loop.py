@@ -88,3 +88,35 @@ def run(task: Task[R], *, device: torch.device | str = "cpu") -> R:
     except StopIteration as stop:
         result: Any = stop.value
         return result
+
+
+def run_together(tasks: Sequence[Task[R]], *, device: torch.device | str = "cpu") -> list[R]:
+    """Drive tasks that yield the same loops (kernel, number of steps) as one batch; gives their results in order.
+
+    For evaluation, where many jobs differ in their inputs alone.
+
+    Raises:
+        ValueError: the tasks differ in their loops.
+    """
+    return run(_together(tasks), device=device)
+
+
+def _together(tasks: Sequence[Task[R]]) -> Task[list[R]]:
+    loops = [next(task) for task in tasks]
+    results: list[R] = []
+    while loops:
+        first, sizes = loops[0], [len(loop.seeds) for loop in loops]
+        if any((loop.kernel, loop.steps) != (first.kernel, first.steps) for loop in loops):
+            raise ValueError("only tasks with the same kernels and numbers of steps can be driven together")
+        joined = {k: torch.cat([loop.rows[k] for loop in loops]) for k in first.rows}
+        rows = yield Loop(first.kernel, joined, first.steps, [seed for loop in loops for seed in loop.seeds])
+        parts = {k: v.split(sizes) for k, v in rows.items()}
+        loops = []
+        for number, task in enumerate(tasks):
+            try:
+                loops.append(task.send({k: v[number] for k, v in parts.items()}))
+            except StopIteration as stop:
+                results.append(stop.value)
+        if loops and results:
+            raise ValueError("only tasks with equally many loops can be driven together")
+    return results

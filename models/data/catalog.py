@@ -10,11 +10,13 @@ from models.data.own import find_parts
 from models.data.sets.base import DataSet
 from models.data.sets.digits import DIGITS
 from models.data.sets.fashion_mnist import FASHION_MNIST
+from models.data.sets.fluent import FLUENT
 from models.data.splits import SPLITS, Split, choose
 
 DATASETS: Mapping[str, DataSet] = {
     "fashion-mnist": FASHION_MNIST,
     "digits": DIGITS,
+    "fluent": FLUENT,
 }
 """The known data sets. To add one, write its file in ``sets/`` and a line here."""
 

@@ -1,10 +1,10 @@
-"""Images with labels, in memory: the one form in which every reader gives data and every training takes them."""
+"""Images with labels or conditions, in memory: what every reader gives and every training takes."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +26,8 @@ class ImageData:
         labels: int64 ``[N]``, each an index into ``classes``; None for images without labels.
         classes: the names of the labels; empty for images without labels.
         name: what messages and model cards call the set.
+        conditions: uint8 ``[N, Cc, H, W]``, Cc = 1 or 3: what each image is made from, pixel by pixel at the same place
+            (line art of a coloured drawing); None for images without.
 
     Raises:
         DataError: a type, shape or label is not as said above.
@@ -35,22 +37,27 @@ class ImageData:
     labels: Tensor | None
     classes: tuple[str, ...]
     name: str
+    conditions: Tensor | None = None
 
     def __post_init__(self) -> None:
-        shape = tuple(self.images.shape)
-        if self.images.dtype != torch.uint8:
-            raise DataError(
-                f"{self.name}: images must be uint8 (0-255), got {self.images.dtype}; scale and convert them"
-            )
-        if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
-            raise DataError(f"{self.name}: images must be [N, 1 or 3, H, W] and not empty, got {list(shape)}")
+        _check_pixels(self.images, f"{self.name}: images")
+        if self.conditions is not None:
+            _check_pixels(self.conditions, f"{self.name}: conditions")
+            given, wanted = ([len(pixels), *pixels.shape[2:]] for pixels in (self.conditions, self.images))
+            if given != wanted:
+                raise DataError(
+                    f"{self.name}: conditions must match the images in number, height and width {wanted}, got {given}"
+                )
+        self._check_labels()
+
+    def _check_labels(self) -> None:
         if self.labels is None:
             if self.classes:
                 raise DataError(f"{self.name}: class names were given, but no labels")
             return
-        if self.labels.dtype != torch.int64 or self.labels.shape != shape[:1]:
+        if self.labels.dtype != torch.int64 or self.labels.shape != (len(self),):
             given = f"{self.labels.dtype} {list(self.labels.shape)}"
-            raise DataError(f"{self.name}: labels must be int64 [{shape[0]}], one an image, got {given}")
+            raise DataError(f"{self.name}: labels must be int64 [{len(self)}], one an image, got {given}")
         if len(set(self.classes)) != len(self.classes):
             raise DataError(f"{self.name}: class names must differ from one another, got {', '.join(self.classes)}")
         low, high = int(self.labels.min()), int(self.labels.max())
@@ -70,19 +77,35 @@ class ImageData:
         """The images at these positions, in this order; the class names stay the same."""
         at = indices if isinstance(indices, slice) else torch.as_tensor(indices, dtype=torch.int64)
         labels = None if self.labels is None else self.labels[at]
-        return ImageData(self.images[at], labels, self.classes, name or self.name)
+        conditions = None if self.conditions is None else self.conditions[at]
+        return ImageData(self.images[at], labels, self.classes, name or self.name, conditions)
 
-    def fit(self, size: int | None = None, channels: int | None = None) -> ImageData:
-        """The same images, ``size`` pixels square and with this many channels (None = as they are)."""
-        return ImageData(fit(self.images, size, channels), self.labels, self.classes, self.name)
+    def fit(
+        self, size: int | None = None, channels: int | None = None, *, condition_channels: int | None = None
+    ) -> ImageData:
+        """The same images and conditions, ``size`` pixels square, with so many channels each (None = as they are)."""
+        images = fit(self.images, size, channels)
+        conditions = None if self.conditions is None else fit(self.conditions, size, condition_channels)
+        return replace(self, images=images, conditions=conditions)
 
     def sha256(self) -> str:
-        """A hash of pixels, labels and class names: equal for equal data, wherever they were read from."""
+        """A hash of pixels, labels, class names and conditions: equal for equal data, wherever they were read from."""
         digest = hashlib.sha256(repr((tuple(self.images.shape), self.classes)).encode())
         for tensor in (self.images, self.labels):
             if tensor is not None:
                 digest.update(tensor.contiguous().numpy().tobytes())
+        if self.conditions is not None:
+            digest.update(repr(("conditions", tuple(self.conditions.shape))).encode())
+            digest.update(self.conditions.contiguous().numpy().tobytes())
         return digest.hexdigest()
+
+
+def _check_pixels(pixels: Tensor, what: str) -> None:
+    if pixels.dtype != torch.uint8:
+        raise DataError(f"{what} must be uint8 (0-255), got {pixels.dtype}; scale and convert them")
+    shape = list(pixels.shape)
+    if len(shape) != 4 or shape[1] not in (1, 3) or 0 in shape:
+        raise DataError(f"{what} must be [N, 1 or 3, H, W] and not empty, got {shape}")
 
 
 def to_float(images: Tensor) -> Tensor:

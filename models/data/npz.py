@@ -1,7 +1,8 @@
 """NumPy archives: ``images`` (or ``x``) and ``labels`` (or ``y``), all in one set or with a suffix for each split.
 
 ``images_train``/``labels_train`` and so on, or the ``x_train``/``y_train`` of older archives, give a set its splits;
-``classes`` names the labels. Arrays of Python objects (pickles) are refused.
+``classes`` names the labels; ``conditions`` (with the same suffixes) are what each image is made from. Arrays of Python
+objects (pickles) are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ SUFFIXES = ("", "train", "valid", "test")
 def read_npz(path: Path) -> dict[str, ImageData]:
     """Read every set of an archive.
 
-    Images are uint8 ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``; labels are whole numbers ``[N]`` from 0.
+    Images and conditions are uint8 ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``; labels are whole numbers
+    ``[N]`` from 0.
 
     Returns:
         The sets by split name; a set without a suffix is under the empty name.
@@ -37,12 +39,20 @@ def read_npz(path: Path) -> dict[str, ImageData]:
     images, labels = _by_suffix(arrays, ("images", "x")), _by_suffix(arrays, ("labels", "y"))
     if not images:
         raise DataError(f"{path} must hold images (or x), or images_train and images_test; it holds {sorted(arrays)}")
-    if labels and labels.keys() != images.keys():
-        raise DataError(f"{path}: images and labels must come in pairs; it holds {sorted(arrays)}")
+    conditions = _by_suffix(arrays, ("conditions",))
+    for what, found in (("labels", labels), ("conditions", conditions)):
+        if found and found.keys() != images.keys():
+            raise DataError(f"{path}: images and {what} must come in pairs; it holds {sorted(arrays)}")
     numbers = {part: _labels(value, path) for part, value in labels.items()}
     classes = _classes(arrays, numbers)
     return {
-        part: ImageData(_images(value, path), numbers.get(part), classes, f"{path.stem}/{part}" if part else path.stem)
+        part: ImageData(
+            _pixels(value, f"{path}: images"),
+            numbers.get(part),
+            classes,
+            f"{path.stem}/{part}" if part else path.stem,
+            _pixels(conditions[part], f"{path}: conditions") if conditions else None,
+        )
         for part, value in images.items()
     }
 
@@ -74,9 +84,9 @@ def _by_suffix(arrays: Mapping[str, NDArray[Any]], stems: tuple[str, ...]) -> di
     return found
 
 
-def _images(array: NDArray[Any], path: Path) -> torch.Tensor:
+def _pixels(array: NDArray[Any], what: str) -> torch.Tensor:
     if array.dtype != np.uint8:
-        raise DataError(f"{path}: images must be uint8 (0-255), got {array.dtype}; scale and convert them")
+        raise DataError(f"{what} must be uint8 (0-255), got {array.dtype}; scale and convert them")
     if array.ndim == 3:
         array = array[:, None]
     elif array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3):

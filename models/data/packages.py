@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -64,6 +64,21 @@ def npm(package: str, version: str) -> Unpacker:
         except (tarfile.TarError, OSError, EOFError) as error:
             raise FetchError(f"the archive of {package}@{version} is damaged ({error}); try again") from error
         return contents / "package"
+
+    return unpack
+
+
+def several(packages: Mapping[str, Unpacker]) -> Unpacker:
+    """Several packages as one: the files of each lie in a folder of its name."""
+
+    def unpack(folder: Path) -> Path:
+        together = folder / "together"
+        together.mkdir()
+        for name, unpack_one in packages.items():
+            alone = folder / name
+            alone.mkdir()
+            unpack_one(alone).rename(together / name)
+        return together
 
     return unpack
 

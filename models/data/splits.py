@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
@@ -55,4 +56,4 @@ def _carve(data: ImageData, split: Split, held_out: tuple[Split, ...], name: str
 
 
 def _renamed(data: ImageData, split: Split, name: str) -> ImageData:
-    return ImageData(data.images, data.labels, data.classes, f"{name}/{split}")
+    return replace(data, name=f"{name}/{split}")

@@ -19,16 +19,22 @@ class Output:
     """What a task returns: one entry a row.
 
     Args:
-        images: ``[n, C, H, W]`` in [-1, 1].
+        images: ``[n, C, H, W]`` in [-1, 1]; None for a task that gives numbers alone.
         energy: ``[n]``, minus the value f; comparable only between images of one condition.
         seeds: the noise seed of each row.
+        numbers: what else is known of each row, by name: for each name one value a row that JSON can hold.
         extras: further pictures a row, each ``[n, C, H, W]``, by name.
+        animated: the rows are the frames of one sequence.
+        warnings: what is unusual about the input or the result, for the job's record.
     """
 
-    images: Tensor
+    images: Tensor | None
     energy: Tensor
     seeds: Sequence[int]
+    numbers: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    animated: bool = False
+    warnings: Sequence[str] = ()
 
 
 class Model(Protocol):
@@ -77,7 +83,7 @@ class System:
         presets: configurations by name.
         fit_to: the configuration with the sizes that the data ask for (channels, image size, classes).
         trainer: (configuration, data, seed, device) -> trainer.
-        load: (configuration, tensors, class names, device) -> model to serve.
+        load: (card, tensors, device) -> model to serve; it reads ``config``, ``classes`` and ``calibration``.
         card: (configuration, class names) -> the parts of a card that the system knows: image, classes, tasks.
     """
 
@@ -85,5 +91,5 @@ class System:
     presets: Mapping[str, BaseModel]
     fit_to: Callable[[Any, ImageData], BaseModel]
     trainer: Callable[[Any, ImageData, int, torch.device], Trainer]
-    load: Callable[[Mapping[str, Any], Mapping[str, Tensor], Sequence[str], torch.device], Model]
+    load: Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.device], Model]
     card: Callable[[Any, Sequence[str]], dict[str, Any]]

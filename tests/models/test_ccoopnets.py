@@ -8,7 +8,7 @@ import torch
 from models.loop import run
 from models.systems.ccoopnets.config import PRESETS, Config
 from models.systems.ccoopnets.model import CCoopNets
-from models.systems.ccoopnets.networks import Initializer, Solver, fold_head, initialize_as_paper
+from models.systems.ccoopnets.networks import Initializer, Solver, fold, initialize_as_paper
 from tests.models.zoo import CLASSES, GenerateJob, tiny_model
 
 
@@ -82,7 +82,7 @@ def test_folding_the_head_changes_nothing() -> None:
     f = Solver(PRESETS["small"])
     y, c = torch.randn(3, 1, 28, 28), torch.eye(10)[:3]
     before = f(y, c)
-    fold_head(f)
+    fold(f)
     assert f.head.weight.shape == (1, 128 * 49)
     torch.testing.assert_close(f(y, c), before)
 

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.checkpoints import load_model, publish
-from models.loop import RowsError, run
+from models.loop import Loop, Rows, RowsError, Task, run
 from models.systems.base import Output
 from models.systems.registry import SYSTEMS
 from service.jobs import TASKS
-from tests.models.zoo import CLASSES, JOBS, TINY, images, tiny_model
+from tests.models.zoo import JOBS, TINY, ZOO, job, tiny_model
 from workers.engine import Engine
 from workers.exact import probe
 
-CASES = [(system, task) for system in SYSTEMS for task in tiny_model(system).tasks]
+CASES = [(name, task) for name, tiny in ZOO.items() for task in tiny.card()["tasks"]]
+TOLERANCE = {"atol": 1e-5, "rtol": 0.0}
+
+
+def most(name: str, task: str) -> int:
+    """The most images of this task."""
+    limit: int = ZOO[name].card()["tasks"][task]["limits"]["max_n"]
+    return limit
+
+
+MANY = [(name, task) for name, task in CASES if most(name, task) > 1]
 
 
 @pytest.fixture
@@ -29,107 +41,156 @@ def engine() -> Iterator[Engine]:
     engine.stop()
 
 
+def make(name: str, task: str, **changes: Any) -> Output:
+    return run(tiny_model(name).tasks[task](job(name, task, **changes)))
+
+
+def tensors(output: Output) -> dict[str, Tensor]:
+    images = {} if output.images is None else {"images": output.images}
+    return {**images, **output.extras, "energy": output.energy}
+
+
 def same(a: Output, b: Output) -> bool:
-    return torch.equal(a.images, b.images) and torch.equal(a.energy, b.energy)
+    mine, theirs = tensors(a), tensors(b)
+    return a.numbers == b.numbers and all(torch.equal(v, theirs[k]) for k, v in mine.items())
+
+
+def assert_close(a: Output, b: Output) -> None:
+    torch.testing.assert_close(a.images, b.images, **TOLERANCE) if a.images is not None else None
+    torch.testing.assert_close(a.energy, b.energy, atol=1e-4, rtol=1e-5)
+    for name, values in a.numbers.items():
+        assert b.numbers[name] == pytest.approx(values, abs=1e-4) or name == "trace"
 
 
 def test_the_zoo_covers_every_system_and_task() -> None:
-    assert TINY.keys() == SYSTEMS.keys()
-    assert JOBS.keys() == TASKS.keys()
+    assert {tiny.system for tiny in ZOO.values()} == SYSTEMS.keys() == TINY.keys()
+    assert {task for _, task in CASES} == JOBS.keys() == TASKS.keys()
 
 
-@pytest.mark.parametrize(("system", "task"), CASES)
-def test_same_seed_same_images_and_another_seed_others(system: str, task: str) -> None:
-    model, job = tiny_model(system), JOBS[task]()
-    first, again = run(model.tasks[task](job)), run(tiny_model(system).tasks[task](job))
-    assert same(first, again)
-    other = run(model.tasks[task](dataclasses.replace(job, seed=job.seed + 1)))
-    assert not torch.equal(first.images, other.images)
+@pytest.mark.parametrize("name", ZOO)
+def test_a_model_does_what_its_card_says(name: str) -> None:
+    assert tiny_model(name).tasks.keys() == ZOO[name].card()["tasks"].keys()
 
 
-@pytest.mark.parametrize(("system", "task"), CASES)
-def test_images_are_images_and_energies_are_one_a_row(system: str, task: str) -> None:
-    job = JOBS[task](n=3)
-    output = run(tiny_model(system).tasks[task](job))
-    assert output.images.shape[0] == output.energy.shape[0] == len(output.seeds) == 3
-    assert output.images.abs().max() <= 1
-    assert len(set(output.seeds)) == 3
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_same_seed_same_output_and_another_seed_another(name: str, task: str) -> None:
+    first = make(name, task)
+    assert same(first, make(name, task))
+    assert not same(first, make(name, task, seed=6))
 
 
-@pytest.mark.parametrize(("system", "task"), CASES)
-def test_more_images_of_one_seed_begin_with_the_same_ones(system: str, task: str) -> None:
-    model = tiny_model(system)
-    two, five = (run(model.tasks[task](JOBS[task](n=n))) for n in (2, 5))
-    torch.testing.assert_close(five.images[:2], two.images, atol=1e-5, rtol=0)
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_an_output_has_one_entry_a_row(name: str, task: str) -> None:
+    """As many rows as the contract counts for the request, whatever the output consists of."""
+    asked = job(name, task, n=min(3, most(name, task)))
+    output = run(tiny_model(name).tasks[task](asked))
+    n = TASKS[task].model_construct(**vars(asked)).rows
+    assert output.energy.shape == (n,)
+    assert len(output.seeds) == n
+    assert len(set(output.seeds)) == (1 if output.animated else asked.n)
+    for values in output.numbers.values():
+        assert len(values) == n
+    json.dumps(dict(output.numbers), allow_nan=False)
+    if output.images is None:
+        assert output.numbers
+    else:
+        image = ZOO[name].card()["image"]
+        assert output.images.shape == (n, image["channels"], image["height"], image["width"])
+        assert output.images.abs().max() <= 1
 
 
-@pytest.mark.parametrize(("system", "task"), CASES)
-def test_alone_and_in_company_are_the_same_bits(system: str, task: str, engine: Engine) -> None:
+@pytest.mark.parametrize(("name", "task"), MANY)
+def test_more_images_of_one_seed_begin_with_the_same_ones(name: str, task: str) -> None:
+    """Frames of a sequence keep their ends instead."""
+    two, five = (make(name, task, n=n) for n in (2, 5))
+    assert two.images is not None
+    assert five.images is not None
+    kept = [0, 4] if five.animated else [0, 1]
+    blocks = five.images.unflatten(0, (-1, 5))[:, kept].flatten(0, 1)
+    torch.testing.assert_close(blocks, two.images, **TOLERANCE)
+
+
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: Engine) -> None:
     """Fifteen jobs of different sizes, steps, step sizes and noises share batches; each equals itself alone."""
-    model = tiny_model(system)
+    model = tiny_model(name)
     sizes = probe(model.examples(), engine.max_rows)
     engine.pad_to(sizes)
     jobs = [
-        JOBS[task](n=1 + k % 4, seed=k, steps=1 + k % 7, step_size=1 - k / 50, noise=0.01 * (k % 3)) for k in range(15)
+        job(
+            name,
+            task,
+            n=min(1 + k % 4, most(name, task)),
+            seed=k,
+            steps=1 + k % 7,
+            step_size=1 - k / 50,
+            noise=0.01 * (k % 3),
+        )
+        for k in range(15)
     ]
     tickets = [engine.submit(model.tasks[task](job)) for job in jobs]
     together = [ticket.result() for ticket in tickets]
     assert engine.rows_advanced > 2 * engine.steps  # they did share batches
-    for job, crowd in zip(jobs, together, strict=True):
-        alone = run(model.tasks[task](job))
-        torch.testing.assert_close(crowd.images, alone.images, atol=1e-5, rtol=0)
-        by_itself = engine.submit(model.tasks[task](job)).result()
-        torch.testing.assert_close(crowd.images, by_itself.images, atol=1e-5, rtol=0)
+    for asked, crowd in zip(jobs, together, strict=True):
+        by_itself = engine.submit(model.tasks[task](asked)).result()
+        assert_close(crowd, run(model.tasks[task](asked)))
+        assert_close(crowd, by_itself)
         if all(sizes.values()):
             assert same(crowd, by_itself)
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_every_kernel_of_a_task_has_an_example(system: str) -> None:
+@pytest.mark.parametrize("name", ZOO)
+def test_every_kernel_of_a_task_has_an_example(name: str) -> None:
     """The engine probes batch sizes with the examples, so a kernel without one would never be padded."""
-    model = tiny_model(system)
-    known = [kernel for kernel, _ in model.examples()]
-    for task, make in model.tasks.items():
-        generator, rows = make(JOBS[task]()), None
+    model = tiny_model(name)
+    known = {kernel: _form(rows) for kernel, rows in model.examples()}
+    used = set()
+    for task, make_task in model.tasks.items():
+        for loop in _loops(make_task(job(name, task))):
+            assert known[loop.kernel] == _form(loop.rows), f"{task}: {loop.name}"
+            used.add(loop.kernel)
+    assert used == known.keys()
+
+
+def _form(rows: Rows) -> dict[str, Any]:
+    return {k: (v.shape[1:], v.dtype) for k, v in rows.items()}
+
+
+def _loops(task: Task[Output]) -> Iterator[Loop]:
+    rows: Any = None
+    while True:
         try:
-            while True:
-                loop = generator.send(rows)  # type: ignore[arg-type]
-                assert loop.kernel in known
-                rows = run(_just(loop))
+            loop = task.send(rows)
         except StopIteration:
-            pass
+            return
+        yield loop
+        rows = run(_just(loop))
 
 
-def _just(loop):  # type: ignore[no-untyped-def]
+def _just(loop: Loop) -> Task[Rows]:
     rows = yield loop
     return rows
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
-def test_a_loaded_model_is_frozen(system: str) -> None:
-    model = tiny_model(system)
-    networks = [value for value in vars(model).values() if isinstance(value, nn.Module)]
+@pytest.mark.parametrize("name", ZOO)
+def test_a_loaded_model_is_frozen(name: str) -> None:
+    networks = [value for value in vars(tiny_model(name)).values() if isinstance(value, nn.Module)]
     assert networks
     for network in networks:
         assert not any(parameter.requires_grad for parameter in network.parameters())
         assert not any(module.training for module in network.modules())
 
 
-@pytest.mark.parametrize(("system", "task"), CASES)
-def test_a_checkpoint_makes_the_same_images(system: str, task: str, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    from models.configuration import configure
-
-    data = images()
-    config = configure(system, "small", data, TINY[system])
-    entry = SYSTEMS[system]
-    tensors = entry.trainer(config, data, 3, torch.device("cpu")).export()
-    folder = publish(tmp_path, {"name": "m", "system": system, **entry.card(config, CLASSES)}, tensors)
-    loaded = load_model(folder, torch.device("cpu"))
-    assert same(run(loaded.tasks[task](JOBS[task]())), run(tiny_model(system).tasks[task](JOBS[task]())))
+@pytest.mark.parametrize("name", ZOO)
+def test_a_checkpoint_makes_the_same_output(name: str, tmp_path: Path) -> None:
+    tiny = ZOO[name]
+    folder = publish(tmp_path, {"name": "m", **tiny.card()}, tiny.trainer().export())
+    loaded, model = load_model(folder, torch.device("cpu")), tiny_model(name)
+    for task, make_task in loaded.tasks.items():
+        assert same(run(make_task(job(name, task))), run(model.tasks[task](job(name, task))))
 
 
-@pytest.mark.parametrize(("system", "task"), CASES)
-def test_a_chain_that_diverges_says_so(system: str, task: str) -> None:
-    job = JOBS[task](step_size=1e30, steps=20)
+@pytest.mark.parametrize(("name", "task"), CASES)
+def test_a_chain_that_diverges_says_so(name: str, task: str) -> None:
     with pytest.raises(RowsError, match="lower step_size"):
-        run(tiny_model(system).tasks[task](job))
+        make(name, task, step_size=1e30, steps=20)

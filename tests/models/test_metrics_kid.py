@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torchmetrics.image.kid import poly_mmd
 
-from models.metrics.kid import kid, reference
+from models.metrics.kid import kid, kid_with_error, reference
 
 
 def _features(n: int, d: int, seed: int, shift: float = 0.0) -> Tensor:
@@ -49,6 +49,29 @@ def test_two_draws_of_one_law_are_at_distance_zero_on_average() -> None:
     assert abs(float(values.mean())) < 3 * error
     assert values.min() < 0 < values.max()  # unbiased, so not all above zero
     assert kid(_features(200, 16, 0), _features(150, 16, 1, shift=0.5)) > 10 * float(values.abs().max())
+
+
+@pytest.mark.parametrize("shift", [0.3, 1.0])
+def test_the_standard_error_is_the_spread_over_fresh_sets(shift: float) -> None:
+    got = [kid_with_error(_features(150, 8, 2 * s), _features(120, 8, 2 * s + 1, shift)) for s in range(60)]
+    values, errors = (torch.tensor([getattr(e, name) for e in got]) for name in ("value", "std_error"))
+    assert errors.square().mean().sqrt().item() == pytest.approx(float(values.std()), rel=0.3)
+    assert got[0].value == kid(_features(150, 8, 0), _features(120, 8, 1, shift))
+
+
+def test_images_in_the_order_of_their_answers_have_a_smaller_error() -> None:
+    x = _features(200, 8, 0)
+    y = x + 0.1 * _features(200, 8, 1) + 0.3
+    shuffled = y[torch.randperm(200, generator=torch.Generator().manual_seed(2))]
+    assert kid_with_error(x, y).std_error < 0.8 * kid_with_error(x, shuffled).std_error
+
+
+def test_sets_too_small_for_an_error_are_refused() -> None:
+    with pytest.raises(ValueError, match="10 groups need at least 10 members: 9, 20"):
+        kid_with_error(_features(9, 5, 0), _features(20, 5, 1))
+    with pytest.raises(ValueError, match="groups"):
+        kid_with_error(_features(20, 5, 0), _features(20, 5, 1), groups=1)
+    assert kid_with_error(_features(4, 5, 0), _features(4, 5, 1), groups=2).std_error > 0
 
 
 def test_sets_that_can_not_be_compared_are_refused() -> None:

@@ -1,41 +1,80 @@
-"""A tiny model of every registered system, so that laws are tested over the registry and not by copies."""
+"""Tiny models of every registered system, so that laws are tested over the registry and not by copies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import torch
+from pydantic import BaseModel
+from torch import Tensor
 
 from models.configuration import configure
 from models.data.images import ImageData
-from models.systems.base import Model
+from models.systems.base import Model, Trainer
 from models.systems.registry import SYSTEMS
 
 CLASSES = ("round", "square", "thin")
+CPU = torch.device("cpu")
+
+
+def _noise(*shape: int, seed: int) -> Tensor:
+    return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(seed)).to(torch.uint8)
 
 
 def images(n: int = 24, size: int = 28, channels: int = 1) -> ImageData:
     """Random images with labels."""
-    generator = torch.Generator().manual_seed(1)
-    pixels = torch.randint(0, 256, (n, channels, size, size), generator=generator).to(torch.uint8)
-    return ImageData(pixels, torch.arange(n) % len(CLASSES), CLASSES, "random")
+    return ImageData(_noise(n, channels, size, size, seed=1), torch.arange(n) % len(CLASSES), CLASSES, "random")
+
+
+def pairs() -> ImageData:
+    """Random images, each with a random condition image."""
+    return ImageData(_noise(8, 3, 64, 64, seed=1), None, (), "pairs", _noise(8, 1, 64, 64, seed=2))
 
 
 TINY: dict[str, Mapping[str, Any]] = {
     "ccoopnets": {"training.iterations": 12, "training.batch_size": 4, "refinement.steps": 3},
 }
-"""Overrides of each system's `small` preset that train in a moment."""
+"""For each system values with which its presets train in a moment."""
 
 
-def tiny_model(system: str) -> Model:
-    """An untrained model of a system, the same each time."""
-    data = images()
-    config = configure(system, "small", data, TINY[system])
-    entry = SYSTEMS[system]
-    trainer = entry.trainer(config, data, 3, torch.device("cpu"))
-    return entry.load(config.model_dump(mode="json"), trainer.export(), CLASSES, torch.device("cpu"))
+@dataclass(frozen=True)
+class Tiny:
+    """A preset of a system, and random data to fit it to."""
+
+    system: str
+    preset: str
+    data: Callable[[], ImageData]
+
+    def config(self) -> BaseModel:
+        return configure(self.system, self.preset, self.data(), TINY[self.system])
+
+    def trainer(self) -> Trainer:
+        """A fresh training."""
+        return SYSTEMS[self.system].trainer(self.config(), self.data(), 3, CPU)
+
+    def card(self) -> dict[str, Any]:
+        """The parts of the card that the system knows."""
+        return {"system": self.system, **SYSTEMS[self.system].card(self.config(), self.data().classes)}
+
+    def model(self) -> Model:
+        """The untrained model, the same each time."""
+        return SYSTEMS[self.system].load(self.card(), self.trainer().export(), CPU)
+
+
+ZOO: dict[str, Tiny] = {
+    "ccoopnets": Tiny("ccoopnets", "small", images),
+    "ccoopnets-translate": Tiny("ccoopnets", "small-emoji", pairs),
+    "ccoopnets-inpaint": Tiny("ccoopnets", "small-inpaint", pairs),
+}
+"""At least one model of every system; together they do every task."""
+
+
+def tiny_model(name: str) -> Model:
+    """An untrained model of the zoo, the same each time."""
+    return ZOO[name].model()
 
 
 @dataclass(frozen=True)
@@ -51,5 +90,53 @@ class GenerateJob:
     label: Mapping[str, float] = field(default_factory=lambda: {"round": 0.25, "thin": 0.75})
 
 
-JOBS: dict[str, Callable[..., Any]] = {"generate": GenerateJob}
-"""For every task a request with defaults that suit the tiny models."""
+def picture(shape: Mapping[str, int], seed: int = 0) -> Tensor:
+    """A random picture of a card's shape, in [-1, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape["channels"], shape["height"], shape["width"], generator=generator) * 2 - 1
+
+
+def _mask(shape: Mapping[str, int]) -> Tensor:
+    """The left half is hidden."""
+    mask = torch.zeros(1, shape["height"], shape["width"])
+    mask[:, :, : shape["width"] // 2] = 1
+    return mask
+
+
+_SOFT, _HARD = {"round": 0.25, "thin": 0.75}, {"square": 1.0}
+
+
+def _interpolate(card: Mapping[str, Any]) -> dict[str, Any]:
+    if card.get("condition"):
+        return {"images": [picture(card["condition"], seed) for seed in (0, 1)], "mix": "energy"}
+    return {"labels": [_SOFT, _HARD]}
+
+
+def _score(card: Mapping[str, Any]) -> dict[str, Any]:
+    image = {"n": 1, "image": picture(card["image"])}
+    if card.get("condition"):
+        return {**image, "condition": picture(card["condition"], 1)}
+    return {**image, "label": _HARD} if card["classes"] else {**image, "mask": _mask(card["image"])}
+
+
+JOBS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+    "generate": lambda card: {"label": _SOFT},
+    "translate": lambda card: {"image": picture(card["condition"])},
+    "inpaint": lambda card: {"image": picture(card["image"]), "mask": _mask(card["image"])},
+    "interpolate": _interpolate,
+    "restyle": lambda card: {
+        "image": picture(card["image"]),
+        "label": None,
+        "labels": [_HARD, _SOFT],
+        "latent_steps": 5,
+    },
+    "reconstruct": lambda card: {"image": picture(card["image"]), "label": _SOFT, "latent_steps": 5},
+    "score": _score,
+}
+"""For every task its own fields, given the model's card."""
+
+
+def job(name: str, task: str, **changes: Any) -> SimpleNamespace:
+    """A resolved request for a model of the zoo, with values that suit it."""
+    common = {"n": 2, "seed": 5, "steps": 4, "step_size": 1.0, "noise": 0.05, "refine": True}
+    return SimpleNamespace(**common | JOBS[task](ZOO[name].card()) | changes)

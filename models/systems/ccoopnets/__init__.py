@@ -1,17 +1,43 @@
-"""CCoopNets: cooperative training of a fast initializer and a slow solver (Xie, Zheng, Fang, Zhu, Wu)."""
+"""CCoopNets: cooperative training of a fast initializer and a slow solver (Xie, Zheng, Fang, Zhu, Wu).
+
+Conditions are class labels or images; the two kinds share the refinement and the training.
+"""
 
 from __future__ import annotations
 
-from models.systems.base import System
-from models.systems.ccoopnets.config import PRESETS, fit_to
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.data.images import ImageData
+from models.systems.base import Model, System
+from models.systems.ccoopnets.config import PRESETS, Config, fit_to
+from models.systems.ccoopnets.image_config import IMAGE_PRESETS, ImageConfig, fit_image_config
+from models.systems.ccoopnets.image_model import describe_image_model, load_image_model
 from models.systems.ccoopnets.model import describe, load
 from models.systems.ccoopnets.training import make_trainer
 
+
+def _fit(config: Config | ImageConfig, data: ImageData) -> Config | ImageConfig:
+    return fit_image_config(config, data) if isinstance(config, ImageConfig) else fit_to(config, data)
+
+
+def _load(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> Model:
+    # Only configurations with an image as condition say which task they were trained for.
+    return load_image_model(card, tensors, device) if "task" in card["config"] else load(card, tensors, device)
+
+
+def _describe(config: Config | ImageConfig, classes: Sequence[str]) -> dict[str, Any]:
+    return describe_image_model(config) if isinstance(config, ImageConfig) else describe(config, classes)
+
+
 CCOOPNETS = System(
     title="CCoopNets",
-    presets=PRESETS,
-    fit_to=fit_to,
+    presets={**PRESETS, **IMAGE_PRESETS},
+    fit_to=_fit,
     trainer=make_trainer,
-    load=load,
-    card=describe,
+    load=_load,
+    card=_describe,
 )

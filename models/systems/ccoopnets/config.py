@@ -13,12 +13,18 @@ NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class _Config(BaseModel):
+class BaseConfig(BaseModel):
+    """What all configurations share: unknown settings are errors."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Layer(_Config):
-    """One (transposed) convolution; ``crop`` drops that many last rows and columns of its output."""
+class Layer(BaseConfig):
+    """One (transposed) convolution; ``crop`` drops that many last rows and columns of its output.
+
+    ``pooled`` means a convolution of kernel 3 and the mean of 2x2 pixels, computed as one of kernel 4 and stride 2
+    (which is what the other numbers must say): all pixels then count alike, and the gradient of f prints no pattern.
+    """
 
     out: Count
     kernel: Count
@@ -26,10 +32,11 @@ class Layer(_Config):
     padding: Annotated[int, Field(ge=0)] = 0
     output_padding: Annotated[int, Field(ge=0)] = 0
     transposed: bool = False
+    pooled: bool = False
     crop: Annotated[int, Field(ge=0)] = 0
 
 
-class InitializerConfig(_Config):
+class InitializerConfig(BaseConfig):
     """g(X, C): a latent X of ``latent`` numbers to an image; the label joins before layer ``concat_at``."""
 
     latent: Count
@@ -38,7 +45,7 @@ class InitializerConfig(_Config):
     label_scale: Positive = 1.0
 
 
-class SolverConfig(_Config):
+class SolverConfig(BaseConfig):
     """f(Y, C): convolutions, then the sum of ``head`` linear outputs; the label joins before layer ``concat_at``.
 
     ``label_scale`` multiplies the one-hot label. At 1 its ten channels are lost among the others at first.
@@ -51,7 +58,7 @@ class SolverConfig(_Config):
     head: Count = 100
 
 
-class RefinementConfig(_Config):
+class RefinementConfig(BaseConfig):
     """The Langevin loop that the model is trained with: l steps of size eta, reference rho, noise tau."""
 
     steps: Count
@@ -60,7 +67,7 @@ class RefinementConfig(_Config):
     tau: NonNegative = 0.0
 
 
-class TrainingConfig(_Config):
+class TrainingConfig(BaseConfig):
     """How the two networks are fitted (Algorithm 1)."""
 
     iterations: Count
@@ -81,7 +88,7 @@ class TrainingConfig(_Config):
     guard_move: Positive | None = None
 
 
-class Config(_Config):
+class Config(BaseConfig):
     """A whole CCoopNets: both networks, the loop between them, and the training."""
 
     channels: Literal[1, 3]
@@ -105,16 +112,21 @@ def _up(out: int, kernel: int, stride: int, padding: int, output_padding: int = 
     )
 
 
-def _conv(out: int, kernel: int, stride: int, padding: int) -> Layer:
+def pooled(out: int) -> Layer:
+    """Kernel 3 and the mean of 2x2 pixels, in one convolution."""
+    return Layer(out=out, kernel=4, stride=2, padding=1, pooled=True)
+
+
+def conv(out: int, kernel: int, stride: int, padding: int) -> Layer:
     return Layer(out=out, kernel=kernel, stride=stride, padding=padding)
 
 
 _PAPER_SOLVER = SolverConfig(
-    layers=(_conv(64, 5, 2, 2), _conv(128, 3, 2, 1), _conv(256, 3, 1, 1)), concat_at=2, activation="leaky_relu"
+    layers=(conv(64, 5, 2, 2), conv(128, 3, 2, 1), conv(256, 3, 1, 1)), concat_at=2, activation="leaky_relu"
 )
 
 
-def _paper_refinement(d: float, s: float, steps: int) -> RefinementConfig:
+def paper_refinement(d: float, s: float, steps: int) -> RefinementConfig:
     """The paper's constants in the kernel's terms: eta = d^2/2, rho = 1/s^2, tau = d."""
     return RefinementConfig(steps=steps, eta=d**2 / 2, rho=1 / s**2, tau=d)
 
@@ -128,7 +140,7 @@ def _paper_28(latent: int, batch_size: int) -> Config:
             latent=latent, layers=(_up(256, 4, 1, 0), _up(128, 4, 2, 1, crop=1), _up(64, 4, 2, 1), _up(1, 4, 2, 1))
         ),
         solver=_PAPER_SOLVER,
-        refinement=_paper_refinement(0.0008, 0.016, 16),
+        refinement=paper_refinement(0.0008, 0.016, 16),
         training=TrainingConfig(
             iterations=3000 * 60_000 // batch_size,
             batch_size=batch_size,
@@ -148,7 +160,7 @@ _PAPER_SVHN = Config(
         latent=100, layers=(_up(256, 4, 1, 0), _up(128, 4, 2, 1), _up(64, 4, 2, 1), _up(3, 4, 2, 1))
     ),
     solver=_PAPER_SOLVER,
-    refinement=_paper_refinement(0.0008, 0.016, 16),
+    refinement=paper_refinement(0.0008, 0.016, 16),
     training=_paper_28(100, 200).training.model_copy(update={"iterations": 3000 * 73_257 // 200}),
 )
 
@@ -161,7 +173,7 @@ _PAPER_CIFAR10 = Config(
         concat_at=2,
     ),
     solver=_PAPER_SOLVER,
-    refinement=_paper_refinement(0.0008, 0.016, 8),
+    refinement=paper_refinement(0.0008, 0.016, 8),
     training=TrainingConfig(
         iterations=2000 * 50_000 // 300,
         batch_size=300,
@@ -177,11 +189,11 @@ _SMALL = Config(
     initializer=InitializerConfig(
         latent=100,
         # Even kernels at every stride: k5 or k3 at stride 2 touch pixels unevenly and print a checkerboard.
-        layers=(_up(128, 7, 1, 0), _conv(128, 3, 1, 1), _up(64, 4, 2, 1), _up(32, 4, 2, 1), _conv(1, 3, 1, 1)),
+        layers=(_up(128, 7, 1, 0), conv(128, 3, 1, 1), _up(64, 4, 2, 1), _up(32, 4, 2, 1), conv(1, 3, 1, 1)),
         label_scale=3.0,
     ),
     solver=SolverConfig(
-        layers=(_conv(32, 4, 2, 1), _conv(64, 4, 2, 1), _conv(128, 3, 1, 1)),
+        layers=(conv(32, 4, 2, 1), conv(64, 4, 2, 1), conv(128, 3, 1, 1)),
         concat_at=2,
         activation="silu",
         label_scale=6.0,

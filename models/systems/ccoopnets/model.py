@@ -7,17 +7,34 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.kernels.langevin import langevin
+from models.kernels.latent import LatentChain, known_label
+from models.kernels.values import evaluation, tracked
 from models.loop import Kernel, Rows, Task
 from models.noise import Noise
 from models.systems.base import Output
-from models.systems.ccoopnets import tasks
 from models.systems.ccoopnets.config import Config
-from models.systems.ccoopnets.networks import Initializer, Solver, fold_head
+from models.systems.ccoopnets.networks import Initializer, Solver, fold
+from models.systems.ccoopnets.tasks.common import MAX_STEPS
+from models.systems.ccoopnets.tasks.generate import generate
+from models.systems.ccoopnets.tasks.interpolate import interpolate
+from models.systems.ccoopnets.tasks.latents import STEP_SIZE, reconstruct, restyle
+from models.systems.ccoopnets.tasks.score import score
+from models.systems.ccoopnets.weights import fill
 
-MAX_STEPS = 200
+_TASKS: Mapping[str, Callable[..., Task[Output]]] = {
+    "generate": generate,
+    "interpolate": interpolate,
+    "restyle": restyle,
+    "reconstruct": reconstruct,
+    "score": score,
+}
+
+_FRAMES = 8
+_LATENT_STEPS = 200
+_MAX_LATENT_STEPS = 1000
 
 
 class CCoopNets:
@@ -28,20 +45,32 @@ class CCoopNets:
         initializer: g, with recomputed batch statistics.
         solver: f; its head is folded.
         classes: the names of the labels, in the order of the one-hot vector.
+        calibration: the values of real images, as ``calibration.calibrate`` gives them; may be empty.
         device: where the rows live.
     """
 
     def __init__(
-        self, config: Config, initializer: Initializer, solver: Solver, classes: Sequence[str], device: torch.device
+        self,
+        config: Config,
+        initializer: Initializer,
+        solver: Solver,
+        classes: Sequence[str],
+        calibration: Mapping[str, Any],
+        device: torch.device,
     ) -> None:
-        self.config, self.classes, self.device = config, tuple(classes), device
+        self.config, self.classes, self.calibration, self.device = config, tuple(classes), calibration, device
         self.initializer = initializer.to(device).eval().requires_grad_(False)
-        fold_head(solver)
+        fold(solver)
         self.solver = solver.to(device).eval().requires_grad_(False)
         self.propose: Kernel = self._propose
-        self.refine: Kernel = langevin(lambda rows: self.solver(rows["y"], rows["c"]))
-        self.evaluate: Kernel = self._evaluate
-        self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {"generate": partial(tasks.generate, self)}
+        self.render: Kernel = self._render
+        self.latent: LatentChain = known_label(self.initializer, self.initializer.latent)
+        self.refine: Kernel = langevin(self._value)
+        self.evaluate: Kernel = evaluation(self._value)
+        self.track: Kernel = tracked(self.refine, self.evaluate)
+        self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
+            name: partial(task, self) for name, task in _TASKS.items()
+        }
 
     @property
     def nbytes(self) -> int:
@@ -54,13 +83,16 @@ class CCoopNets:
         with torch.no_grad():
             return {**rows, "y": self.initializer(noise.normal(self.initializer.latent), rows["c"])}
 
-    def _evaluate(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
-        """The value of each row, as it is when clipped to an image; with a Gaussian reference its term is included."""
+    def _render(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        """Y = g(X, C) of a latent that is known."""
         del t, noise
         with torch.no_grad():
-            y = rows["y"].clamp(-1, 1)
-            reference = rows["rho"].flatten() * y.flatten(1).square().sum(1) / 2
-            return {**rows, "f": self.solver(y, rows["c"]) - reference}
+            return {**rows, "y": self.initializer(rows["x"], rows["c"])}
+
+    def _value(self, rows: Rows) -> Tensor:
+        """f(Y, C)."""
+        value: Tensor = self.solver(rows["y"], rows["c"])
+        return value
 
     def examples(self) -> list[tuple[Kernel, Rows]]:
         one = torch.ones(1, 1, 1, 1, device=self.device)
@@ -69,36 +101,34 @@ class CCoopNets:
         start = {"c": c, "eta": one, "rho": one * self.config.refinement.rho, "tau": one * 0}
         size = self.config.size
         image = torch.linspace(-1, 1, self.config.channels * size**2, device=self.device)
-        full = {**start, "y": image.reshape(1, -1, size, size)}
-        return [(self.propose, start), (self.refine, full), (self.evaluate, full)]
+        y = image.reshape(1, -1, size, size)
+        full = {**start, "y": y}
+        x = torch.linspace(-2, 2, self.initializer.latent, device=self.device)[None]
+        given = {"y": y, "c": c, "s": one.reshape(1, 1) * STEP_SIZE, "ticks": one.reshape(1).long()}
+        inferred = {**given, "x": x, "grad_x": x, "l": one.reshape(1)}
+        return [
+            (self.propose, start),
+            (self.render, {"x": x, "c": c}),
+            (self.latent.start, given),
+            (self.latent.step, inferred),
+            (self.refine, full),
+            (self.evaluate, full),
+            (self.track, {**full, "trace": torch.zeros(1, MAX_STEPS, device=self.device)}),
+        ]
 
 
-def load(
-    config: Mapping[str, Any], tensors: Mapping[str, Tensor], classes: Sequence[str], device: torch.device
-) -> CCoopNets:
+def load(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> CCoopNets:
     """Build the model of a checkpoint.
 
     Raises:
-        ValueError: the tensors are not those of the configuration.
+        KeyError, ValueError: the card lacks something, or the tensors are not those of the configuration.
     """
-    parsed = Config.model_validate(config)
+    parsed, classes = Config.model_validate(card["config"]), card.get("classes") or ()
     if len(classes) != parsed.classes:
         raise ValueError(f"the card names {len(classes)} classes, its configuration {parsed.classes}")
-    networks = {"initializer": Initializer(parsed), "solver": Solver(parsed)}
-    for name, network in networks.items():
-        _fill(network, {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}, name)
-    return CCoopNets(parsed, networks["initializer"], networks["solver"], classes, device)  # type: ignore[arg-type]
-
-
-def _fill(network: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    expected = network.state_dict()
-    wrong = sorted(
-        {k for k in expected.keys() ^ tensors.keys() if not k.endswith("num_batches_tracked")}
-        | {k for k in expected.keys() & tensors.keys() if expected[k].shape != tensors[k].shape}
-    )
-    if wrong:
-        raise ValueError(f"the checkpoint's {name} does not fit its configuration; first mismatch: {wrong[0]}")
-    network.load_state_dict(dict(tensors), strict=False)
+    initializer, solver = Initializer(parsed), Solver(parsed)
+    fill({"initializer": initializer, "solver": solver}, tensors)
+    return CCoopNets(parsed, initializer, solver, classes, card.get("calibration") or {}, device)
 
 
 def describe(config: Config, classes: Sequence[str]) -> dict[str, Any]:
@@ -115,9 +145,22 @@ def describe(config: Config, classes: Sequence[str]) -> dict[str, Any]:
         "step_size": [0.0, 4.0],
         "noise": [0.0, 1.0],
     }
+    latent = {"defaults": {"latent_steps": _LATENT_STEPS}, "limits": {"max_latent_steps": _MAX_LATENT_STEPS}}
+    own: Mapping[str, Mapping[str, Any]] = {
+        "interpolate": {"defaults": {"n": _FRAMES}},
+        "restyle": latent,
+        "reconstruct": latent,
+        "score": {"defaults": {"steps": 0}, "limits": {"max_n": 1}},
+    }
     return {
         "image": {"height": config.size, "width": config.size, "channels": config.channels},
         "classes": list(classes),
-        "tasks": {"generate": {"defaults": defaults, "limits": limits}},
+        "tasks": {
+            name: {
+                "defaults": {**defaults, **own.get(name, {}).get("defaults", {})},
+                "limits": {**limits, **own.get(name, {}).get("limits", {})},
+            }
+            for name in _TASKS
+        },
         "config": config.model_dump(mode="json"),
     }

@@ -1,0 +1,43 @@
+"""Kernels that tell the value f (negative energy) of rows: once, or along a refinement."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.kernels.langevin import Value
+from models.loop import Kernel, Rows
+from models.noise import Noise
+
+
+def evaluation(value: Value) -> Kernel:
+    r"""Build a one-step kernel that adds ``f`` ``[]``, the value of each row as it is when clipped to an image.
+
+    With a Gaussian reference its term is included, :math:`f(Y, C) - \rho \|Y\|^2 / 2`: the log density of Y given C up
+    to a constant of C. The state has ``y`` and ``rho``, and what ``value`` needs.
+    """
+
+    def evaluate(rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        del t, noise
+        with torch.no_grad():
+            y = rows["y"].clamp(-1, 1)
+            reference = rows["rho"].flatten() * y.flatten(1).square().sum(1) / 2
+            return {**rows, "f": value({**rows, "y": y}) - reference}
+
+    return evaluate
+
+
+def tracked(step: Kernel, evaluate: Kernel) -> Kernel:
+    """Build a refinement step that writes the value of each row after step t to place t of its ``trace`` ``[steps]``.
+
+    Args:
+        step: the refinement step.
+        evaluate: adds ``f``, see :func:`evaluation`.
+    """
+
+    def track(rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        after = step(rows, t, noise)
+        value = evaluate(after, t, noise)["f"]
+        return {**after, "trace": rows["trace"].scatter(1, t[:, None], value[:, None])}
+
+    return track

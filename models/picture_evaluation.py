@@ -1,0 +1,128 @@
+"""Measuring a checkpoint that answers images: its own task makes the pictures, held-out ones judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from models.checkpoints import load_model, read_card
+from models.data.catalog import load
+from models.data.holes import holes
+from models.data.images import ImageData
+from models.loop import run_together
+from models.metrics.effnet import Features
+from models.metrics.translation import PictureSampler, evaluate_pictures
+from models.noise import mix
+from models.systems.base import Model
+
+_ROWS = 64
+_MASK_SEED = 11
+_RESULTS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class PictureBench:
+    """A checkpoint with the data that it is measured against.
+
+    Args:
+        task: ``translate`` or ``inpaint``.
+        defaults: of the task, from the card.
+        trained_steps: refinement steps of the training.
+    """
+
+    model: Model
+    task: Literal["translate", "inpaint"]
+    defaults: Mapping[str, Any]
+    trained_steps: int
+    train: ImageData
+    valid: ImageData
+    test: ImageData
+
+    def masks(self, data: ImageData) -> Tensor | None:
+        """The holes that a set of images is judged with, the same each time; None for a translation."""
+        return holes(len(data), data.shape[1], _MASK_SEED) if self.task == "inpaint" else None
+
+
+def sampler(bench: PictureBench) -> PictureSampler:
+    """(conditions, masks, seed, results, refine) -> pictures ``[n, results, C, H, W]``, with the bench's defaults."""
+    make = bench.model.tasks[bench.task]
+
+    def sample(conditions: Tensor, masks: Tensor | None, seed: int, results: int, refine: bool) -> Tensor:
+        parts = []
+        for places in torch.arange(len(conditions)).split(max(_ROWS // results, 1)):
+            jobs = [
+                SimpleNamespace(
+                    **{**bench.defaults, "n": results, "refine": refine},
+                    seed=mix(seed, k) >> 1,
+                    image=conditions[k],
+                    mask=None if masks is None else masks[k],
+                )
+                for k in places.tolist()
+            ]
+            parts += [output.images for output in run_together([make(job) for job in jobs])]
+        return torch.stack([images.cpu() for images in parts if images is not None])
+
+    return sample
+
+
+def prepare(folder: Path, data_name: str, data_root: Path, direction: Literal["AtoB", "BtoA"] = "AtoB") -> PictureBench:
+    """Load a checkpoint and its data.
+
+    Raises:
+        CheckpointError: the checkpoint can't be used.
+        DataError: the data can't be used, or do not fit the model.
+    """
+    card = read_card(folder)
+    model = load_model(folder, torch.device("cpu"))
+    size, channels = card["image"]["height"], card["image"]["channels"]
+    train, valid, test = (
+        load(data_name, split, data_root, image_size=size, channels=channels, direction=direction)
+        for split in ("train", "valid", "test")
+    )
+    task: Literal["translate", "inpaint"] = "inpaint" if "inpaint" in card["tasks"] else "translate"
+    ability = card["tasks"][task]
+    return PictureBench(model, task, ability["defaults"], ability["limits"]["trained_steps"], train, valid, test)
+
+
+def choose_steps(bench: PictureBench, features: Features, progress: Callable[[str], None]) -> dict[str, Any]:
+    """How many refinement steps make pictures nearest to held-out *validation* pictures, by kernel distance (KID).
+
+    Returns:
+        ``steps``, the best number; ``kid`` and ``psnr`` of each number, 0 standing for the proposals.
+    """
+    report: dict[str, dict[str, float]] = {"kid": {}, "psnr": {}}
+    masks = bench.masks(bench.valid)
+    for steps in range(bench.trained_steps + 1):
+        trial = replace(bench, defaults={**bench.defaults, "steps": steps})
+        row = evaluate_pictures(
+            sampler(trial), bench.valid, masks=masks, results=1, features=features, progress=lambda _: None
+        )["refined"]
+        for name, values in report.items():
+            values[str(steps)] = row[name]
+        progress(f"{steps} steps: KID {row['kid']:.5f}, PSNR {row['psnr']:.2f} on {len(bench.valid)} validation images")
+    best = min(range(1, bench.trained_steps + 1), key=lambda steps: report["kid"][str(steps)])
+    return {"steps": best, **report}
+
+
+def evaluate(
+    bench: PictureBench,
+    features: Features,
+    data: ImageData,
+    progress: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Proposals and refined pictures of a set of images: see :func:`models.metrics.translation.evaluate_pictures`."""
+    return evaluate_pictures(
+        sampler(bench),
+        data,
+        masks=bench.masks(data),
+        results=_RESULTS,
+        features=features,
+        progress=progress,
+        others=bench.train,
+    )

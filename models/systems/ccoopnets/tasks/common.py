@@ -1,0 +1,79 @@
+"""What several tasks share: the numbers of the refinement, the refinement itself, and pictures of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from models.loop import Kernel, Loop, Rows, RowsError, Task
+from models.systems.ccoopnets.config import RefinementConfig
+
+MAX_PIXEL = 5.0
+"""Images live in [-1, 1]; a chain beyond this has diverged."""
+
+MAX_STEPS = 200
+"""The most refinement steps that a request may ask for, unless a card says otherwise."""
+
+
+class RefineJob(Protocol):
+    """The part of a resolved request that says how to refine."""
+
+    steps: int
+    step_size: float
+    noise: float
+    refine: bool
+
+
+class Refiner(Protocol):
+    """What refines and tells the value of the result: a model with its solver."""
+
+    @property
+    def refine(self) -> Kernel:
+        """A step of the refinement."""
+
+    @property
+    def evaluate(self) -> Kernel:
+        """Adds ``f``."""
+
+
+def step_numbers(trained: RefinementConfig, job: RefineJob, n: int, device: torch.device) -> Rows:
+    """``eta``, ``rho`` and ``tau`` of n rows: ``step_size`` multiplies the trained eta, ``noise`` is tau itself."""
+    one = torch.ones(n, 1, 1, 1, device=device)
+    return {"eta": one * job.step_size * trained.eta, "rho": one * trained.rho, "tau": one * job.noise}
+
+
+def label_weights(label: Mapping[str, float], classes: Sequence[str], device: torch.device) -> Tensor:
+    """A label as weights by class name -> C ``[K]``, in the model's order of classes."""
+    return torch.tensor([label.get(name, 0.0) for name in classes], device=device)
+
+
+def refine(model: Refiner, rows: Rows, job: RefineJob, seeds: Sequence[int]) -> Task[Rows]:
+    """Slow thinking: ``job.steps`` steps unless the job wants none, then the value ``f`` of the result.
+
+    Raises:
+        RowsError: the chain has diverged.
+    """
+    if job.refine:
+        rows = yield Loop(model.refine, rows, steps=job.steps, seeds=seeds, name="refine", preview=pictures)
+    rows = yield Loop(model.evaluate, rows, steps=1, seeds=seeds, name="score")
+    check_range(rows)
+    return rows
+
+
+def check_range(rows: Rows) -> None:
+    """Raise :class:`RowsError` if the refinement has left the range of images."""
+    if float(rows["y"].abs().max()) > MAX_PIXEL:
+        raise RowsError(f"the chain left the range of images (|Y| > {MAX_PIXEL:g}); lower step_size, steps or noise")
+
+
+def pictures(rows: Rows) -> Tensor:
+    """The images of the rows, clipped to [-1, 1]."""
+    return rows["y"].clamp(-1, 1)
+
+
+def repeat(image: Tensor, n: int, device: torch.device) -> Tensor:
+    """One picture ``[C, H, W]`` as the state of n rows."""
+    return image.to(device).expand(n, *image.shape).clone()

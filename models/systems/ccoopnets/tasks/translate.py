@@ -1,0 +1,35 @@
+"""One image to another kind of image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from models.loop import Loop, Task
+from models.noise import row_seeds
+from models.systems.base import Output
+from models.systems.ccoopnets.tasks.common import RefineJob, pictures, refine, repeat, step_numbers
+
+if TYPE_CHECKING:
+    from models.systems.ccoopnets.image_model import ImageCCoopNets
+
+
+class TranslateJob(RefineJob, Protocol):
+    """The resolved request of ``translate``; ``image`` is the condition ``[Cc, H, W]``."""
+
+    n: int
+    seed: int
+    image: Tensor
+
+
+def translate(model: ImageCCoopNets, job: TranslateJob) -> Task[Output]:
+    """n answers to one condition image, each by its own dropout masks (sections 4.2.2 and 4.2.3 of the paper)."""
+    seeds = row_seeds(job.seed, job.n)
+    rows = {
+        "c": repeat(job.image, job.n, model.device),
+        **step_numbers(model.config.refinement, job, job.n, model.device),
+    }
+    rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose")  # fast thinking
+    rows = yield from refine(model, rows, job, seeds)  # slow thinking
+    return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds)

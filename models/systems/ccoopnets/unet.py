@@ -1,0 +1,107 @@
+"""The two networks of image-conditional CCoopNets (section 4.2 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.systems.ccoopnets.image_config import ImageConfig
+from models.systems.ccoopnets.networks import ACTIVATIONS, convolution, head_value
+
+KEEP = 0.5
+"""The share of activations that dropout keeps."""
+
+_SMALLEST_NORMED = 4
+"""Instance norm of a map below 4x4 would leave little or nothing of it."""
+
+
+class UNet(nn.Module):
+    """g(X, C; alpha): condition images ``[n, Cc, H, W]`` and dropout masks X to images ``[n, ch, H, W]`` in [-1, 1].
+
+    Encoder: convolution, instance norm (not on the first stage, nor on maps below 4x4), leaky ReLU. Decoder: transposed
+    convolution, instance norm, dropout (coarsest stages), skip, ReLU; tanh at the end. The masks come from outside, one
+    a row and stage: they are the model's noise, in training and in serving, and a row must not share them.
+    """
+
+    def __init__(self, config: ImageConfig) -> None:
+        super().__init__()
+        g, size = config.initializer, config.size
+        if size % 2 ** len(g.widths):
+            raise ValueError(f"{len(g.widths)} stages that halve the image need a multiple of {2 ** len(g.widths)}")
+        self.down, self.down_norms = nn.ModuleList(), nn.ModuleList()
+        width = config.condition_channels
+        for k, out in enumerate(g.widths):
+            size //= 2
+            self.down.append(nn.Conv2d(width, out, 4, 2, 1))
+            self.down_norms.append(_norm(out, size) if k else nn.Identity())
+            width = out
+        self.up, self.up_norms = nn.ModuleList(), nn.ModuleList()
+        self.mask_shapes: list[tuple[int, int, int]] = []
+        for k, out in enumerate(reversed(g.widths[:-1])):
+            size *= 2
+            self.up.append(nn.ConvTranspose2d(width, out, 4, 2, 1))
+            self.up_norms.append(_norm(out, size))
+            if k < g.dropout_stages:
+                self.mask_shapes.append((out, size, size))
+            width = 2 * out
+        self.last = nn.ConvTranspose2d(width, g.finish or config.channels, 4, 2, 1)
+        self.finish = nn.Conv2d(g.finish + config.condition_channels, config.channels, 3, 1, 1) if g.finish else None
+
+    def encode(self, c: Tensor) -> list[Tensor]:
+        """The condition and the activations of every encoder stage, finest first; the last is the bottleneck."""
+        activations, h = [c], c
+        for conv, norm in zip(self.down, self.down_norms, strict=True):
+            h = F.leaky_relu(norm(conv(h)), 0.2)
+            activations.append(h)
+        return activations
+
+    def decode(self, activations: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+        """The image of the encoder's activations.
+
+        Args:
+            activations: what :meth:`encode` gives.
+            masks: for each stage of ``mask_shapes`` uniform numbers in [0, 1), ``[n, *shape]``: an activation is kept
+                (and doubled) where its number is below one half.
+        """
+        c, *skips, h = activations
+        h = F.relu(h)
+        for k, (conv, norm) in enumerate(zip(self.up, self.up_norms, strict=True)):
+            h = norm(conv(h))
+            if k < len(masks):
+                h = h * ((masks[k] < KEEP) / KEEP).to(h.dtype)
+            h = F.relu(torch.cat([h, skips[-1 - k]], 1))
+        h = self.last(h)
+        if self.finish is not None:
+            h = self.finish(torch.cat([F.relu(h), c.to(h.dtype)], 1))
+        return torch.tanh(h.float())
+
+    def forward(self, c: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        return self.decode(self.encode(c), masks)
+
+
+class PairSolver(nn.Module):
+    """f(Y, C; theta): the value (negative energy) of images ``[n, ch, H, W]`` given conditions ``[n, Cc, H, W]``."""
+
+    def __init__(self, config: ImageConfig) -> None:
+        super().__init__()
+        f = config.solver
+        self.activation = ACTIVATIONS[f.activation]
+        self.layers = nn.ModuleList()
+        width, size = config.channels + config.condition_channels, config.size
+        for layer in f.layers:
+            self.layers.append(convolution(layer, width))
+            width, size = layer.out, (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
+        self.head = nn.Linear(width * size * size, f.head)
+
+    def forward(self, y: Tensor, c: Tensor) -> Tensor:
+        h = torch.cat([y, c.to(y.dtype)], 1)
+        for layer in self.layers:
+            h = self.activation(layer(h))
+        return head_value(self.head, h)
+
+
+def _norm(width: int, size: int) -> nn.Module:
+    return nn.InstanceNorm2d(width, affine=True) if size >= _SMALLEST_NORMED else nn.Identity()
