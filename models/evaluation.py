@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -13,15 +14,24 @@ from torch import Tensor
 from models.checkpoints import load_model, read_card
 from models.data.catalog import load
 from models.data.images import ImageData, to_float
-from models.loop import run
+from models.data.pairs import Direction
+from models.latent_evaluation import evaluate_latents
+from models.loop import run, run_together
 from models.metrics.classifier import Classifier
 from models.metrics.classifier_store import load_or_train
 from models.metrics.generation import evaluate_generation
 from models.metrics.kid import kid, reference
+from models.metrics.margins import different_pairs, swap_margins
 from models.noise import mix
 from models.systems.base import Model
 
 _CHUNK = 100
+_PAIRS = 1_000
+_STYLES = 10
+_SWAP = (
+    "share of {pairs} pairs of test images of different classes whose values are greater under their own labels than "
+    "with the labels swapped, f(Y1,C1) + f(Y2,C2) > f(Y1,C2) + f(Y2,C1); a model that ignores labels has a half"
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,9 @@ def sampler(model: Model, classes: list[str], defaults: Mapping[str, Any]) -> Ca
                     noise=defaults["noise"],
                     refine=refine,
                 )
-                made = run(model.tasks["generate"](job)).images.cpu()
-                images |= dict(zip(part.tolist(), made, strict=True))
+                made = run(model.tasks["generate"](job)).images
+                assert made is not None  # the task makes images
+                images |= dict(zip(part.tolist(), made.cpu(), strict=True))
         return torch.stack([images[k] for k in range(len(labels))])
 
     return sample
@@ -63,24 +74,39 @@ def sampler(model: Model, classes: list[str], defaults: Mapping[str, Any]) -> Ca
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """A checkpoint with the data and the classifier that it is measured against."""
+    """A checkpoint with the data and the classifier that it is measured against.
+
+    Args:
+        defaults: of ``generate``, from the card.
+        restyle: the defaults of ``restyle``, if the model does it.
+    """
 
     model: Model
     classes: list[str]
     defaults: Mapping[str, Any]
+    restyle: Mapping[str, Any] | None
     trained_steps: int
+    train: ImageData
     valid: ImageData
     test: ImageData
     classifier: Classifier
 
 
-def prepare(folder: Path, data_name: str, data_root: Path, progress: Callable[[str], None]) -> Bench:
+def prepare(
+    folder: Path,
+    data_name: str,
+    data_root: Path,
+    progress: Callable[[str], None],
+    *,
+    direction: Direction = "AtoB",
+) -> Bench:
     """Load a checkpoint, its held-out data and an independent classifier, which is trained once and then kept.
 
     Args:
         folder: a checkpoint.
         data_name: the data set that it was trained on.
         data_root: the folder of data sets; trained classifiers are kept there as well.
+        direction: of aligned pairs, the one in which the model was trained.
 
     Raises:
         CheckpointError: the checkpoint can't be used.
@@ -90,11 +116,13 @@ def prepare(folder: Path, data_name: str, data_root: Path, progress: Callable[[s
     model = load_model(folder, torch.device("cpu"))
     channels, size = card["image"]["channels"], card["image"]["height"]
     train, valid, test = (
-        load(data_name, split, data_root, image_size=size, channels=channels) for split in ("train", "valid", "test")
+        load(data_name, split, data_root, image_size=size, channels=channels, direction=direction)
+        for split in ("train", "valid", "test")
     )
     classifier = load_or_train(data_root, data_name, train, progress=progress)
-    task = card["tasks"]["generate"]
-    return Bench(model, card["classes"], task["defaults"], task["limits"]["trained_steps"], valid, test, classifier)
+    task, restyle = card["tasks"]["generate"], card["tasks"].get("restyle", {}).get("defaults")
+    trained_steps = task["limits"]["trained_steps"]
+    return Bench(model, card["classes"], task["defaults"], restyle, trained_steps, train, valid, test, classifier)
 
 
 def choose_steps(bench: Bench, *, per_class: int, progress: Callable[[str], None]) -> tuple[int, dict[str, float]]:
@@ -117,9 +145,33 @@ def choose_steps(bench: Bench, *, per_class: int, progress: Callable[[str], None
     return best, {str(steps): distance for steps, distance in distances.items()}
 
 
+def label_use(bench: Bench) -> float:
+    """Whether the model's value tells labels apart: the share of positive swap margins.
+
+    Of pairs of test images of different classes; see :func:`models.metrics.margins.swap_margins`.
+    """
+    assert bench.test.labels is not None
+    score, labels = bench.model.tasks["score"], bench.test.labels
+
+    def value(images: Tensor, labels: Tensor) -> Tensor:
+        jobs = [
+            SimpleNamespace(**{**bench.defaults, "steps": 0, "seed": 0, "image": image, "label": {label: 1.0}})
+            for image, label in zip(images, (bench.classes[k] for k in labels.tolist()), strict=True)
+        ]
+        return torch.cat([-output.energy.cpu() for output in run_together([score(job) for job in jobs])])
+
+    chunks = different_pairs(labels, _PAIRS, seed=3).split(_CHUNK, 1)
+    margins = torch.cat([swap_margins(value, to_float(bench.test.images[p]), labels[p]) for p in chunks])
+    return float((margins > 0).double().mean())
+
+
 def evaluate(bench: Bench, *, per_class: int, parzen_samples: int, progress: Callable[[str], None]) -> dict[str, Any]:
-    """What goes on a card as ``metrics``: see :func:`models.metrics.generation.evaluate_generation`."""
-    return evaluate_generation(
+    """What goes on a card as ``metrics``: see :func:`models.metrics.generation.evaluate_generation`.
+
+    With it ``swap_margin_positive`` (:func:`label_use`) and ``latents``
+    (:func:`models.latent_evaluation.evaluate_latents`), where the model does the tasks that they need.
+    """
+    metrics = evaluate_generation(
         sampler(bench.model, bench.classes, bench.defaults),
         classifier=bench.classifier,
         valid=bench.valid,
@@ -128,3 +180,17 @@ def evaluate(bench: Bench, *, per_class: int, parzen_samples: int, progress: Cal
         parzen_samples=parzen_samples,
         progress=progress,
     )
+    if "score" in bench.model.tasks:
+        metrics["swap_margin_positive"] = label_use(bench)
+        metrics["protocol"]["swap_margin_positive"] = _SWAP.format(pairs=_PAIRS)
+    if bench.restyle:
+        progress(f"restyling {_STYLES * len(bench.classes)} test images in every class")
+        metrics["latents"] = evaluate_latents(
+            bench.model,
+            bench.restyle,
+            classifier=bench.classifier,
+            train=bench.train,
+            test=bench.test,
+            per_class=_STYLES,
+        )
+    return metrics

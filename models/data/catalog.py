@@ -7,22 +7,31 @@ from pathlib import Path
 
 from models.data.images import DataError, ImageData
 from models.data.own import find_parts
+from models.data.pairs import Direction, directed
 from models.data.sets.base import DataSet
 from models.data.sets.digits import DIGITS
 from models.data.sets.fashion_mnist import FASHION_MNIST
 from models.data.sets.fluent import FLUENT
+from models.data.sets.noto import NOTO
 from models.data.splits import SPLITS, Split, choose
 
 DATASETS: Mapping[str, DataSet] = {
     "fashion-mnist": FASHION_MNIST,
     "digits": DIGITS,
     "fluent": FLUENT,
+    "noto": NOTO,
 }
 """The known data sets. To add one, write its file in ``sets/`` and a line here."""
 
 
 def load(
-    name: str, split: Split, root: Path, *, image_size: int | None = None, channels: int | None = None
+    name: str,
+    split: Split,
+    root: Path,
+    *,
+    image_size: int | None = None,
+    channels: int | None = None,
+    direction: Direction = "AtoB",
 ) -> ImageData:
     """Read one split of a data set.
 
@@ -31,7 +40,8 @@ def load(
         split: ``train``, ``valid`` (for choices during training) or ``test``; no two share an image.
         root: the folder in which fetched data sets lie.
         image_size: resize to this many pixels square; None keeps the data's own size.
-        channels: 1 converts to grey, 3 to colour; None keeps what the data have.
+        channels: 1 converts the images to grey, 3 to colour; None keeps what the data have. Conditions keep theirs.
+        direction: of aligned pairs, which picture is the condition: A of ``AtoB``, B of ``BtoA``.
 
     Raises:
         DataError: no such data, or they can't be read; the message says what to do.
@@ -46,10 +56,10 @@ def load(
             data = DATASETS[name].read(folder, split)
         except DataError as error:
             raise DataError(f"{error}; or remove {folder} and run `coopserve data fetch {name}`") from error
-        return data.fit(image_size, channels)
+        return directed(data, direction).fit(image_size, channels)
     path = Path(name)
     if not name or not path.exists():
         known = ", ".join(DATASETS)
         raise DataError(f"no data called {name!r}: give one of {known}, or the path of an npz file or a folder")
     parts = find_parts(path, size=image_size, channels=channels)
-    return choose(parts, split, path.stem).fit(image_size, channels)
+    return directed(choose(parts, split, path.stem), direction).fit(image_size, channels)

@@ -1,25 +1,14 @@
-"""Class folders: ``root/<class>/*.png`` (or jpg, webp). The folder's name is the class."""
+"""Folders of image files: class folders (``root/<class>/*.png``; the folder's name is the class) and plain ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
-from torch import Tensor
 
-from models.data.images import DataError, ImageData, fit
-
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
-_GREY_MODES = frozenset({"1", "L", "LA"})
-_COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
-
-
-def class_names(root: Path) -> list[str]:
-    """The names of the class folders in ``root``, sorted; hidden folders are none."""
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+from models.data.files import EXTENSIONS, image_files, read_files, subfolders
+from models.data.images import DataError, ImageData
 
 
 def read_folders(
@@ -39,49 +28,26 @@ def read_folders(
     """
     if not root.is_dir():
         raise DataError(f"{root} is not a folder")
-    found = class_names(root)
+    found = subfolders(root)
     names = tuple(classes) if classes is not None else tuple(found)
     strangers = sorted(set(found) - set(names))
     if strangers:
         raise DataError(f"{root} has class folders that the training split has not: {', '.join(strangers)}")
-    files = [(path, names.index(name)) for name in found for path in _image_files(root / name)]
+    files = [(path, names.index(name)) for name in found for path in image_files(root / name)]
     if not files:
         kinds = ", ".join(sorted(EXTENSIONS))
         raise DataError(f"{root} holds no images; put them into one folder a class ({root.name}/<class>/*: {kinds})")
-    pictures = [_decode(path) for path, _ in files]
-    if channels is None:
-        channels = max(picture.shape[1] for picture in pictures)
-    images = _stack([fit(picture, size, channels) for picture in pictures], [path for path, _ in files])
+    images = read_files([path for path, _ in files], size=size, channels=channels)
     return ImageData(images, torch.tensor([label for _, label in files]), names, root.name)
 
 
-def _image_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in EXTENSIONS and path.is_file())
+def read_plain(root: Path, *, size: int | None = None, channels: int | None = None) -> ImageData:
+    """Read all images that lie in ``root`` itself, without labels; the arguments are those of :func:`read_folders`.
 
-
-def _decode(path: Path) -> Tensor:
-    """One file as uint8 ``[1, C, H, W]``."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is damaged or no image ({error}); mend or remove it") from error
-    if image.mode not in _GREY_MODES | _COLOUR_MODES:
-        raise DataError(f"{path} has pixels of kind {image.mode}; convert it to 8 bits a channel")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        flat = Image.alpha_composite(white, rgba)
-    else:
-        flat = image
-    pixels = np.array(flat.convert("L" if image.mode in _GREY_MODES else "RGB"))
-    return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)[None]
-
-
-def _stack(pictures: Sequence[Tensor], paths: Sequence[Path]) -> Tensor:
-    first = pictures[0].shape[2:]
-    for picture, path in zip(pictures, paths, strict=True):
-        if picture.shape[2:] != first:
-            sizes = " and ".join(f"{width}x{height}" for height, width in (first, picture.shape[2:]))
-            raise DataError(f"the images differ in size ({sizes} pixels at {path}); pass --image-size to resize them")
-    return torch.cat(list(pictures))
+    Raises:
+        DataError: no images, a damaged one, or several sizes.
+    """
+    paths = image_files(root)
+    if not paths:
+        raise DataError(f"{root} holds no images ({', '.join(sorted(EXTENSIONS))})")
+    return ImageData(read_files(paths, size=size, channels=channels), None, (), root.name)

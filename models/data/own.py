@@ -5,22 +5,38 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from models.data.folders import class_names, read_folders
+from models.data.files import image_files, subfolders
+from models.data.folders import read_folders, read_plain
 from models.data.idx import find_idx, read_idx_pair
 from models.data.images import DataError
 from models.data.npz import read_npz
+from models.data.pairs import SIDES, are_joined, read_joined, read_pairs
 from models.data.splits import Parts
+
+_SPLIT_FOLDERS = {"train": "train", "test": "test", "valid": "valid", "val": "valid"}
 
 
 def find_parts(path: Path, *, size: int | None, channels: int | None) -> Parts:
     """How to read each part of the data at ``path``.
 
-    A path is an ``.npz`` archive; a folder with ``train-images-idx3-ubyte`` and the like; a folder with ``train/`` and
-    ``test/`` (and perhaps ``valid/`` or ``val/``), each of class folders; or one folder of class folders.
+    The first of these that fits decides:
+
+    1. a file is an ``.npz`` archive (:mod:`models.data.npz`);
+    2. a folder with ``train-images-idx3-ubyte`` and the like holds IDX files;
+    3. a folder with the two folders ``A`` and ``B`` and no other holds aligned pairs under equal file names, in one
+       piece or in ``A/train``, ``B/train`` and so on (so two classes can't be called A and B);
+    4. a folder with ``train`` and ``test``, or with ``train`` and nothing but ``valid`` or ``val`` beside it, is split,
+       and ``train`` decides what all parts are, by the rules that follow; another folder is in one piece and decides
+       for itself;
+    5. with the two folders ``A`` and ``B`` and no other in it, it holds aligned pairs under equal file names;
+    6. with other folders in it, it holds class folders;
+    7. with image files in it, more than half of which are exactly twice as wide as high, it holds aligned pairs side by
+       side: A on the left, B on the right;
+    8. with other image files, it holds images without labels.
 
     Args:
-        size: for image files, see :func:`models.data.folders.read_folders`.
-        channels: likewise.
+        size: for image files, see :func:`models.data.files.read_files`.
+        channels: likewise, for all but pairs, which keep their own.
 
     Raises:
         DataError: it is none of these.
@@ -34,13 +50,34 @@ def find_parts(path: Path, *, size: int | None, channels: int | None) -> Parts:
         files = {"train": "train", "test": "t10k"}
         classes = read_idx_pair(path, "train", None, path.name).classes
         return {part: partial(read_idx_pair, path, stem, classes, path.name) for part, stem in files.items()}
-    subfolders = class_names(path)
-    if {"train", "test"} <= set(subfolders):
-        folders = {"train": "train", "test": "test", "valid": "valid" if "valid" in subfolders else "val"}
-        classes = tuple(class_names(path / "train"))
+    if _has_sides(path):
+        a, b = (_parts_of(path / side) for side in SIDES)
+        return {part: partial(read_pairs, a[part], b.get(part, path / "B" / part), size=size) for part in a}
+    return _image_parts(_parts_of(path), size, channels)
+
+
+def _has_sides(folder: Path) -> bool:
+    return set(subfolders(folder)) == set(SIDES)
+
+
+def _parts_of(folder: Path) -> dict[str, Path]:
+    """The folders of a split folder by part; a folder in one piece under the empty name."""
+    found = set(subfolders(folder))
+    if "train" in found and ("test" in found or found <= _SPLIT_FOLDERS.keys()):
+        return {part: folder / name for name, part in _SPLIT_FOLDERS.items() if name in found}
+    return {"": folder}
+
+
+def _image_parts(folders: dict[str, Path], size: int | None, channels: int | None) -> Parts:
+    decisive = folders["train"] if "train" in folders else folders[""]
+    if _has_sides(decisive):
+        return {part: partial(read_pairs, folder / "A", folder / "B", size=size) for part, folder in folders.items()}
+    classes, files = subfolders(decisive), image_files(decisive)
+    if classes or not files:
         return {
-            part: partial(read_folders, path / folder, size=size, channels=channels, classes=classes)
+            part: partial(read_folders, folder, size=size, channels=channels, classes=classes if part else None)
             for part, folder in folders.items()
-            if folder in subfolders
         }
-    return {"": partial(read_folders, path, size=size, channels=channels)}
+    if are_joined(files):
+        return {part: partial(read_joined, folder, size=size) for part, folder in folders.items()}
+    return {part: partial(read_plain, folder, size=size, channels=channels) for part, folder in folders.items()}

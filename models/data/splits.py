@@ -17,32 +17,32 @@ Parts: TypeAlias = Mapping[str, Callable[[], ImageData]]
 """How to read each part that the data come in: ``train``, ``valid``, ``test``, or all in one under the empty name."""
 
 _SEED = 0
-_HELD_OUT = 10  # one image of this many is held out for each split that has to be made
+_HELD_OUT: tuple[Split, ...] = ("test", "valid")
+_ONE_OF = 10  # one image of this many is held out for each split that has to be made
 
 
 def choose(parts: Parts, split: Split, name: str) -> ImageData:
     """The images of one split.
 
     Data in one piece are split by a fixed permutation: a tenth ``test``, a tenth ``valid``, the rest ``train``. Data
-    that come with ``train`` but without ``valid`` give a tenth of their training images to it. Splits never overlap.
+    that come with ``train`` but without ``valid`` or ``test`` give a tenth of their training images to each that they
+    lack. Splits never overlap.
 
     Raises:
         DataError: the data have no such split, or too few images to make it.
     """
     if "" in parts:
-        data = parts[""]()
-        return _carve(data, split, ("test", "valid"), name)
-    if split == "test" or "valid" in parts:
-        if split not in parts:
-            raise DataError(f"{name} has no {split} split; it has {', '.join(sorted(parts))}")
-        return _renamed(parts[split](), split, name)
+        return _carve(parts[""](), split, _HELD_OUT, name)
+    lacking = tuple(part for part in _HELD_OUT if part not in parts)
+    if split in parts and (split != "train" or not lacking):
+        return replace(parts[split](), name=f"{name}/{split}")
     if "train" not in parts:
         raise DataError(f"{name} has no train split; it has {', '.join(sorted(parts))}")
-    return _carve(parts["train"](), split, ("valid",), name)
+    return _carve(parts["train"](), split, lacking, name)
 
 
 def _carve(data: ImageData, split: Split, held_out: tuple[Split, ...], name: str) -> ImageData:
-    size = max(1, len(data) // _HELD_OUT)
+    size = max(1, len(data) // _ONE_OF)
     if size * len(held_out) >= len(data):
         raise DataError(f"{name} has only {len(data)} images: too few to hold some out for {' and '.join(held_out)}")
     # The legacy generator's stream is frozen by NumPy's policy, so the split is the same with every version.
@@ -53,7 +53,3 @@ def _carve(data: ImageData, split: Split, held_out: tuple[Split, ...], name: str
     else:
         chosen = order[len(held_out) * size :]
     return data.subset(np.sort(chosen).tolist(), f"{name}/{split}")
-
-
-def _renamed(data: ImageData, split: Split, name: str) -> ImageData:
-    return replace(data, name=f"{name}/{split}")

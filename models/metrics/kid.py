@@ -55,20 +55,27 @@ def kid(features: Tensor, other: Tensor | Reference) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A kernel distance and its standard error."""
+    """A kernel distance with the values that it takes when one group of images is left out at a time."""
 
     value: float
-    std_error: float
+    without_group: tuple[float, ...]
+
+    @property
+    def std_error(self) -> float:
+        r"""Delete-a-group jackknife over g groups, :math:`\text{SE}^2 = \frac{g - 1}{g} \sum_k (d_k - \bar d)^2`."""
+        values = torch.tensor(self.without_group, dtype=torch.float64)
+        return float(((len(values) - 1) * values.var(correction=0)).sqrt())
+
+    def __sub__(self, other: Estimate) -> Estimate:
+        """The difference of two distances whose groups are the same images, with the error of the difference."""
+        left_out = tuple(a - b for a, b in zip(self.without_group, other.without_group, strict=True))
+        return Estimate(self.value - other.value, left_out)
 
 
 def kid_with_error(features: Tensor, other: Tensor, groups: int = _GROUPS) -> Estimate:
-    r"""The unbiased kernel distance and the standard error of its sampling: for sets of a few hundred.
+    """The unbiased kernel distance and the standard error of its sampling: for sets of a few hundred.
 
-    The delete-a-group jackknife: both sets are cut into g groups in their order, the distance is computed g times
-    without the k-th group of either, and
-
-    .. math:: \text{SE}^2 = \frac{g - 1}{g} \sum_k (d_k - \bar d)^2
-
+    Both sets are cut into groups in their order, and the distance is computed again without the k-th group of either.
     Generated images should be in the order of the real ones that they answer, so that both are left out together.
 
     Raises:
@@ -77,9 +84,7 @@ def kid_with_error(features: Tensor, other: Tensor, groups: int = _GROUPS) -> Es
     if groups < 2 or min(len(features), len(other)) < max(4, groups):
         raise ValueError(f"{groups} groups need at least {max(4, groups)} members: {len(features)}, {len(other)}")
     keep = zip(_without_groups(len(features), groups), _without_groups(len(other), groups), strict=True)
-    values = torch.tensor([kid(features[a], other[b]) for a, b in keep], dtype=torch.float64)
-    error = ((groups - 1) * values.var(correction=0)).sqrt()
-    return Estimate(value=kid(features, other), std_error=float(error))
+    return Estimate(kid(features, other), tuple(kid(features[a], other[b]) for a, b in keep))
 
 
 def _without_groups(n: int, groups: int) -> list[Tensor]:

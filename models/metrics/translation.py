@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.data.images import ImageData, fit, to_float, to_uint8
 from models.metrics.effnet import Features
-from models.metrics.kid import kid_with_error
+from models.metrics.kid import Estimate, kid_with_error
 from models.metrics.pictures import diversity, l1, psnr, ssim
 from models.noise import mix
 
@@ -28,9 +28,11 @@ PROTOCOL: dict[str, str] = {
     "of {n} test images",
     "l1": "mean absolute difference of the first result{where}, images in [-1, 1]; mean of {n} test images",
     "kid": "KID (EffNet-Lite0): unbiased kernel distance (degree 3) of the first results{whole} to the {n} true "
-    "images, in 1,280 features of images resized to 128 pixels; lower is better, not comparable with Inception figures; "
-    "of real: {others} training images in the place of results",
+    "images, in 1,280 features of images resized to 128 pixels; lower is better, not comparable with Inception "
+    "figures{real}",
     "kid_std_error": "its standard error over the images, by a jackknife of ten groups",
+    "kid_gain": "the proposals' KID less that of the refined pictures: positive if refinement helps",
+    "kid_gain_std_error": "its standard error, smaller than those of the two as both answer the same images",
     "diversity": "mean absolute difference{where} over all pairs of the {results} results of one condition, images in "
     "[-1, 1]; mean of {n} conditions",
 }
@@ -45,18 +47,17 @@ class _Bench:
     features: Features
     true_features: Tensor
 
-    def compare(self, images: Tensor) -> dict[str, float]:
+    def compare(self, images: Tensor, distance: Estimate) -> dict[str, float]:
         """One answer to each condition against its true image, and all of them against all true images."""
         return {
             "psnr": float(psnr(images, self.truth, self.masks).mean()),
             "ssim": float(ssim(images, self.truth, self.masks).mean()),
             "l1": float(l1(images, self.truth, self.masks).mean()),
-            **self.distance(images),
+            **_distance("kid", distance),
         }
 
-    def distance(self, images: Tensor) -> dict[str, float]:
-        estimate = kid_with_error(self.features(images), self.true_features)
-        return {"kid": estimate.value, "kid_std_error": estimate.std_error}
+    def distance(self, images: Tensor) -> Estimate:
+        return kid_with_error(self.features(images), self.true_features)
 
 
 def evaluate_pictures(
@@ -100,20 +101,25 @@ def evaluate_pictures(
     truth = to_float(data.images)
     bench = _Bench(truth, masks, features, features(truth))
     report: dict[str, Any] = {"images": len(data), "protocol": _protocol(len(data), results, others, masks is not None)}
+    distances: dict[str, Estimate] = {}
     for name, refine in (("proposal", False), ("refined", True)):
         progress(f"{name}: {results} results for each of {len(data):,} conditions")
         pictures = _draw(sample, conditions, masks, seed, results, refine, data.shape)
-        report[name] = bench.compare(pictures[:, 0])
+        distances[name] = bench.distance(pictures[:, 0])
+        report[name] = bench.compare(pictures[:, 0], distances[name])
         if results > 1:
             report[name]["diversity"] = diversity(pictures, masks)
+    report["refined"] |= _distance("kid_gain", distances["proposal"] - distances["refined"])
     progress("answers that need no model, for comparison")
-    if masks is None:
-        report["copy"] = bench.compare(_copy(data))
-    else:
-        report["mean_fill"] = bench.compare(_mean_fill(conditions, masks))
+    name, simple = ("copy", _copy(data)) if masks is None else ("mean_fill", _mean_fill(conditions, masks))
+    report[name] = bench.compare(simple, bench.distance(simple))
     if others is not None:
-        report["real"] = bench.distance(to_float(others.images))
+        report["real"] = _distance("kid", bench.distance(to_float(others.images)))
     return report
+
+
+def _distance(name: str, estimate: Estimate) -> dict[str, float]:
+    return {name: estimate.value, f"{name}_std_error": estimate.std_error}
 
 
 def _conditions(data: ImageData, masks: Tensor | None) -> Tensor:
@@ -179,6 +185,6 @@ def _protocol(n: int, results: int, others: ImageData | None, holes: bool) -> di
         "whole": ", completed," if holes else "",
         "n": f"{n:,}",
         "results": str(results),
-        "others": f"{len(others):,}" if others else "no",
+        "real": f"; of real: {len(others):,} training images in the place of results" if others else "",
     }
     return {name: text.format(**words) for name, text in PROTOCOL.items() if results > 1 or name != "diversity"}

@@ -85,6 +85,7 @@ class System:
         trainer: (configuration, data, seed, device) -> trainer.
         load: (card, tensors, device) -> model to serve; it reads ``config``, ``classes`` and ``calibration``.
         card: (configuration, class names) -> the parts of a card that the system knows: image, classes, tasks.
+        calibrate: (model, held-out images) -> a card's ``calibration``, against which ``score`` sets its values.
     """
 
     title: str
@@ -93,3 +94,4 @@ class System:
     trainer: Callable[[Any, ImageData, int, torch.device], Trainer]
     load: Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.device], Model]
     card: Callable[[Any, Sequence[str]], dict[str, Any]]
+    calibrate: Callable[[Any, ImageData], dict[str, Any]]

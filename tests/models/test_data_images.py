@@ -49,6 +49,53 @@ def test_the_hash_depends_on_pixels_labels_and_classes() -> None:
     assert ImageData(data.images.clone(), data.labels.clone(), data.classes, "renamed").sha256() == data.sha256()
 
 
+def _pairs(n: int = 4) -> ImageData:
+    conditions = torch.arange(n * 12, dtype=torch.uint8).view(n, 3, 2, 2)
+    return ImageData(torch.zeros(n, 1, 2, 2, dtype=torch.uint8), None, (), "pairs", conditions)
+
+
+def test_conditions_go_with_their_images() -> None:
+    data = _pairs()
+    part = data.subset([2, 0])
+    assert part.conditions is not None
+    assert part.conditions[:, 0, 0, 0].tolist() == [24, 0]
+    fitted = data.fit(8, 3, condition_channels=1)
+    assert fitted.conditions is not None
+    assert (fitted.shape, fitted.conditions.shape) == ((3, 8, 8), (4, 1, 8, 8))
+    kept = data.fit(channels=3)
+    assert kept.conditions is not None
+    assert torch.equal(kept.conditions, data.conditions)  # type: ignore[arg-type]
+    assert _data().subset([0]).fit(4, condition_channels=3).conditions is None
+
+
+def test_conditions_are_part_of_the_hash() -> None:
+    data = _pairs()
+    assert data.conditions is not None
+    others = [
+        ImageData(data.images, None, (), "bare"),
+        ImageData(data.images, None, (), "other", data.conditions + 1),
+        ImageData(data.images, None, (), "grey", data.conditions[:, :1]),
+    ]
+    assert len({part.sha256() for part in [data, *others]}) == 4
+    # Sets without conditions keep the hash that cards already bear.
+    known = "0eb19eff7f0722479b46c6f4859ec45d9571446a18b9742a11a0229cc37e6f60"
+    assert others[0].sha256() == known
+
+
+@pytest.mark.parametrize(
+    ("conditions", "message"),
+    [
+        (torch.zeros(2, 1, 4, 4), "conditions must be uint8"),
+        (torch.zeros(2, 2, 4, 4, dtype=torch.uint8), "conditions must be .* 1 or 3"),
+        (torch.zeros(3, 1, 4, 4, dtype=torch.uint8), r"must match .* \[2, 4, 4\], got \[3, 4, 4\]"),
+        (torch.zeros(2, 1, 4, 5, dtype=torch.uint8), r"got \[2, 4, 5\]"),
+    ],
+)
+def test_bad_conditions_are_refused(conditions: torch.Tensor, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        ImageData(GOOD, None, (), "bad", conditions)
+
+
 GOOD = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
 
 

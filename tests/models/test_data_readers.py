@@ -104,6 +104,15 @@ def test_npz_images_may_be_colour_in_either_order_and_without_labels(tmp_path: P
     assert last.classes == ()
 
 
+def test_npz_with_conditions(tmp_path: Path) -> None:
+    colour = np.random.RandomState(0).randint(0, 256, (4, 3, 3, 2)).astype(np.uint8)
+    np.savez(tmp_path / "pairs.npz", images_train=PIXELS, conditions_train=colour, names_train=np.array(list("abcd")))
+    data = read_npz(tmp_path / "pairs.npz")["train"]
+    assert data.conditions is not None
+    assert torch.equal(data.conditions, torch.from_numpy(colour))
+    assert data.labels is None
+
+
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
@@ -115,6 +124,9 @@ def test_npz_images_may_be_colour_in_either_order_and_without_labels(tmp_path: P
         ({"images": PIXELS, "labels": LABELS, "classes": np.array(["a"])}, r"found 0\.\.2"),
         ({"images_train": PIXELS, "labels_train": LABELS, "images_test": PIXELS}, "in pairs"),
         ({"images": PIXELS, "labels": np.array([{}, 1, 2, 3], dtype=object)}, "without pickled objects"),
+        ({"images_train": PIXELS, "images_test": PIXELS, "conditions_train": PIXELS}, "images and conditions"),
+        ({"images": PIXELS, "conditions": PIXELS[:2]}, "must match"),
+        ({"images": PIXELS, "conditions": PIXELS.astype(np.float32)}, "conditions must be uint8"),
         ({"images": PIXELS[:0], "labels": LABELS[:0]}, "not empty"),
     ],
 )

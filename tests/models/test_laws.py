@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,22 @@ def same(a: Output, b: Output) -> bool:
 
 
 def assert_close(a: Output, b: Output) -> None:
-    torch.testing.assert_close(a.images, b.images, **TOLERANCE) if a.images is not None else None
+    if a.images is not None:
+        torch.testing.assert_close(a.images, b.images, **TOLERANCE)
     torch.testing.assert_close(a.energy, b.energy, atol=1e-4, rtol=1e-5)
-    for name, values in a.numbers.items():
-        assert b.numbers[name] == pytest.approx(values, abs=1e-4) or name == "trace"
+    mine, theirs = (list(_leaves(dict(output.numbers))) for output in (a, b))
+    assert [v for v in mine if isinstance(v, str)] == [v for v in theirs if isinstance(v, str)]
+    floats = [[v for v in leaves if not isinstance(v, str)] for leaves in (mine, theirs)]
+    assert floats[0] == pytest.approx(floats[1], abs=1e-3)
+
+
+def _leaves(value: Any) -> Iterator[str | float]:
+    """The strings and numbers in what JSON can hold."""
+    if isinstance(value, dict | list):
+        for part in [*value, *value.values()] if isinstance(value, dict) else value:
+            yield from _leaves(part)
+    else:
+        yield value
 
 
 def test_the_zoo_covers_every_system_and_task() -> None:
@@ -112,7 +124,7 @@ def test_more_images_of_one_seed_begin_with_the_same_ones(name: str, task: str) 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
 def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: Engine) -> None:
-    """Fifteen jobs of different sizes, steps, step sizes and noises share batches; each equals itself alone."""
+    """Nine jobs of different sizes, steps, step sizes and noises share batches; each equals itself alone."""
     model = tiny_model(name)
     sizes = probe(model.examples(), engine.max_rows)
     engine.pad_to(sizes)
@@ -126,7 +138,7 @@ def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: En
             step_size=1 - k / 50,
             noise=0.01 * (k % 3),
         )
-        for k in range(15)
+        for k in range(9)
     ]
     tickets = [engine.submit(model.tasks[task](job)) for job in jobs]
     together = [ticket.result() for ticket in tickets]
@@ -184,7 +196,7 @@ def test_a_loaded_model_is_frozen(name: str) -> None:
 @pytest.mark.parametrize("name", ZOO)
 def test_a_checkpoint_makes_the_same_output(name: str, tmp_path: Path) -> None:
     tiny = ZOO[name]
-    folder = publish(tmp_path, {"name": "m", **tiny.card()}, tiny.trainer().export())
+    folder = publish(tmp_path, {"name": "m", **tiny.card()}, tiny.weights())
     loaded, model = load_model(folder, torch.device("cpu")), tiny_model(name)
     for task, make_task in loaded.tasks.items():
         assert same(run(make_task(job(name, task))), run(model.tasks[task](job(name, task))))

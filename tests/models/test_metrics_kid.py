@@ -66,6 +66,15 @@ def test_images_in_the_order_of_their_answers_have_a_smaller_error() -> None:
     assert kid_with_error(x, y).std_error < 0.8 * kid_with_error(x, shuffled).std_error
 
 
+def test_a_difference_over_the_same_images_has_a_smaller_error_than_its_parts() -> None:
+    target, one = _features(150, 8, 0), _features(150, 8, 1, shift=0.5)
+    worse, better = kid_with_error(one + 0.1, target), kid_with_error(one, target)
+    gain = worse - better
+    assert gain.value == pytest.approx(worse.value - better.value)
+    assert gain.value > 3 * gain.std_error
+    assert gain.std_error < 0.5 * better.std_error
+
+
 def test_sets_too_small_for_an_error_are_refused() -> None:
     with pytest.raises(ValueError, match="10 groups need at least 10 members: 9, 20"):
         kid_with_error(_features(9, 5, 0), _features(20, 5, 1))

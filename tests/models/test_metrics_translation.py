@@ -74,11 +74,13 @@ def test_proposal_and_refined_are_judged_from_the_same_seeds(masked: bool) -> No
     assert torch.equal(given, torch.cat([c for _, c in proposed]))
 
     worse, better = report["proposal"], report["refined"]
-    assert set(worse) == set(better) == set(PROTOCOL) == set(report["protocol"])
+    assert set(better) == set(PROTOCOL) == set(report["protocol"])
+    assert set(worse) == {name for name in PROTOCOL if not name.startswith("kid_gain")}
     assert better["psnr"] > worse["psnr"] + 10
     assert better["ssim"] > worse["ssim"]
     assert better["l1"] < worse["l1"] / 4
-    assert better["kid"] < worse["kid"]
+    assert better["kid_gain"] == pytest.approx(worse["kid"] - better["kid"])
+    assert better["kid_gain"] > 3 * better["kid_gain_std_error"]
     assert worse["diversity"] > better["diversity"] > 0
     assert report["real"].keys() == {"kid", "kid_std_error"}
     assert abs(report["real"]["kid"]) < 4 * report["real"]["kid_std_error"]

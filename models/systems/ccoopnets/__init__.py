@@ -13,10 +13,11 @@ from torch import Tensor
 
 from models.data.images import ImageData
 from models.systems.base import Model, System
+from models.systems.ccoopnets.calibration import calibrate, calibrate_pairs
 from models.systems.ccoopnets.config import PRESETS, Config, fit_to
 from models.systems.ccoopnets.image_config import IMAGE_PRESETS, ImageConfig, fit_image_config
-from models.systems.ccoopnets.image_model import describe_image_model, load_image_model
-from models.systems.ccoopnets.model import describe, load
+from models.systems.ccoopnets.image_model import ImageCCoopNets, describe_image_model, load_image_model
+from models.systems.ccoopnets.model import CCoopNets, describe, load
 from models.systems.ccoopnets.training import make_trainer
 
 
@@ -33,6 +34,10 @@ def _describe(config: Config | ImageConfig, classes: Sequence[str]) -> dict[str,
     return describe_image_model(config) if isinstance(config, ImageConfig) else describe(config, classes)
 
 
+def _calibrate(model: CCoopNets | ImageCCoopNets, data: ImageData) -> dict[str, Any]:
+    return calibrate_pairs(model, data) if isinstance(model, ImageCCoopNets) else calibrate(model, data)
+
+
 CCOOPNETS = System(
     title="CCoopNets",
     presets={**PRESETS, **IMAGE_PRESETS},
@@ -40,4 +45,5 @@ CCOOPNETS = System(
     trainer=make_trainer,
     load=_load,
     card=_describe,
+    calibrate=_calibrate,
 )

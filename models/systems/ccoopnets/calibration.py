@@ -94,7 +94,7 @@ def summary(values: Tensor) -> dict[str, Any]:
         "images": len(values),
         "mean": float(values.mean()),
         "std": float(values.std()),
-        "quantiles": [round(q, 4) for q in quantiles.tolist()],
+        "quantiles": [float(f"{q:.6g}") for q in quantiles.tolist()],
     }
 
 

@@ -68,7 +68,11 @@ class RefinementConfig(BaseConfig):
 
 
 class TrainingConfig(BaseConfig):
-    """How the two networks are fitted (Algorithm 1)."""
+    """How the two networks are fitted (Algorithm 1).
+
+    ``instance_noise`` is the standard deviation of the noise that the solver's update adds to observed and refined
+    images alike: f then can't live on differences smaller than that, such as a background that is exactly white.
+    """
 
     iterations: Count
     batch_size: Count
@@ -80,6 +84,7 @@ class TrainingConfig(BaseConfig):
     sigma: Positive = 0.3
     penalty: NonNegative = 0.0
     label_contrast: NonNegative = 0.0
+    instance_noise: NonNegative = 0.0
     noise_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     initialization: Literal["paper", "default"] = "paper"

@@ -25,20 +25,27 @@ class UNetConfig(BaseConfig):
 
     X are the dropout masks of the ``dropout_stages`` coarsest decoder stages. With ``finish``, the last stage has so
     many channels, and one more convolution (kernel 3) makes the image of them and of the condition at full size, so
-    that outlines need not be drawn anew. The paper's networks have none.
+    that outlines need not be drawn anew. ``smooth`` doubles maps by repeating pixels before a convolution of kernel 3,
+    instead of by a transposed convolution, which prints dots along edges. The paper's networks have neither.
     """
 
     widths: Annotated[tuple[Count, ...], Field(min_length=2)]
     dropout_stages: Annotated[int, Field(ge=1)]
     finish: Count | None = None
+    smooth: bool = False
 
 
 class PairSolverConfig(BaseConfig):
-    """f(Y, C) on the joined channels of image and condition: convolutions, then the sum of ``head`` linear outputs."""
+    """f(Y, C) on the joined channels of image and condition: convolutions, then the sum of ``head`` linear outputs.
+
+    With ``local`` the linear layer is the same at every place of the last map, and f the sum over the places: a value of
+    patches, which a small set of images can't teach by heart. The paper's solver has one weight for each place.
+    """
 
     layers: tuple[Layer, ...]
     activation: Literal["leaky_relu", "silu"]
     head: Count = 100
+    local: bool = False
 
 
 class ImageTrainingConfig(TrainingConfig):
@@ -104,11 +111,13 @@ def _small(task: Literal["translate", "inpaint"]) -> ImageConfig:
         channels=3,
         condition_channels=4 if task == "inpaint" else 1,
         size=64,
-        initializer=UNetConfig(widths=(32, 64, 128, 128, 128), dropout_stages=3, finish=16),
-        solver=PairSolverConfig(layers=(pooled(32), pooled(64), pooled(128)), activation="silu"),
-        refinement=RefinementConfig(steps=10, eta=0.5),
+        initializer=UNetConfig(widths=(32, 64, 128, 128, 128), dropout_stages=3, finish=16, smooth=True),
+        solver=PairSolverConfig(
+            layers=(pooled(32), pooled(64), pooled(128), pooled(128)), activation="silu", local=True
+        ),
+        refinement=RefinementConfig(steps=10, eta=4.0),
         training=ImageTrainingConfig(
-            iterations=4000,
+            iterations=2500,
             batch_size=16,
             lr_solver=1e-4,
             lr_initializer=4e-4,
@@ -119,7 +128,8 @@ def _small(task: Literal["translate", "inpaint"]) -> ImageConfig:
             initialization="default",
             guard_value=1000.0,
             guard_move=1.0,
-            l1_weight=10.0,
+            l1_weight=3.0,
+            instance_noise=0.1,
             jitter=8,
             jitter_by="pad",
         ),

@@ -17,8 +17,8 @@ from models.noise import Noise
 from models.systems.base import Output
 from models.systems.ccoopnets.image_config import ImageConfig
 from models.systems.ccoopnets.networks import channels_last, fold
-from models.systems.ccoopnets.tasks.image_interpolation import interpolate
 from models.systems.ccoopnets.tasks.common import MAX_STEPS
+from models.systems.ccoopnets.tasks.image_interpolation import interpolate
 from models.systems.ccoopnets.tasks.image_score import score
 from models.systems.ccoopnets.tasks.inpaint import inpaint
 from models.systems.ccoopnets.tasks.translate import translate
@@ -173,7 +173,11 @@ def describe_image_model(config: ImageConfig) -> dict[str, Any]:
         "condition": {**shape, "channels": config.condition_channels} if translates else None,
         "classes": None,
         "tasks": {
-            name: {"defaults": {**defaults, **own.get(name, {})}, "limits": limits} for name in _TASKS[config.task]
+            name: {
+                "defaults": {**defaults, **own.get(name, {})},
+                "limits": {**limits, "max_n": 1} if name == "score" else limits,
+            }
+            for name in _TASKS[config.task]
         },
         "config": config.model_dump(mode="json"),
     }

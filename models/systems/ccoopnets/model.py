@@ -33,7 +33,7 @@ _TASKS: Mapping[str, Callable[..., Task[Output]]] = {
 }
 
 _FRAMES = 8
-_LATENT_STEPS = 200
+_LATENT_STEPS = 100
 _MAX_LATENT_STEPS = 1000
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from models.loop import Rows
 
-DATA, LATENT, CHAIN, SHEET, STATISTICS, AUGMENT, HOLES = range(7)
+DATA, LATENT, CHAIN, SHEET, STATISTICS, AUGMENT, HOLES, INSTANCE = range(8)
 """Purposes of random numbers: each is keyed by (seed, purpose, iteration), so that a resumed training repeats them."""
 
 

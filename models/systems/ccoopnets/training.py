@@ -18,7 +18,7 @@ from models.systems.ccoopnets.image_config import ImageConfig
 from models.systems.ccoopnets.image_problem import ImageProblem
 from models.systems.ccoopnets.label_problem import LabelProblem
 from models.systems.ccoopnets.networks import initialize_as_paper
-from models.systems.ccoopnets.problem import CHAIN, Batch, Problem
+from models.systems.ccoopnets.problem import CHAIN, INSTANCE, Batch, Problem
 
 _SETTLED = 200
 """Iterations before the guard on the size of the refinement's move applies: the first moves are large by nature."""
@@ -63,7 +63,9 @@ class CCoopTrainer:
         with self._precision():
             proposal = self.problem.propose(self.initializer, batch)
         refined = self._refine(proposal.detach(), batch, iteration, salt)
-        metrics = self._update_solver(batch, refined)
+        metrics = self._update_solver(
+            self._noisy(batch.y, iteration, salt, 0), self._noisy(refined, iteration, salt, 1), batch
+        )
         loss = self.problem.initializer_loss(proposal, refined, batch)
         self.opt_initializer.zero_grad()
         loss.backward()
@@ -79,11 +81,18 @@ class CCoopTrainer:
             }
         return metrics
 
-    def _update_solver(self, batch: Batch, refined: Tensor) -> dict[str, float]:
+    def _noisy(self, images: Tensor, iteration: int, salt: int, which: int) -> Tensor:
+        std = self.config.training.instance_noise
+        if not std:
+            return images
+        generator = torch.Generator().manual_seed(mix(self.seed, INSTANCE, iteration, salt, which))
+        return images + std * torch.randn(images.shape, generator=generator).to(images.device)
+
+    def _update_solver(self, y: Tensor, refined: Tensor, batch: Batch) -> dict[str, float]:
         """Descend mean f(Y~) - mean f(Y) (eq. 6); ``penalty`` bounds the scale of f, which the paper leaves free."""
         t = self.config.training
         with self._precision():
-            f_data, f_model = self.solver(batch.y, batch.c), self.solver(refined, batch.c)
+            f_data, f_model = self.solver(y, batch.c), self.solver(refined, batch.c)
             terms = self.problem.solver_terms(self.solver, batch, f_data)
         loss = f_model.mean() - f_data.mean() + t.penalty * (f_data.square() + f_model.square()).mean()
         for term in terms.values():

@@ -38,16 +38,17 @@ class UNet(nn.Module):
             self.down.append(nn.Conv2d(width, out, 4, 2, 1))
             self.down_norms.append(_norm(out, size) if k else nn.Identity())
             width = out
+        doubling = Upsampling if g.smooth else _transposed
         self.up, self.up_norms = nn.ModuleList(), nn.ModuleList()
         self.mask_shapes: list[tuple[int, int, int]] = []
         for k, out in enumerate(reversed(g.widths[:-1])):
             size *= 2
-            self.up.append(nn.ConvTranspose2d(width, out, 4, 2, 1))
+            self.up.append(doubling(width, out))
             self.up_norms.append(_norm(out, size))
             if k < g.dropout_stages:
                 self.mask_shapes.append((out, size, size))
             width = 2 * out
-        self.last = nn.ConvTranspose2d(width, g.finish or config.channels, 4, 2, 1)
+        self.last = doubling(width, g.finish or config.channels)
         self.finish = nn.Conv2d(g.finish + config.condition_channels, config.channels, 3, 1, 1) if g.finish else None
 
     def encode(self, c: Tensor) -> list[Tensor]:
@@ -94,13 +95,40 @@ class PairSolver(nn.Module):
         for layer in f.layers:
             self.layers.append(convolution(layer, width))
             width, size = layer.out, (size + 2 * layer.padding - layer.kernel) // layer.stride + 1
-        self.head = nn.Linear(width * size * size, f.head)
+        self.local = f.local
+        self.head = nn.Linear(width if f.local else width * size * size, f.head)
 
     def forward(self, y: Tensor, c: Tensor) -> Tensor:
         h = torch.cat([y, c.to(y.dtype)], 1)
         for layer in self.layers:
             h = self.activation(layer(h))
-        return head_value(self.head, h)
+        return head_value(self.head, h.sum((2, 3)) if self.local else h)
+
+
+class Upsampling(nn.Module):
+    """Each pixel repeated 2x2, then a convolution (kernel 3, padding 1), computed as one transposed convolution.
+
+    Args:
+        inputs: channels in.
+        outputs: channels out.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        plain = nn.Conv2d(inputs, outputs, 3)
+        self.weight, self.bias = plain.weight, plain.bias
+
+    def fused(self) -> Tensor:
+        """The weights of the transposed convolution of kernel 4: sums over the pixels that are repetitions of one."""
+        kernel = self.weight.transpose(0, 1).flip(2, 3)
+        return F.avg_pool2d(F.pad(kernel, (1, 1, 1, 1)), 2, 1, divisor_override=1)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return F.conv_transpose2d(h, self.fused(), self.bias, 2, 1)
+
+
+def _transposed(inputs: int, outputs: int) -> nn.Module:
+    return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
 
 
 def _norm(width: int, size: int) -> nn.Module:
