@@ -38,8 +38,8 @@ class UNetConfig(BaseConfig):
 class PairSolverConfig(BaseConfig):
     """f(Y, C) on the joined channels of image and condition: convolutions, then the sum of ``head`` linear outputs.
 
-    With ``local`` the linear layer is the same at every place of the last map, and f the sum over the places: a value of
-    patches, which a small set of images can't teach by heart. The paper's solver has one weight for each place.
+    With ``local`` the linear layer is the same at every place of the last map, and f the sum over the places: a value
+    of patches, which a small set of images can't teach by heart. The paper's solver has one weight for each place.
     """
 
     layers: tuple[Layer, ...]
