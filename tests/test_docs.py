@@ -73,8 +73,9 @@ def test_every_sampler_gives_its_equation_and_source() -> None:
     ]
     assert modules
     for module in modules:
-        docs = [inspect.getdoc(f) or "" for _, f in inspect.getmembers(module, inspect.isfunction)]
-        assert any(".. math::" in doc and "eq. " in doc for doc in docs), module.__name__
+        parts = [module, *(function for _, function in inspect.getmembers(module, inspect.isfunction))]
+        docs = [inspect.getdoc(part) or "" for part in parts]
+        assert any("math:" in doc and "eq. " in doc for doc in docs), module.__name__
 
 
 def test_systems_presets_and_data_are_in_the_readme() -> None:

@@ -39,7 +39,7 @@ class RestyleJob(ReconstructJob, Protocol):
 
 
 def reconstruct(model: CCoopNets, job: ReconstructJob) -> Task[Output]:
-    """Infer latents of the image (eqs. 19 and 20), draw the image from each, refine.
+    """Infer latents of the image (eq. 19), draw the image from each, refine.
 
     ``residual`` is the mean squared difference per pixel between the image and the drawing before its refinement.
     """
