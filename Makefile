@@ -13,7 +13,7 @@ setup: $(INSTALLED)  ## make the virtual environment and install everything, pin
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,bench]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,s3,dev,bench,evaluate]'
 	@touch $@
 
 serve: $(INSTALLED)  ## run everything on this machine (PORT=8000); Ctrl-C stops it

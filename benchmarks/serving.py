@@ -10,6 +10,7 @@ import torch
 from models.systems.base import Model
 from service.catalog import Catalog
 from service.settings import Settings
+from workers.app import known_sizes
 from workers.engine import Engine
 from workers.residency import Residency
 
@@ -20,7 +21,7 @@ def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tupl
     engine = Engine(settings.max_rows, device)
     engine.start()
     residency = Residency(
-        Catalog((settings.checkpoints_dir,)), engine, device, settings.model_memory_bytes, settings.exact
+        Catalog((settings.checkpoints_dir,)), engine, device, settings.model_memory_bytes, known_sizes(settings)
     )
     try:
         with residency.use(ref) as resident:

@@ -1,4 +1,4 @@
-"""The command line: ``coopserve serve | api | worker | trainer | train | evaluate | models | data | demo``."""
+"""The command line: ``coopserve serve | api | worker | trainer | train | evaluate | models | keys | data | demo``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import click
 from coopserve.commands.data import data
 from coopserve.commands.demo import demo
 from coopserve.commands.evaluate import evaluate
+from coopserve.commands.healthcheck import healthcheck
+from coopserve.commands.keys import keys
 from coopserve.commands.models import models
 from coopserve.commands.train import train
 from coopserve.configured import settings_from
@@ -24,8 +26,10 @@ def main() -> None:
 main.add_command(train)
 main.add_command(evaluate)
 main.add_command(models)
+main.add_command(keys)
 main.add_command(data)
 main.add_command(demo)
+main.add_command(healthcheck)
 
 
 @main.command()
@@ -56,12 +60,12 @@ def api() -> None:
 
     from service.app import create_app
 
-    settings = settings_from()
-    _needs_redis(settings)
+    settings = _started("coopserve-api")
     uvicorn.run(
         create_app(settings),
         host=settings.host,
         port=settings.port,
+        log_config=None,  # its lines go where all others go
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",
         server_header=False,
@@ -74,8 +78,7 @@ def worker() -> None:
     """Run an inference worker alone, as COOPSERVE_* says."""
     from workers.app import make_inference_worker
 
-    settings = settings_from()
-    _needs_redis(settings)
+    settings = _started("coopserve-worker")
     make_inference_worker(settings).serve(settings.log_level)
 
 
@@ -84,11 +87,19 @@ def trainer() -> None:
     """Run a training worker alone, as COOPSERVE_* says."""
     from workers.app import make_training_worker
 
-    settings = settings_from()
-    _needs_redis(settings)
+    settings = _started("coopserve-trainer")
     make_training_worker(settings).serve(settings.log_level)
 
 
-def _needs_redis(settings: Settings) -> None:
+def _started(name: str) -> Settings:
+    """The settings of a part that runs by itself, once its log lines and traces are set up."""
+    from service import observability, tracing
+
+    settings = settings_from()
     if settings.redis_url is None:
         raise click.ClickException("no Redis is configured: set COOPSERVE_REDIS_URL, or run `coopserve serve`")
+    try:
+        observability.start(settings, name)
+    except tracing.MissingExtraError as error:
+        raise click.ClickException(str(error)) from None
+    return settings

@@ -18,3 +18,9 @@ def settings_from(**given: Any) -> Settings:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "settings"
         raise click.ClickException(f"{where}: {first['msg']}") from None
+
+
+def address_of(settings: Settings) -> str:
+    """The address at which a program on this machine reaches the API."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
+    return f"http://{host}:{settings.port}"

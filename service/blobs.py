@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fsspec
@@ -17,18 +19,23 @@ class Blobs:
     """Bytes by key, e.g. ``jobs/{id}/0.png`` or ``trainings/{id}/samples/100.png``. Safe to use from many threads.
 
     Args:
-        url: a directory, or an fsspec URL such as ``s3://bucket/prefix``.
+        url: a directory, or an fsspec URL such as ``s3://bucket/prefix``. Address and keys of an object store are
+            read by its client, for S3 from ``AWS_ENDPOINT_URL``, ``AWS_ACCESS_KEY_ID`` and ``AWS_SECRET_ACCESS_KEY``.
+
+    Every method raises OSError if the store does not answer, refuses or is full.
     """
 
     def __init__(self, url: str | Path) -> None:
-        self._files, self._root = fsspec.core.url_to_fs(str(url))
+        # Listings are not remembered: other processes add and remove files.
+        self._files, self._root = fsspec.core.url_to_fs(str(url), use_listings_cache=False)
         self._local = isinstance(self._files, LocalFileSystem)
 
     def put(self, key: str, data: bytes) -> None:
         """Store bytes. Readers see the old bytes or the new ones, never a part."""
         path = self._path(key)
         if not self._local:  # object stores show an object once it is whole
-            self._files.pipe_file(path, data)
+            with _as_os_error():
+                self._files.pipe_file(path, data)
             return
         folder, _, name = path.rpartition("/")
         draft = f"{folder}/.{name}.{uuid.uuid4().hex}"
@@ -46,20 +53,48 @@ class Blobs:
         Raises:
             FileNotFoundError: there are none.
         """
-        data: bytes = self._files.cat_file(self._path(key))
+        path = self._path(key)
+        with _as_os_error():
+            data: bytes = self._files.cat_file(path)
         return data
 
     def exists(self, key: str) -> bool:
         """Whether there are bytes under this key."""
-        return bool(self._files.isfile(self._path(key)))
+        path = self._path(key)
+        try:
+            with _as_os_error():
+                return bool(self._files.info(path)["type"] == "file")  # isfile() says no where nothing answers
+        except FileNotFoundError:
+            return False
+
+    def folders(self, prefix: str) -> list[str]:
+        """The names of the folders below a key, e.g. the ids below ``jobs``."""
+        path = self._path(prefix)
+        try:
+            with _as_os_error():
+                entries = self._files.ls(path, detail=True)
+        except FileNotFoundError:
+            return []
+        return [entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"]
 
     def delete_prefix(self, prefix: str) -> None:
         """Remove everything below a key, e.g. ``jobs/{id}``; nothing happens if there is nothing."""
         path = self._path(prefix)
-        if self._files.exists(path):
+        with suppress(FileNotFoundError), _as_os_error():
             self._files.rm(path, recursive=True)
 
     def _path(self, key: str) -> str:
         if not _KEY.fullmatch(key):
             raise ValueError(f"not a key of a blob: {key[:200]!r}")
         return f"{self._root}/{key}"
+
+
+@contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Clients of object stores have errors of their own for a server that is away: here they are OSErrors as well."""
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        raise OSError(f"the store of images failed: {error}") from error

@@ -33,7 +33,7 @@ class CardPart(BaseModel):
 
 
 class ImageShape(CardPart):
-    """The images that a model makes, in pixels."""
+    """The images that a model makes or takes, in pixels."""
 
     height: int = Field(ge=1, le=4096, description="Height in pixels.")
     width: int = Field(ge=1, le=4096, description="Width in pixels.")
@@ -50,6 +50,9 @@ class TaskDefaults(CardPart):
         ge=0, description="Standard deviation of the noise that each step adds; pixels run from -1 to 1."
     )
     refine: bool = Field(True, description="False = the initializer's proposal alone.")
+    latent_steps: int | None = Field(
+        None, ge=0, description="Steps of the search for a picture's latent vector; null for tasks without it."
+    )
 
 
 class TaskLimits(CardPart):
@@ -60,6 +63,9 @@ class TaskLimits(CardPart):
     trained_steps: int = Field(ge=0, description="Steps that the model was trained with; more give a warning.")
     step_size: tuple[float, float] = Field(description="Least and greatest step size.")
     noise: tuple[float, float] = Field(description="Least and greatest noise scale.")
+    max_latent_steps: int | None = Field(
+        None, ge=0, description="Most steps of the search for a latent vector; null for tasks without it."
+    )
 
 
 class TaskCard(CardPart):
@@ -86,12 +92,18 @@ class ModelCard(CardPart):
     description: str = Field(description="What the model makes and how.")
     license: str = Field(description="Licence of the weights.")
     notice: str = Field("", description="Credits that go with the weights.")
-    image: ImageShape = Field(description="Size of the images.")
+    image: ImageShape = Field(description="Shape of the images.")
+    condition: ImageShape | None = Field(
+        None, description="Shape of the pictures that images are made from; null for models that take none."
+    )
     classes: list[str] | None = Field(None, min_length=1, description="Names of the classes, in order of index.")
     tasks: dict[str, TaskCard] = Field(description="What the model can do, by task.")
     config: dict[str, Any] = Field(default_factory=dict, description="Settings of the networks.")
     files: dict[str, FileEntry] = Field(default_factory=dict, description="Files of the model, by name.")
     training: dict[str, Any] = Field(default_factory=dict, description="How the model was trained.")
+    calibration: dict[str, Any] = Field(
+        default_factory=dict, description="Values of real images, against which `score` sets an image's value."
+    )
     metrics: dict[str, Any] = Field(default_factory=dict, description="What was measured on the model.")
     known_weaknesses: list[str] = Field(default_factory=list, description="What the model does badly.")
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from service.jobs import JobRecord
 from service.presence import Presence
+from service.queue_figures import QueueFigures
 from service.store import RecordStore
-from service.trainings import TrainingRecord
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -41,15 +41,32 @@ class HttpMetrics:
         self._seconds.labels(known, route).observe(seconds)
 
 
-class Deployment(Collector):
-    """Reads the figures of jobs, trainings and workers from Redis when Prometheus asks."""
+class WebhookMetrics:
+    """Counts attempts to send webhooks, by how they ended."""
 
-    def __init__(
-        self, jobs: RecordStore[JobRecord], trainings: RecordStore[TrainingRecord], presence: Presence
-    ) -> None:
-        self._jobs = jobs
-        self._trainings = trainings
-        self._presence = presence
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._attempts = Counter(
+            "coopserve_webhook_attempts", "Attempts to send webhooks.", ["outcome"], registry=registry
+        )
+        for outcome in ("delivered", "retried", "failed"):  # so that the first failure is a change
+            self._attempts.labels(outcome)
+
+    def count(self, outcome: str) -> None:
+        """Count one attempt: ``delivered``, ``retried`` or ``failed``."""
+        self._attempts.labels(outcome).inc()
+
+
+class StoreCollector(Collector):
+    """Reads the figures of one record store from Redis when Prometheus asks.
+
+    Args:
+        name: what the records are called: ``jobs`` or ``trainings``.
+        store: the records.
+        figures: their queue.
+    """
+
+    def __init__(self, name: str, store: RecordStore[Any], figures: QueueFigures) -> None:
+        self._name, self._store, self._figures = name, store, figures
 
     def describe(self) -> list[Metric]:
         """Nothing in advance: registering must not need Redis."""
@@ -57,26 +74,68 @@ class Deployment(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The figures as they are now."""
-        for name, store in (("jobs", self._jobs), ("trainings", self._trainings)):
-            family = GaugeMetricFamily(f"coopserve_{name}", f"Number of {name} by status.", labels=["status"])
-            for status, count in store.counts().items():
-                family.add_metric([status.value], count)
-            yield family
-            yield GaugeMetricFamily(f"coopserve_{name}_waiting", f"Number of {name} in the queue.", value=store.depth())
-        yield from self._worker_figures()
+        name = self._name
+        statuses = GaugeMetricFamily(f"coopserve_{name}", f"Number of {name} by status.", labels=["status"])
+        for status, count in self._store.counts().items():
+            statuses.add_metric([status.value], count)
+        yield statuses
+        yield GaugeMetricFamily(f"coopserve_{name}_waiting", f"Number of {name} in the queue.", self._store.depth())
+        yield from self._lanes()
+        moves = CounterMetricFamily(f"coopserve_{name}_moves", f"Changes of status of {name}.", labels=["from", "to"])
+        for move in self._figures.moves():
+            moves.add_metric([move.source.value, move.target.value], move.times)
+        yield moves
+        text = f"Webhooks of {name} that wait to be sent, or to be sent again."
+        yield GaugeMetricFamily(f"coopserve_{name}_webhooks_waiting", text, self._figures.webhooks())
 
-    def _worker_figures(self) -> Iterator[Metric]:
-        """One gauge for each number that workers announce, labelled by worker."""
-        families: dict[str, GaugeMetricFamily] = {}
+    def _lanes(self) -> Iterator[Metric]:
+        name = self._name
+        depth = GaugeMetricFamily(f"coopserve_{name}_queue_depth", f"Waiting {name} by model.", labels=["model"])
+        age = GaugeMetricFamily(
+            f"coopserve_{name}_queue_oldest_seconds", f"How long the oldest of the {name} has waited.", labels=["model"]
+        )
+        for lane in self._figures.lanes():
+            depth.add_metric([lane.name], lane.waiting)
+            age.add_metric([lane.name], lane.oldest_seconds)
+        yield depth
+        yield age
+
+
+class WorkerCollector(Collector):
+    """Shows the figures that workers announce: those whose names end in ``_total`` are counters, others gauges."""
+
+    def __init__(self, presence: Presence) -> None:
+        self._presence = presence
+
+    def describe(self) -> list[Metric]:
+        """Nothing in advance: registering must not need Redis."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures as they were last announced."""
+        families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
         alive = GaugeMetricFamily("coopserve_worker_up", "Workers that are alive.", labels=["worker", "kind"])
+        models = GaugeMetricFamily(
+            "coopserve_worker_model_bytes", "Memory of models that are loaded.", labels=["worker", "model"]
+        )
         for worker, info in self._presence.workers().items():
             kind = str(info.get("kind", ""))
             alive.add_metric([worker, kind], 1)
-            for figure, value in info.items():
-                if isinstance(value, int | float) and _FIGURE.fullmatch(figure):
-                    name = f"coopserve_worker_{figure}"
-                    text = f"The worker's figure {figure!r}."
-                    family = families.setdefault(figure, GaugeMetricFamily(name, text, labels=["worker", "kind"]))
-                    family.add_metric([worker, kind], float(value))
-        yield alive
+            for model, size in info.get("models", {}).items():
+                models.add_metric([worker, model], float(size))
+            for figure, value in _numbers(info):
+                family = families.setdefault(figure, _family(figure))
+                family.add_metric([worker, kind], value)
+        yield from (alive, models)
         yield from families.values()
+
+
+def _numbers(info: Mapping[str, object]) -> Iterator[tuple[str, float]]:
+    for figure, value in info.items():
+        if isinstance(value, int | float) and _FIGURE.fullmatch(figure):
+            yield figure, float(value)
+
+
+def _family(figure: str) -> CounterMetricFamily | GaugeMetricFamily:
+    family = CounterMetricFamily if figure.endswith("_total") else GaugeMetricFamily
+    return family(f"coopserve_worker_{figure}", f"The worker's figure {figure!r}.", labels=["worker", "kind"])

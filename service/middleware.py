@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
+from collections.abc import Mapping
 
 from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -76,21 +77,29 @@ class Observe:
 
 
 class BodyLimit:
-    """Refuses bodies over a number of bytes: at once where the length is declared, else when they grow past it."""
+    """Refuses bodies over a number of bytes: at once where the length is declared, else when they grow past it.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    Args:
+        app: what comes after.
+        limit: most bytes of a body.
+        limits: other limits, by path.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, limits: Mapping[str, int]) -> None:
         self._app = app
         self._limit = limit
-        self._detail = f"the body has more than {limit} bytes"
+        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._limits.get(scope["path"], self._limit)
+        detail = f"the body has more than {limit} bytes"
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if int(declared) > self._limit:  # the server has checked that it is a number
-            await render("body-too-large", self._detail, {})(scope, receive, send)
+        if int(declared) > limit:  # the server has checked that it is a number
+            await render("body-too-large", detail, {})(scope, receive, send)
             return
         received = 0
 
@@ -98,8 +107,8 @@ class BodyLimit:
             nonlocal received
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._limit:
-                raise HTTPException(413, self._detail)
+            if received > limit:
+                raise HTTPException(413, detail)
             return message
 
         await self._app(scope, receive_some, send)

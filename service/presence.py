@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 import redis
+
+
+def id_prefix(kind: str) -> str:
+    """How the ids of this machine's workers of a kind begin."""
+    return f"{kind}-{socket.gethostname()}-"
+
+
+def new_id(kind: str) -> str:
+    """A name for this process that no other has."""
+    return f"{id_prefix(kind)}{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
 class Presence:
@@ -19,7 +32,8 @@ class Presence:
     def announce(self, worker_id: str, info: Mapping[str, Any], ttl: float) -> None:
         """Say that a worker lives for the next ``ttl`` seconds.
 
-        ``info`` has ``kind`` (``inference`` or ``training``) and figures to show in /metrics, as JSON values.
+        ``info`` has ``kind`` (``inference`` or ``training``), ``state`` (``starting``, ``ready`` or ``draining``) and
+        figures to show in /metrics, as JSON values.
         """
         pipeline = self._client.pipeline(transaction=False)
         pipeline.set(f"{self._prefix}:{worker_id}", json.dumps(info), px=max(1, int(ttl * 1000)))

@@ -72,13 +72,24 @@ def render(kind: str, detail: str, extras: Mapping[str, Any], headers: Mapping[s
         "remedy": problem.remedy,
         **extras,
     }
-    retry = {"Retry-After": str(RETRY_SECONDS)} if problem.status == 503 else {}
-    return JSONResponse(content, problem.status, {**(headers or {}), **retry}, media_type=MEDIA_TYPE)
+    retry = {"Retry-After": str(RETRY_SECONDS)} if problem.status in (429, 503) else {}
+    return JSONResponse(content, problem.status, {**retry, **(headers or {})}, media_type=MEDIA_TYPE)
+
+
+def render_error(error: ServiceError) -> Response:
+    """The response for an error of the service."""
+    return render(error.kind, error.detail, error.extras, error.headers)
+
+
+def render_redis_error(error: Exception) -> Response:
+    """The response for a failure of Redis, which is logged."""
+    log.error("Redis failed: %s", error)
+    return render("unavailable", "the database does not answer", {})
 
 
 def _service_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, ServiceError)
-    return render(error.kind, error.detail, error.extras)
+    return render_error(error)
 
 
 def _validation_error(_: Request, error: Exception) -> Response:
@@ -110,8 +121,12 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _redis_error(_: Request, error: Exception) -> Response:
-    log.error("Redis failed: %s", error)
-    return render("unavailable", "the database does not answer", {})
+    return render_redis_error(error)
+
+
+def _storage_error(request: Request, error: Exception) -> Response:
+    log.error("the storage failed in %s %s", request.method, request.url.path, exc_info=error)
+    return render("unavailable", "the storage does not answer or is full", {})
 
 
 def _unexpected(request: Request, error: Exception) -> Response:
@@ -125,6 +140,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(StarletteHTTPException, _http_error)
     app.add_exception_handler(RedisError, _redis_error)
+    app.add_exception_handler(OSError, _storage_error)
     app.add_exception_handler(Exception, _unexpected)
 
 

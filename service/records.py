@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 from uuid6 import uuid7
@@ -57,6 +57,17 @@ class Failure(RecordPart):
     detail: str = Field(description="What happened and what to do.", examples=["the chain diverged; lower step_size"])
 
 
+class Delivery(RecordPart):
+    """The webhook that announces a record's end."""
+
+    url: str = Field(description="Where the record is sent when it has reached its last status.")
+    status: Literal["pending", "delivered", "failed"] = Field(
+        "pending", description="pending until the receiver has taken it (delivered) or it was given up (failed)."
+    )
+    attempts: int = Field(0, description="How often it was sent.")
+    last_error: str | None = Field(None, description="Why the latest attempt failed; null if none did.")
+
+
 class Links(RecordPart):
     """Addresses that belong to a record, relative to the server."""
 
@@ -81,11 +92,23 @@ class Record(BaseModel):
     created_at: datetime = Field(description="When it was accepted (UTC).")
     started_at: datetime | None = Field(None, description="When the latest attempt started (UTC).")
     finished_at: datetime | None = Field(None, description="When it reached its last status (UTC).")
+    expires_at: datetime | None = Field(
+        None, description="When it is deleted, with all that belongs to it (UTC); null before its end."
+    )
     cancel_requested: bool = Field(False, description="True if it was asked to stop and will do so between two steps.")
     queue_position: int | None = Field(None, description="How many are ahead of it in the queue; null once started.")
     progress: Progress | None = Field(None, description="How far it has come; null before the start.")
     warnings: list[str] = Field(default_factory=list, description="What was unusual about it, in sentences.")
     error: Failure | None = Field(None, description="Why it failed; null otherwise.")
+    webhook: Delivery | None = Field(None, description="The webhook and how its delivery went; null without one.")
+    owner: str | None = Field(None, exclude=True, description="Whose it is; not shown to clients.")
+    saved_attempt: int | None = Field(
+        None, exclude=True, description="The attempt that last saved its work; not shown to clients."
+    )
+
+    context: dict[str, str] = Field(
+        default_factory=dict, exclude=True, description="What logs and traces call its request; not shown to clients."
+    )
 
     @computed_field(description="Addresses that belong to this record.")  # type: ignore[prop-decorator]
     @property

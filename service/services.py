@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import redis
 import redis.asyncio
@@ -13,14 +13,25 @@ from prometheus_client import CollectorRegistry
 from service import events, store
 from service.blobs import Blobs
 from service.catalog import Catalog
+from service.control import Control
+from service.deliveries import Deliveries
 from service.events import Finished
+from service.intake import Intake
 from service.jobs import JobRecord
-from service.metrics import Deployment, HttpMetrics
+from service.keys import Keys
+from service.limits import RateLimits
+from service.metrics import HttpMetrics, StoreCollector, WebhookMetrics, WorkerCollector
+from service.pictures import PictureLimits
 from service.presence import Presence
 from service.queue import JobQueue
+from service.queue_figures import QueueFigures
+from service.security import Guard
 from service.settings import Settings
 from service.store import RecordStore
 from service.trainings import TrainingRecord
+from service.uploads import Uploads
+from service.webhook_post import GuardedPost
+from service.webhooks import WebhookSecrets, WebhookSender
 
 
 @dataclass(frozen=True)
@@ -33,10 +44,16 @@ class Services:
     jobs: RecordStore[JobRecord]
     trainings: RecordStore[TrainingRecord]
     presence: Presence
+    control: Control
+    guard: Guard
+    post: GuardedPost
+    webhooks: WebhookSender
     finished: Finished
     queue: JobQueue
     catalog: Catalog
     blobs: Blobs
+    uploads: Uploads
+    intake: Intake
     registry: CollectorRegistry
     http_metrics: HttpMetrics
 
@@ -45,11 +62,20 @@ class Services:
         """Connect the parts; nothing is sent to Redis yet, so it may start later than the API."""
         client = store.connect(settings.broker_url)
         streams = events.connect(settings.broker_url)
-        jobs = RecordStore(client, JobRecord)
-        trainings = RecordStore(client, TrainingRecord)
+        jobs = RecordStore(client, JobRecord, keep_seconds=settings.keep_seconds)
+        trainings = RecordStore(client, TrainingRecord, keep_seconds=settings.keep_seconds)
         presence = Presence(client)
+        blobs = Blobs(settings.blobs)
+        uploads = Uploads(blobs, settings.keep_hours)
+        limits = PictureLimits(settings.max_image_bytes, settings.max_image_pixels)
         registry = CollectorRegistry()
-        registry.register(Deployment(jobs, trainings, presence))
+        registry.register(StoreCollector("jobs", jobs, QueueFigures(client, JobRecord)))
+        registry.register(StoreCollector("trainings", trainings, QueueFigures(client, TrainingRecord)))
+        registry.register(WorkerCollector(presence))
+        keys = Keys(client)
+        post = GuardedPost(allow_http=settings.webhook_allow_http, allow_private=settings.webhook_allow_private)
+        secrets = WebhookSecrets(keys, settings.webhook_secret)
+        queues: list[Deliveries[Any]] = [Deliveries(client, JobRecord), Deliveries(client, TrainingRecord)]
         return cls(
             settings=settings,
             client=client,
@@ -57,16 +83,23 @@ class Services:
             jobs=jobs,
             trainings=trainings,
             presence=presence,
+            control=Control(client),
+            guard=Guard(settings, keys, RateLimits(settings.broker_url, client)),
+            post=post,
+            webhooks=WebhookSender(queues, secrets, post, WebhookMetrics(registry).count),
             finished=Finished(streams, jobs.finished_channel),
             queue=JobQueue(settings),
             catalog=Catalog(settings.model_dirs),
-            blobs=Blobs(settings.blobs_dir),
+            blobs=blobs,
+            uploads=uploads,
+            intake=Intake(blobs, uploads, limits),
             registry=registry,
             http_metrics=HttpMetrics(registry),
         )
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.post.aclose()
         self.queue.close()
         self.client.close()
         await self.streams.aclose()

@@ -6,8 +6,13 @@ import re
 from pathlib import Path
 from typing import Literal
 
+import fsspec
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.addresses import is_loopback
+from service.limits import RATE
+from service.signing import check_webhook_secret
 
 _REDIS_URL = re.compile(r"(redis|rediss)://\S+|unix:///\S+")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
@@ -24,6 +29,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address that the HTTP API listens on.")
     port: int = Field(8000, ge=0, le=65535, description="Port that the HTTP API listens on; 0 takes a free one.")
     data_dir: Path = Field(Path("var"), description="Folder for images, trained models, data sets and the database.")
+    blobs_url: str | None = Field(
+        None, description="Where images are kept, e.g. s3://bucket/folder (the extra `s3`). Absent: DATA_DIR/blobs."
+    )
     checkpoints_dir: Path = Field(
         Path(__file__).resolve().parent.parent / "checkpoints", description="Folder of the models that are shipped."
     )
@@ -32,7 +40,9 @@ class Settings(BaseSettings):
         True, description="Pad batches to sizes that give the same bits, so that no image depends on its neighbours."
     )
     max_rows: int = Field(32, ge=1, le=4096, description="Largest number of images that are advanced together.")
-    worker_threads: int = Field(64, ge=1, le=1024, description="Jobs that one inference worker holds at a time.")
+    worker_threads: int = Field(
+        128, ge=2, le=1024, description="Jobs that one inference worker holds at a time; one model alone gets half."
+    )
     torch_threads: int | None = Field(
         None, ge=1, le=1024, description="CPU threads of torch; absent: all cores but one."
     )
@@ -40,20 +50,80 @@ class Settings(BaseSettings):
         2 * 2**30, ge=2**20, description="Memory for loaded models in bytes; the least recently used leave first."
     )
     lease_seconds: float = Field(
-        15.0, ge=1.0, le=3600.0, description="A running job whose worker is silent for this long is given to another."
+        5.0, ge=1.0, le=3600.0, description="A running job whose worker is silent for this long is given to another."
     )
     heartbeat_seconds: float = Field(
         0.5, ge=0.05, le=1200.0, description="How often a worker renews its leases; at most a third of lease_seconds."
     )
-    max_body_bytes: int = Field(2**20, ge=1024, le=2**30, description="Largest request body in bytes.")
+    checkpoint_seconds: float = Field(
+        2.0, ge=0.0, le=3600.0, description="How often a worker saves the chains of running jobs; 0 = never."
+    )
+    drain_seconds: float = Field(
+        20.0, ge=0.0, le=3600.0, description="Time in which a worker hands its jobs back when it is told to stop."
+    )
+    max_queued: int = Field(
+        10_000, ge=1, le=10_000_000, description="Most jobs in the queue, and most trainings; more are refused (429)."
+    )
+    keep_hours: float = Field(
+        24.0,
+        gt=0.0,
+        le=100_000.0,
+        description="How long uploaded images are kept; jobs and trainings, with theirs, after their end.",
+    )
+    max_body_bytes: int = Field(
+        2**20, ge=1024, le=2**30, description="Largest request body in bytes, beside the pictures in it."
+    )
+    max_image_bytes: int = Field(
+        10 * 2**20, ge=1024, le=2**28, description="Largest file of a picture that is accepted, in bytes."
+    )
+    max_image_pixels: int = Field(
+        40_000_000,
+        ge=1,
+        le=2**30,
+        description="Most pixels of a picture that is accepted, and of all results that `restore` brings back to size.",
+    )
     wait_max_seconds: float = Field(60.0, ge=0.0, le=600.0, description="Longest wait that `Prefer: wait` may ask for.")
+    auth: Literal["auto", "on", "off"] = Field(
+        "auto", description="Whether API keys are asked for; auto = unless the API listens on a loopback address."
+    )
+    rate_limit: str | None = Field(
+        None, description="Requests a time of a key without a rate, e.g. 600/minute; without keys, of an address."
+    )
+    max_active: int | None = Field(
+        None, ge=1, description="Most unfinished jobs of an owner of keys, and most trainings; a key may say otherwise."
+    )
+    max_cost: float | None = Field(
+        None, gt=0, description="Most that an owner's unfinished jobs may cost, in images x steps x pixels."
+    )
+    webhook_secret: str | None = Field(
+        None, repr=False, description="Signs webhooks where no keys are asked for: whsec_ and base64 of 24 to 64 bytes."
+    )
+    webhook_allow_http: bool = Field(False, description="Allow webhooks to addresses without TLS.")
+    webhook_allow_private: bool = Field(
+        False, description="Allow webhooks to private and loopback addresses: for closed networks."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_format: Literal["text", "json"] = Field("text", description="Log lines as text, or as one JSON object each.")
+    otel: bool = Field(
+        False, description="Send traces by OpenTelemetry, as its OTEL_* variables say; needs the extra `otel`."
+    )
 
     @field_validator("redis_url")
     @classmethod
     def _known_scheme(cls, value: str | None) -> str | None:
         if value is not None and not _REDIS_URL.fullmatch(value):
             raise ValueError("use redis://HOST:PORT/NUMBER, rediss://... for TLS, or unix:///PATH")
+        return value
+
+    @field_validator("blobs_url")
+    @classmethod
+    def _known_file_system(cls, value: str | None) -> str | None:
+        if value is not None:
+            protocol, _ = fsspec.core.split_protocol(value)
+            try:
+                fsspec.get_filesystem_class(protocol)
+            except ImportError as error:
+                raise ValueError(f"{error}; for s3:// install coopserve with the extra s3") from None
         return value
 
     @field_validator("device")
@@ -63,11 +133,36 @@ class Settings(BaseSettings):
             raise ValueError("use auto, cpu, mps, cuda or cuda:N")
         return value
 
+    @field_validator("rate_limit")
+    @classmethod
+    def _known_rate(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(RATE, value):
+            raise ValueError("use a number and a time, such as 600/minute or 5/second")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _usable_secret(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_webhook_secret(value)
+        return value
+
+    @model_validator(mode="after")
+    def _closed_to_the_network(self) -> Settings:
+        if self.auth == "off" and not is_loopback(self.host):
+            raise ValueError(f"auth can be off on a loopback address alone, not on {self.host}; leave it at auto")
+        return self
+
     @model_validator(mode="after")
     def _several_heartbeats_a_lease(self) -> Settings:
         if self.heartbeat_seconds * 3 > self.lease_seconds:
             raise ValueError("heartbeat_seconds must be at most a third of lease_seconds, or live jobs are taken away")
         return self
+
+    @property
+    def auth_on(self) -> bool:
+        """Whether requests need an API key."""
+        return self.auth == "on" or (self.auth == "auto" and not is_loopback(self.host))
 
     @property
     def broker_url(self) -> str:
@@ -81,9 +176,19 @@ class Settings(BaseSettings):
         return self.redis_url
 
     @property
+    def keep_seconds(self) -> float:
+        """How long finished jobs and trainings are kept."""
+        return self.keep_hours * 3600
+
+    @property
     def blobs_dir(self) -> Path:
-        """Images of jobs and trainings."""
+        """Images of jobs and trainings, if they are kept on this machine."""
         return self.data_dir / "blobs"
+
+    @property
+    def blobs(self) -> str:
+        """Where images are kept: a directory or a URL that fsspec knows."""
+        return self.blobs_url or str(self.blobs_dir)
 
     @property
     def models_dir(self) -> Path:

@@ -3,70 +3,45 @@
 Every change is a Lua script, so it is atomic and passes through one place (``move`` in ``lua/common.lua``) that
 allows only the transitions of :data:`service.records.TRANSITIONS`. A worker holds a record by a **lease** that it
 renews, and every write of it is fenced by its **attempt** number: a worker that was taken over can't commit.
+
+The queue is here, too: by priority, then by creation, so that a record whose worker was lost keeps its place. Each
+record waits in a **lane** (jobs: that of their model), and a worker may pass over the lanes for which it has no room.
+A finished record is kept for a while and then forgotten with all that belongs to it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Literal, NamedTuple, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Generic
 
 import redis
-from pydantic import BaseModel
-from pydantic_core import to_json
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-from service.errors import IdempotencyError, NotFoundError, StaleAttemptError
-from service.records import Failure, Progress, Record, Status
-from service.scripts import load_scripts
+from service.errors import IdempotencyError, NotFoundError, StaleAttemptError, TooManyError
+from service.records import Failure, Progress, Status
+from service.scripts import Scripts
+from service.store_codec import RecordT, document_of, json_of, pairs_of, queued_of, record_of, text_or_null
+from service.store_types import Beat, Expired, Idempotency, Pulse, Queued, QueueLimits
 
-RecordT = TypeVar("RecordT", bound=Record)
+__all__ = ["Beat", "Expired", "Idempotency", "Pulse", "QueueLimits", "Queued", "RecordStore", "RecordT", "connect"]
 
 IDEMPOTENCY_SECONDS = 86_400
+KEEP_SECONDS = 86_400.0
 MAX_ATTEMPTS = 5
 _CONNECTIONS = 2048  # one a thread; the threads are bounded elsewhere
 SWEEP_LIMIT = 100
+NO_LIMITS = QueueLimits()
 
 _GAVE_UP = Failure(
     kind="worker-lost",
     detail=f"the worker stopped without an answer in each of {MAX_ATTEMPTS} attempts; try a smaller request",
 )
-# Given when it is written, derived when it is read.
-_NOT_STORED = {"links", "queue_position", "status", "attempt", "created_at", "started_at", "finished_at"}
-
-
-@dataclass(frozen=True)
-class Idempotency:
-    """A client's Idempotency-Key and the body that came with it."""
-
-    key: str
-    body: BaseModel
-
-    def hashes(self) -> tuple[str, str]:
-        """Short names of the key and of the body's content."""
-        content = json.dumps(self.body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
-        body = f"{type(self.body).__name__} {content}"
-        return tuple(hashlib.sha256(part.encode()).hexdigest() for part in (self.key, body))  # type: ignore[return-value]
-
-
-class Queued(NamedTuple):
-    """A record that should be sent to the queue again."""
-
-    id: str
-    priority: int
-
-
-class Beat(NamedTuple):
-    """A sign of life of one record's worker."""
-
-    id: str
-    attempt: int
-    progress: Progress | None = None
-    metrics: Mapping[str, float] | None = None
-
-
-Pulse = Literal["ok", "cancel", "stale"]
+_TOO_LATE = Failure(
+    kind="queue-timeout",
+    detail="no worker had room for it within its max_queue_seconds; try again later, or allow a longer wait",
+)
 
 
 def connect(url: str) -> redis.Redis:
@@ -77,6 +52,8 @@ def connect(url: str) -> redis.Redis:
         socket_timeout=5.0,
         socket_connect_timeout=2.0,
         socket_keepalive=True,
+        # Once more on a new connection: after a restart of the database every pooled connection is stale.
+        retry=Retry(NoBackoff(), 1),
         max_connections=_CONNECTIONS,
     )
 
@@ -88,34 +65,69 @@ class RecordStore(Generic[RecordT]):
         client: a client made by :func:`connect`.
         record_type: :class:`service.jobs.JobRecord` or :class:`service.trainings.TrainingRecord`.
         namespace: what all keys begin with, for several deployments on one Redis.
+        keep_seconds: how long records that are submitted here are kept after their end.
     """
 
-    def __init__(self, client: redis.Redis, record_type: type[RecordT], namespace: str = "coopserve") -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        record_type: type[RecordT],
+        namespace: str = "coopserve",
+        keep_seconds: float = KEEP_SECONDS,
+    ) -> None:
         self._type = record_type
         self._client = client
-        # The braces keep all keys of a store in one slot of a Redis cluster.
-        self._prefix = f"{{{namespace}:{record_type.prefix}}}"
+        self._keep_seconds = keep_seconds
+        self._scripts = Scripts(client, record_type, namespace)
+        self._prefix = self._scripts.prefix
         self._unknown = f"unknown-{'job' if record_type.prefix == 'job' else 'training'}"
-        self._scripts = {name: client.register_script(text) for name, text in load_scripts().items()}
 
     # ---- clients -------------------------------------------------------------------------------------------------
 
     def submit(
-        self, record: RecordT, *, priority: int = 5, idempotency: Idempotency | None = None
+        self,
+        record: RecordT,
+        *,
+        priority: int = 5,
+        lane: str = "",
+        owner: str | None = None,
+        cost: float = 0.0,
+        max_queue_seconds: float | None = None,
+        idempotency: Idempotency | None = None,
+        limits: QueueLimits = NO_LIMITS,
     ) -> tuple[RecordT, bool]:
         """Put a new record in the queue; gives the stored record and whether it is new.
 
         With an idempotency key that was used before for the same body, gives the earlier record.
 
+        Args:
+            record: what to store.
+            priority: 9 leaves the queue first, 0 last.
+            lane: the queue within the queue; a worker that is full of one lane takes records of others.
+            owner: whose it is; counted against the owner's limits, and listed with the owner's.
+            cost: what it adds to the owner's cost while it is active.
+            max_queue_seconds: it fails if no worker has started it by then.
+            idempotency: the client's key.
+            limits: what refuses it.
+
         Raises:
             IdempotencyError: the key was used before for another body.
+            TooManyError: a limit refuses it.
         """
         key, body = idempotency.hashes() if idempotency else ("", "")
-        document = record.model_dump_json(exclude=_NOT_STORED)
-        answer = self._run("submit", record.id, document, priority, key, body, IDEMPOTENCY_SECONDS)
+        document = document_of(record)
+        context = json_of(record.context) if record.context else ""
+        place = (priority, lane, owner or "", cost, self._keep_seconds, _or_empty(max_queue_seconds))
+        bounds = (limits.max_queued, limits.max_active, limits.max_cost)
+        lifetime, notify = IDEMPOTENCY_SECONDS, "" if record.webhook is None else "1"
+        answer = self._run(
+            "submit", record.id, document, *place, key, body, lifetime, *map(_or_empty, bounds), context, notify
+        )
         if answer[0] == "conflict":
             assert idempotency is not None
             raise IdempotencyError(idempotency.key)
+        if answer[0] not in ("created", "same"):
+            raise TooManyError(answer[0], int(answer[1]))
         return self._parse(answer[1]), answer[0] == "created"
 
     def get(self, id: str) -> RecordT:
@@ -126,19 +138,22 @@ class RecordStore(Generic[RecordT]):
         """
         return self._found(id, self._run("get", id))
 
-    def page(self, status: Status | None, cursor: str | None, limit: int) -> tuple[list[RecordT], str | None]:
+    def page(
+        self, status: Status | None, cursor: str | None, limit: int, owner: str | None = None
+    ) -> tuple[list[RecordT], str | None]:
         """Records newest first, and the cursor of the next page (None at the end).
 
         Args:
             status: only records of this status.
             cursor: the cursor that came with the page before.
             limit: most records of the page.
+            owner: only records of this owner.
         """
         index = f"status:{status}" if status else "all"
-        answer = self._run("page", index, f"({cursor}" if cursor else "+", limit + 1)
-        records = [self._parse(item) for item in answer if item[1]]
-        more = len(answer) > limit
-        return records[:limit], records[limit - 1].id if more else None
+        if owner is not None:
+            index = f"owner:{owner}:{index}"
+        following, records = self._run("page", index, f"({cursor}" if cursor else "+", limit)
+        return [self._parse(item) for item in records], following or None
 
     def cancel(self, id: str) -> RecordT:
         """Cancel a queued record at once, ask a running one to stop, leave a finished one as it is.
@@ -159,6 +174,10 @@ class RecordStore(Generic[RecordT]):
         """How many records wait in the queue."""
         return int(self._client.zcard(f"{self._prefix}:queued"))
 
+    def unknown(self, id: str) -> NotFoundError:
+        """The error for an id that no record has."""
+        return NotFoundError(self._unknown, f"there is no {self._unknown.removeprefix('unknown-')} {id[:100]!r}")
+
     def events_key(self, id: str) -> str:
         """The Redis stream that holds the events of a record."""
         return f"{self._prefix}:events:{id}"
@@ -172,8 +191,19 @@ class RecordStore(Generic[RecordT]):
 
     def claim(self, id: str, worker: str, lease_seconds: float) -> RecordT | None:
         """Take a queued record, with its attempt number raised; None if it is finished, leased elsewhere or unknown."""
-        answer = self._run("claim", id, worker, lease_seconds, MAX_ATTEMPTS, _GAVE_UP.model_dump_json())
+        errors = (_GAVE_UP.model_dump_json(), _TOO_LATE.model_dump_json())
+        answer = self._run("claim", id, worker, lease_seconds, MAX_ATTEMPTS, *errors)
         return self._parse(answer) if answer else None
+
+    def claim_next(self, worker: str, lease_seconds: float, full: Collection[str] = ()) -> RecordT | None:
+        """Take the first record of the queue that is in none of the full lanes; None if there is none."""
+        answer = self._run("claim_next", worker, lease_seconds, _TOO_LATE.model_dump_json(), *full)
+        return self._parse(answer) if answer else None
+
+    def waiting(self, limit: int, full: Collection[str] = ()) -> list[Queued]:
+        """The first records, at most ``limit`` in all, that are queued in other lanes than the full ones."""
+        flat = self._run("waiting", limit, *full)
+        return queued_of(flat)[:limit]
 
     def heartbeat_many(self, beats: Sequence[Beat], lease_seconds: float) -> list[Pulse]:
         """Renew leases, and write and announce progress and metrics where given; an answer for each beat, in order.
@@ -182,7 +212,7 @@ class RecordStore(Generic[RecordT]):
         """
         if not beats:
             return []
-        rows = [[beat.id, str(beat.attempt), _text(beat.progress), _text(beat.metrics)] for beat in beats]
+        rows = [[beat.id, str(beat.attempt), text_or_null(beat.progress), text_or_null(beat.metrics)] for beat in beats]
         pulses: list[Pulse] = self._run("heartbeat", lease_seconds, json.dumps(rows))
         return pulses
 
@@ -209,8 +239,16 @@ class RecordStore(Generic[RecordT]):
         Raises:
             StaleAttemptError: the attempt has lost the record.
         """
-        done = self._run("emit", id, attempt, event, _json(data), *self._pairs(fields))
+        done = self._run("emit", id, attempt, event, json_of(data), *self._pairs(fields))
         self._fence(done == 1, id, attempt)
+
+    def note_saved(self, id: str, attempt: int) -> None:
+        """Note that this attempt has saved its chain, so that the next one goes on from it.
+
+        Raises:
+            StaleAttemptError: the attempt has lost the record.
+        """
+        self._fence(self._run("save", id, attempt) == 1, id, attempt)
 
     def finish(self, id: str, attempt: int, status: Status, **fields: Any) -> None:
         """Commit the end of an attempt: a terminal status and fields such as ``outputs`` or ``error``.
@@ -235,41 +273,36 @@ class RecordStore(Generic[RecordT]):
 
     def requeue_expired(self) -> list[Queued]:
         """Take records from workers that fell silent; gives those that are queued again and must be sent again."""
-        return _pairs_of(self._run("requeue_expired", MAX_ATTEMPTS, _GAVE_UP.model_dump_json(), SWEEP_LIMIT))
+        return queued_of(self._run("requeue_expired", MAX_ATTEMPTS, _GAVE_UP.model_dump_json(), SWEEP_LIMIT))
 
-    def queued_since(self, seconds: float) -> list[Queued]:
-        """Records that nobody claimed for so long since they were last sent: their message may be lost, send it again.
+    def fail_late(self) -> int:
+        """Fail queued records that have waited longer than their ``max_queue_seconds``; gives how many."""
+        return int(self._run("fail_late", _TOO_LATE.model_dump_json(), SWEEP_LIMIT))
 
-        Each is given out once in ``seconds``, however many sweeps there are.
-        """
-        return _pairs_of(self._run("unclaimed", seconds, SWEEP_LIMIT))
+    def expired(self) -> list[Expired]:
+        """Finished records whose time is over. They are given until they are forgotten; clients don't see them."""
+        return [Expired(*member.split(" ", 1)) for member in self._run("expired", SWEEP_LIMIT)]
+
+    def forget(self, records: Sequence[Expired]) -> None:
+        """Take expired records out of all lists, once what belongs to them has been deleted."""
+        if records:
+            self._run("forget", *(f"{id} {owner}" for id, owner in records))
 
     # ---- inside --------------------------------------------------------------------------------------------------
 
     def _run(self, script: str, *args: str | float) -> Any:
-        return self._scripts[script](keys=[self._prefix], args=args)
+        return self._scripts.run(script, *args)
 
     def _found(self, id: str, answer: Sequence[Any]) -> RecordT:
         if not answer[1]:
-            raise NotFoundError(self._unknown, f"there is no {self._unknown.removeprefix('unknown-')} {id[:100]!r}")
+            raise self.unknown(id)
         return self._parse(answer)
 
     def _parse(self, answer: Sequence[Any]) -> RecordT:
-        rank, flat = answer
-        stored = dict(zip(flat[::2], flat[1::2], strict=True))
-        fields: dict[str, Any] = json.loads(stored["_document"])
-        for name, value in stored.items():
-            if name == "status":
-                fields[name] = value
-            elif not name.startswith("_"):
-                fields[name] = json.loads(value)
-        fields["queue_position"] = rank if rank >= 0 else None
-        return self._type.model_validate(fields)
+        return record_of(self._type, answer)
 
     def _pairs(self, fields: Mapping[str, Any]) -> list[str]:
-        if unknown := fields.keys() - self._type.model_fields.keys() | (fields.keys() & _NOT_STORED):
-            raise ValueError(f"{self._type.__name__} has no such fields to write: {', '.join(sorted(unknown))}")
-        return [part for name, value in fields.items() for part in (name, _json(value))]
+        return pairs_of(self._type, fields)
 
     @staticmethod
     def _fence(held: bool, id: str, attempt: int) -> None:
@@ -277,13 +310,5 @@ class RecordStore(Generic[RecordT]):
             raise StaleAttemptError(f"attempt {attempt} does not hold {id} any more")
 
 
-def _json(value: Any) -> str:
-    return to_json(value, inf_nan_mode="null").decode()
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else _json(value)
-
-
-def _pairs_of(flat: Sequence[Any]) -> list[Queued]:
-    return [Queued(id, int(priority)) for id, priority in zip(flat[::2], flat[1::2], strict=True)]
+def _or_empty(value: float | None) -> str | float:
+    return "" if value is None else value

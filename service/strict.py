@@ -12,11 +12,15 @@ from pydantic_core import from_json
 from service.errors import UnsupportedMediaTypeError
 from service.problems import MalformedJsonError
 
+MAX_VALUES = 100_000
+"""A body of pictures may be long, but has few values; as many as its length allows would take gigabytes."""
+
 
 class StrictJsonRequest(Request):
     """A request whose body is parsed without Python's leniency.
 
-    Refuses NaN and infinity, invalid UTF-8, lone surrogates, and nesting or numbers so great that they cost memory.
+    Refuses NaN and infinity, invalid UTF-8, lone surrogates, and nesting, numbers or lists so great that they cost
+    memory.
     """
 
     async def json(self) -> Any:
@@ -25,8 +29,11 @@ class StrictJsonRequest(Request):
         Raises:
             MalformedJsonError: it is not JSON.
         """
+        body = await self.body()
+        if sum(body.count(sign) for sign in (b"[", b"{", b",")) > MAX_VALUES:
+            raise MalformedJsonError(f"it has more than {MAX_VALUES} values")
         try:
-            return from_json(await self.body(), allow_inf_nan=False)
+            return from_json(body, allow_inf_nan=False)
         except ValueError as error:
             raise MalformedJsonError(str(error)[:300]) from None
 

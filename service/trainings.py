@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.records import Record
+from service.records import Delivery, Record, now
+from service.webhook_url import WebhookUrl
 
 MODEL_NAME = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
 """Names of models: small letters, digits and hyphens, at most 64."""
@@ -27,6 +28,11 @@ class TrainingRequest(BaseModel):
     system: Word = Field("ccoopnets", description="The method to train.", examples=["ccoopnets"])
     preset: Word = Field("small", description="Size of the networks and matching settings.", examples=["small"])
     data: Word = Field(description="Name of a data set that was fetched on the server.", examples=["fashion-mnist"])
+    direction: Literal["AtoB", "BtoA"] = Field(
+        "AtoB",
+        description="Of data in aligned pairs A and B: which is the condition, and which is made from it.",
+        examples=["AtoB"],
+    )
     name: str = Field(
         pattern=MODEL_NAME,
         description="Name of the new model: small letters, digits and hyphens.",
@@ -45,6 +51,9 @@ class TrainingRequest(BaseModel):
         description="Settings of the method by name, in place of the preset's; the trainer checks them.",
         examples=[{}],
     )
+    webhook: WebhookUrl | None = Field(
+        None, description="Address that gets the record by POST when the training has ended, as with jobs."
+    )
 
 
 class TrainingRecord(Record):
@@ -59,3 +68,19 @@ class TrainingRecord(Record):
     model: str | None = Field(
         None, description="The finished model as name@version; null before.", examples=["my-fashion@1"]
     )
+
+    @classmethod
+    def new(cls, params: TrainingRequest, context: dict[str, str]) -> TrainingRecord:
+        """The record of a request that is about to be queued.
+
+        Args:
+            params: the request.
+            context: what logs and traces call it.
+        """
+        return cls(
+            id=cls.new_id(),
+            created_at=now(),
+            params=params,
+            webhook=Delivery(url=params.webhook) if params.webhook else None,
+            context=context,
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +11,17 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import WEIGHTS, load_model, read_card, sha256
-from models.data.catalog import load
-from models.data.images import to_float
+from models.data.images import ImageData, to_float
 from models.evaluation import sampler
-from models.metrics.classifier import accuracy, train_classifier
+from models.metrics.classifier import Classifier, accuracy
 from models.systems.base import Model
 from service.catalog import Catalog
-from tests.models.zoo import JOBS
+from tests.models.zoo import GenerateJob
 from workers.engine import Engine
 from workers.exact import probe
 from workers.pictures import png
 
 ROOT = Path(__file__).resolve().parents[1]
-SAMPLE = ROOT / "tests" / "data" / "fashion-sample.npz"
 FOLDERS = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/*/card.json"))
 FASHION = ROOT / "checkpoints" / "fashion-ccoopnets" / "1"
 
@@ -66,10 +65,10 @@ def make(model: Model, per_class: int, refine: bool = True) -> tuple[Tensor, Ten
     return sampler(model, card["classes"], card["tasks"]["generate"]["defaults"])(labels, 1, refine), labels
 
 
-def test_a_classifier_that_saw_only_real_images_recognises_the_classes(fashion: Model, tmp_path: Path) -> None:
-    data = load(str(SAMPLE), "train", tmp_path)
-    judge = train_classifier(data, seed=0, epochs=30, progress=lambda line: None)
-    real = load(str(SAMPLE), "test", tmp_path)
+def test_a_classifier_that_saw_only_real_images_recognises_the_classes(
+    fashion: Model, sample: Mapping[str, ImageData], judge: Classifier
+) -> None:
+    real = sample["test"]
     assert real.labels is not None
     on_real = accuracy(judge, to_float(real.images), real.labels)
     images, labels = make(fashion, 10)
@@ -77,7 +76,7 @@ def test_a_classifier_that_saw_only_real_images_recognises_the_classes(fashion: 
     assert accuracy(judge, images, labels) > on_real - 0.1
 
 
-def test_there_is_no_checkerboard(fashion: Model, tmp_path: Path) -> None:
+def test_there_is_no_checkerboard(fashion: Model, sample: Mapping[str, ImageData]) -> None:
     """The strength of the pattern that stride 2 would print, against that of real images."""
 
     def at_nyquist(images: Tensor) -> float:
@@ -87,7 +86,7 @@ def test_there_is_no_checkerboard(fashion: Model, tmp_path: Path) -> None:
         return (lines.mean() / spectrum[:, 1:, 1:].mean()).item()
 
     images, _ = make(fashion, 10)
-    real = to_float(load(str(SAMPLE), "test", tmp_path).images)
+    real = to_float(sample["test"].images)
     assert at_nyquist(images) < 3 * at_nyquist(real)
 
 
@@ -100,7 +99,7 @@ def test_fixed_seeds_give_equal_png_bytes_alone_and_in_company(fashion: Model) -
     classes: Any = read_card(FASHION)["classes"]
 
     def files(seed: int, n: int) -> Any:
-        job = JOBS["generate"](n=n, seed=seed, steps=10, noise=0.0, label={classes[seed % 10]: 1.0})
+        job = GenerateJob(n=n, seed=seed, steps=10, noise=0.0, label={classes[seed % 10]: 1.0})
         return engine.submit(fashion.tasks["generate"](job))
 
     alone = [[png(image) for image in files(seed, 1 + seed % 3).result().images] for seed in range(5)]

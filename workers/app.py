@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import sys
-import uuid
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from celery import Celery
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 
 from service.blobs import Blobs
 from service.catalog import Catalog
+from service.control import Control
 from service.jobs import JobRecord
-from service.presence import Presence
+from service.places import job_chain, job_folder, training_folder
+from service.presence import Presence, new_id
 from service.queue import (
     INFERENCE_QUEUE,
     RUN_JOB,
@@ -29,10 +32,15 @@ from service.queue import (
 from service.settings import Settings
 from service.store import Queued, RecordStore, connect
 from service.trainings import TrainingRecord
+from workers.control import Controller
 from workers.engine import Engine
+from workers.exact import KnownSizes
 from workers.heart import Heart
 from workers.inference import InferenceWorker
+from workers.janitor import Janitor
+from workers.lanes import Lanes
 from workers.residency import Residency
+from workers.shutdown import Shutdown
 from workers.training import TrainingWorker, choose_device
 
 SWITCH_INTERVAL = 5e-4
@@ -42,15 +50,29 @@ of torch; at the default of 5 ms, threads that encode images would hold it up fo
 
 @dataclass
 class WorkerProcess:
-    """A worker before it listens: the Celery application, and what to do at the end."""
+    """A worker before it listens.
+
+    Args:
+        celery: the Celery application.
+        queue: where its messages come from.
+        threads: how many messages it works on at a time.
+        begin: starts its threads.
+        shutdown: called at each SIGTERM and SIGINT.
+        close: ends its threads.
+    """
 
     celery: Celery
     queue: str
     threads: int
+    begin: Callable[[], None]
+    shutdown: Shutdown
     close: Callable[[], None]
 
     def serve(self, log_level: str) -> None:
-        """Take messages until SIGTERM or SIGINT; finish what is in work, then return."""
+        """Take messages until SIGTERM or SIGINT; hand back what is in work, then return."""
+        worker_shutting_down.connect(self.shutdown, weak=False)
+        setup_logging.connect(_keep_logging, weak=False)
+        self.begin()
         try:
             self.celery.Worker(
                 pool="threads",
@@ -67,16 +89,15 @@ class WorkerProcess:
             self.close()
 
 
+def _keep_logging(**_: Any) -> None:
+    """Its being connected keeps Celery from setting up log lines of its own."""
+
+
 def make_celery(settings: Settings) -> Celery:
     """A Celery application with the settings that senders and workers share."""
     celery = Celery("coopserve", set_as_current=False)
     celery.conf.update(celery_options(settings))
     return celery
-
-
-def worker_id(kind: str) -> str:
-    """A name for this process that no other has."""
-    return f"{kind}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
 
 
 def prepare_torch(settings: Settings) -> torch.device:
@@ -90,76 +111,105 @@ def prepare_torch(settings: Settings) -> torch.device:
     return torch.device(choose_device(settings.device))
 
 
+def known_sizes(settings: Settings) -> KnownSizes | None:
+    """Where it is noted which batch sizes agree; None if nobody wants to know."""
+    return KnownSizes(settings.data_dir / "exact") if settings.exact else None
+
+
 def make_inference_worker(settings: Settings) -> WorkerProcess:
     """The process that runs jobs: a thread a job, one engine, the models in memory."""
     device = prepare_torch(settings)
     sys.setswitchinterval(SWITCH_INTERVAL)
     client = connect(settings.broker_url)
-    store = RecordStore(client, JobRecord)
-    queue, name = JobQueue(settings), worker_id("inference")
-    engine = Engine(settings.max_rows, device)
-    catalog = Catalog(settings.model_dirs)
-    residency = Residency(catalog, engine, device, settings.model_memory_bytes, settings.exact)
+    store, blobs = RecordStore(client, JobRecord), Blobs(settings.blobs)
+    queue, name = JobQueue(settings), new_id("inference")
+    engine = Engine(settings.max_rows, device, settings.checkpoint_seconds)
+    residency = Residency(
+        Catalog(settings.model_dirs), engine, device, settings.model_memory_bytes, known_sizes(settings)
+    )
+    warming = threading.Thread(target=residency.warm, name="warm", daemon=True)
 
     def figures() -> Mapping[str, Any]:
         return {
-            "engine_steps": engine.steps,
-            "engine_rows": engine.rows_advanced,
-            "engine_busy_seconds": round(engine.busy_seconds, 3),
+            "state": "draining" if worker.draining else "starting" if warming.is_alive() else "ready",
+            "engine_steps_total": engine.steps,
+            "engine_rows_total": engine.rows_advanced,
+            "engine_busy_seconds_total": round(engine.busy_seconds, 3),
+            "chains_saved_total": engine.chains_saved,
+            "model_loads_total": residency.loads,
+            "model_evictions_total": residency.evictions,
             "models": residency.resident(),
         }
 
     def send(queued: Queued) -> None:
         queue.send(RUN_JOB, queued.id, INFERENCE_QUEUE, queued.priority)
 
-    heart = Heart(store, Presence(client), send, settings, "inference", name, figures)
-    worker = InferenceWorker(store, Blobs(settings.blobs_dir), residency, engine, heart, name, settings.lease_seconds)
+    def delete(id: str) -> None:
+        blobs.delete_prefix(job_folder(id))
+        blobs.delete_prefix(job_chain(id))
+
+    heart = Heart(store, Presence(client), settings, "inference", name, figures)
+    lanes = Lanes(settings.worker_threads)
+    worker = InferenceWorker(store, blobs, residency, engine, heart, send, lanes, name, settings.lease_seconds)
+    janitor = Janitor(store, send, worker.room, delete, settings.lease_seconds)
+    controller = Controller(Control(client), residency)
     celery = make_celery(settings)
 
     @celery.task(name=RUN_JOB)  # type: ignore[untyped-decorator]
-    def run_job(id: str) -> None:
-        worker.run(id)
+    def run_job(_id: str) -> None:
+        worker.run()
 
-    engine.start()
-    residency.warm()
-    heart.start()
+    def begin() -> None:
+        # Jobs are taken at once, also those of a worker that was lost: their models are loaded first.
+        for thread in (engine, warming, heart, janitor, controller):
+            thread.start()
 
     def close() -> None:
+        janitor.stop()
+        controller.stop()
         engine.stop()
         heart.stop()
         queue.close()
         client.close()
 
-    return WorkerProcess(celery, INFERENCE_QUEUE, settings.worker_threads, close)
+    shutdown = Shutdown(lambda: worker.drain(settings.drain_seconds), settings.drain_seconds)
+    return WorkerProcess(celery, INFERENCE_QUEUE, settings.worker_threads, begin, shutdown, close)
 
 
 def make_training_worker(settings: Settings) -> WorkerProcess:
     """The process that fits models, one at a time; on SIGTERM it saves the training and hands it back."""
     prepare_torch(settings)
     client = connect(settings.broker_url)
-    store = RecordStore(client, TrainingRecord)
-    queue, name = JobQueue(settings), worker_id("training")
+    store, blobs = RecordStore(client, TrainingRecord), Blobs(settings.blobs)
+    queue, name = JobQueue(settings), new_id("training")
 
     def send(queued: Queued) -> None:
         queue.send(RUN_TRAINING, queued.id, TRAINING_QUEUE, queued.priority)
 
-    heart = Heart(store, Presence(client), send, settings, "training", name, dict)
-    worker = TrainingWorker(store, Blobs(settings.blobs_dir), heart, send, settings, name)
+    def delete(id: str) -> None:
+        blobs.delete_prefix(training_folder(id))
+        shutil.rmtree(settings.trainings_dir / id, ignore_errors=True)
+
+    def figures() -> Mapping[str, Any]:
+        return {"state": "draining" if worker.draining else "ready"}
+
+    heart = Heart(store, Presence(client), settings, "training", name, figures)
+    worker = TrainingWorker(store, blobs, heart, send, settings, name)
+    janitor = Janitor(store, send, worker.room, delete, settings.lease_seconds)
     celery = make_celery(settings)
 
     @celery.task(name=RUN_TRAINING)  # type: ignore[untyped-decorator]
     def run_training(id: str) -> None:
         worker.run(id)
 
-    def stop(**_: Any) -> None:
-        worker.stop()
-
-    worker_shutting_down.connect(stop, weak=False)
-    heart.start()
+    def begin() -> None:
+        heart.start()
+        janitor.start()
 
     def close() -> None:
+        janitor.stop()
         heart.stop()
         queue.close()
         client.close()
 
-    return WorkerProcess(celery, TRAINING_QUEUE, 1, close)
+    return WorkerProcess(celery, TRAINING_QUEUE, 1, begin, Shutdown(worker.stop, settings.drain_seconds), close)

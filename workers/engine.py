@@ -11,14 +11,18 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from models.loop import Kernel, Loop, Rows, Task
-from workers.group import Group, Member, group_key
-from workers.tickets import CancelledError, Ticket
+from models.loop import Kernel, Rows, Task
+from workers.chains import Chain, ChainError
+from workers.group import Group, group_key
+from workers.member import Member
+from workers.saver import Saver
+from workers.tickets import CancelledError, StoppedError, Ticket
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +37,12 @@ class Engine(threading.Thread):
     Args:
         max_rows: the most rows that one step advances together.
         device: where the rows live.
+        checkpoint_seconds: how often the chains of tasks are kept that have run for so long; 0: never.
     """
 
-    def __init__(self, max_rows: int = 32, device: torch.device | str = "cpu") -> None:
+    def __init__(self, max_rows: int = 32, device: torch.device | str = "cpu", checkpoint_seconds: float = 0.0) -> None:
         super().__init__(name="engine", daemon=True)
-        self.max_rows, self.device = max_rows, torch.device(device)
+        self.max_rows, self.device, self.checkpoint_seconds = max_rows, torch.device(device), checkpoint_seconds
         self.steps = 0
         self.rows_advanced = 0
         self.busy_seconds = 0.0
@@ -46,15 +51,38 @@ class Engine(threading.Thread):
         self._new: deque[Ticket[Any]] = deque()
         self._wake = threading.Condition()
         self._stopping = False
+        self._saver = Saver()
+        self._next_save = 0.0
+
+    @property
+    def chains_saved(self) -> int:
+        """How many chains of running tasks were kept."""
+        return self._saver.kept
 
     # Called from other threads
 
-    def submit(self, task: Task[Any], *, priority: int = 5, preview_every: int = 0) -> Ticket[Any]:
-        """Hand over a task; the ticket tells its progress and result."""
-        ticket: Ticket[Any] = Ticket(task, priority, preview_every)
+    def submit(
+        self,
+        task: Task[Any],
+        *,
+        priority: int = 5,
+        preview_every: int = 0,
+        resume: Chain | None = None,
+        keep: Callable[[Chain], None] | None = None,
+    ) -> Ticket[Any]:
+        """Hand over a task; the ticket tells its progress and result.
+
+        Args:
+            task: the generator, not started.
+            priority: 9 is admitted first, 0 last.
+            preview_every: show the rows every so many steps (0: never).
+            resume: where the task goes on; its ticket fails with :class:`ChainError` if it is not this task's.
+            keep: called from another thread with the task's chain, every ``checkpoint_seconds``.
+        """
+        ticket: Ticket[Any] = Ticket(task, priority, preview_every, resume, keep)
         with self._wake:
             if self._stopping:
-                ticket.fail(RuntimeError("the engine has been stopped"))
+                ticket.fail(StoppedError(resume))
                 return ticket
             self._new.append(ticket)
             self._wake.notify()
@@ -62,14 +90,16 @@ class Engine(threading.Thread):
 
     def pad_to(self, sizes: Mapping[Kernel, Sequence[int]]) -> None:
         """Batches of these kernels are padded to the sizes given (each ascending, the last one ``max_rows``)."""
-        self._sizes = {**self._sizes, **sizes}
+        with self._wake:  # two models may be loaded at the same time
+            self._sizes = {**self._sizes, **sizes}
 
     def forget(self, kernels: Sequence[Kernel]) -> None:
         """Drop what is known of the kernels of a model that was unloaded."""
-        self._sizes = {kernel: sizes for kernel, sizes in self._sizes.items() if kernel not in kernels}
+        with self._wake:
+            self._sizes = {kernel: sizes for kernel, sizes in self._sizes.items() if kernel not in kernels}
 
     def stop(self, timeout: float | None = 10.0) -> None:
-        """End the thread after the step that it is in; unfinished tickets fail."""
+        """End the thread after the step that it is in; unfinished tickets fail with :class:`StoppedError`."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -80,16 +110,10 @@ class Engine(threading.Thread):
 
     def run(self) -> None:
         torch.set_flush_denormal(True)
-        while True:
-            with self._wake:
-                while not (self._new or self._groups or self._stopping):
-                    self._wake.wait()
-                if self._stopping:
-                    break
-                fresh = list(self._new)
-                self._new.clear()
+        self._saver.start()
+        while (fresh := self._wait()) is not None:
             for ticket in fresh:
-                self._advance(ticket, None)
+                self._begin(ticket)
             for key, group in list(self._groups.items()):
                 if self._gathers(group):
                     continue
@@ -100,11 +124,40 @@ class Engine(threading.Thread):
                     self._give_up(group, error)
                 if group.empty:
                     del self._groups[key]
-        stopped = RuntimeError("the engine was stopped")
+            if self.checkpoint_seconds:
+                self._save()
+        self._saver.stop()
+        self._end_all()
+
+    def _wait(self) -> list[Ticket[Any]] | None:
+        """New tickets, once there is anything to do; None when the engine is to stop."""
+        with self._wake:
+            while not (self._new or self._groups or self._stopping):
+                self._wake.wait()
+            if self._stopping:
+                return None
+            fresh = list(self._new)
+            self._new.clear()
+            return fresh
+
+    def _save(self) -> None:
+        """Have another thread keep the chains of tasks that have run for a while. Short ones are done before that."""
+        now = time.monotonic()
+        if now < self._next_save or not self._saver.free:
+            return
+        self._next_save = now + self.checkpoint_seconds
+        begun = now - self.checkpoint_seconds
         for group in self._groups.values():
-            self._give_up(group, stopped)
+            self._saver.add(group.snapshots(lambda ticket: ticket.keep is not None and ticket.submitted <= begun))
+        self._saver.go()
+
+    def _end_all(self) -> None:
+        """Every task ends here, and can go on elsewhere from where it is."""
+        for group in self._groups.values():
+            for ticket, snapshot in group.snapshots(lambda ticket: True).items():
+                self._end(ticket, CancelledError() if ticket.cancelled else StoppedError(snapshot.chain()))
         for ticket in self._new:
-            self._end(ticket, stopped)
+            self._end(ticket, CancelledError() if ticket.cancelled else StoppedError(ticket.resume))
 
     def _give_up(self, group: Group, error: Exception) -> None:
         members = group.members()
@@ -145,7 +198,35 @@ class Engine(threading.Thread):
             except Exception as error:
                 self._end(member.ticket, error)
             else:
+                member.ticket.results.append(result)
                 self._advance(member.ticket, result)
+
+    def _begin(self, ticket: Ticket[Any]) -> None:
+        if ticket.resume is None:
+            self._advance(ticket, None)
+        elif ticket.cancelled:
+            self._end(ticket, CancelledError())
+        else:
+            self._resume(ticket, ticket.resume)
+
+    def _resume(self, ticket: Ticket[Any], chain: Chain) -> None:
+        """Drive a task anew to the loop in which it was saved, and put that loop's rows where they belong."""
+        try:
+            loop = next(ticket.task)
+            for saved in chain.results:
+                ticket.begin(loop)
+                ticket.results.append(self._to_device(saved))
+                loop = ticket.task.send(ticket.results[-1])
+            chain.check(loop)
+        except Exception as error:
+            own = isinstance(error, ChainError)
+            self._end(ticket, error if own else ChainError(f"its task does not take it: {error!r}"))
+            return
+        here = replace(chain, rows=self._to_device(chain.rows))
+        self._place(Member(ticket, loop, ticket.begin(loop), here))
+
+    def _to_device(self, rows: Rows) -> Rows:
+        return {k: v.to(self.device) for k, v in rows.items()}
 
     def _advance(self, ticket: Ticket[Any], rows: Rows | None) -> None:
         """Send a task the rows of its last loop, and put its next loop into the group where it belongs."""
@@ -166,12 +247,13 @@ class Engine(threading.Thread):
                 self._place(Member(ticket, loop, number))
                 return
             rows = loop.rows
+            ticket.results.append(rows)
 
     def _place(self, member: Member) -> None:
-        loop: Loop = member.loop
-        key = group_key(loop)
+        key = group_key(member.loop)
         if key not in self._groups:
-            self._groups[key] = Group(loop.kernel, self._sizes.get(loop.kernel, ()), GATHER_TURNS)
+            kernel = member.loop.kernel
+            self._groups[key] = Group(kernel, self._sizes.get(kernel, ()), GATHER_TURNS)
         self._groups[key].add(member)
 
     @staticmethod

@@ -6,12 +6,22 @@ model is loaded its kernels are tried at many sizes, and batches are padded to t
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import platform
+import uuid
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 import torch
 
+import models
 from models.loop import Kernel, Rows
 from models.noise import Key, Noise
+
+log = logging.getLogger(__name__)
 
 _SHIFTS = (0, 2)
 """Rows are tried at two places of the batch, beside other neighbours."""
@@ -69,3 +79,71 @@ def _varied(value: torch.Tensor, rows: int) -> torch.Tensor:
 def probe(kernels: Sequence[tuple[Kernel, Rows]], max_rows: int) -> dict[Kernel, tuple[int, ...]]:
     """:func:`agreeing_sizes` of every kernel of a model."""
     return {kernel: agreeing_sizes(kernel, example, max_rows) for kernel, example in kernels}
+
+
+class KnownSizes:
+    """What was found out in earlier runs, in a folder: a worker that is started again need not try all sizes anew.
+
+    Args:
+        folder: one small file for each model, device and batch size; anything may be deleted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def probe(
+        self, identity: bytes, kernels: Sequence[tuple[Kernel, Rows]], max_rows: int, device: torch.device
+    ) -> dict[Kernel, tuple[int, ...]]:
+        """:func:`probe`, or what it gave before for the same model, code, machine and versions.
+
+        Args:
+            identity: tells this model from all others, with its weights.
+            kernels: of the model, in the same order each time.
+            max_rows: the full batch.
+            device: where the model is.
+        """
+        path = self._folder / f"{_fingerprint(identity, max_rows, device)}.json"
+        try:
+            known = [tuple(sizes) for sizes in json.loads(path.read_text())]
+        except (OSError, ValueError):
+            known = []
+        if len(known) == len(kernels):
+            return {kernel: sizes for (kernel, _), sizes in zip(kernels, known, strict=True)}
+        found = probe(kernels, max_rows)
+        self._write(path, [found[kernel] for kernel, _ in kernels])
+        return found
+
+    def _write(self, path: Path, sizes: Sequence[tuple[int, ...]]) -> None:
+        draft = path.with_suffix(f".{uuid.uuid4().hex}")
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            draft.write_text(json.dumps(sizes))
+            draft.replace(path)
+        except OSError as error:  # the next start takes longer
+            log.warning("what batch sizes agree was not noted: %s", error)
+
+
+def _fingerprint(identity: bytes, max_rows: int, device: torch.device) -> str:
+    """A name for all that the bits of a result may depend on."""
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu()
+    facts = [torch.__version__, str(device), machine, torch.get_num_threads(), max_rows, _code()]
+    return hashlib.sha256(identity + json.dumps(facts).encode()).hexdigest()
+
+
+@cache
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    model = next((line for line in lines if line.startswith("model name")), platform.processor())
+    return f"{model} {torch.backends.cpu.get_cpu_capability()}"
+
+
+@cache
+def _code() -> str:
+    """A digest of the code of all models."""
+    digest = hashlib.sha256()
+    for file in sorted(Path(models.__file__).parent.rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

@@ -3,74 +3,25 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Sequence
-from itertools import count
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.loop import Kernel, Loop, Rows, check_finite
+from models.loop import Kernel, Loop, Rows
 from models.noise import Key, Noise
+from workers.chains import Part, Snapshot, on_cpu
+from workers.member import Member, Slot
 from workers.tickets import Preview, Ticket
 
 PROGRESS_EVERY = 10
 """Tickets are told of their progress at least every so many steps; looking at every slot in every step costs time."""
 
-_arrivals = count()
-
 
 def group_key(loop: Loop) -> tuple[Any, ...]:
     """What two loops must share to be in one batch: the kernel object, and names, shapes, types of the state."""
     return loop.kernel, tuple(sorted((k, tuple(v.shape[1:]), v.dtype) for k, v in loop.rows.items()))
-
-
-class Member:
-    """One loop of one task in a group: which of its rows wait, and the finished ones."""
-
-    def __init__(self, ticket: Ticket[Any], loop: Loop, number: int) -> None:
-        self.ticket, self.loop, self.number = ticket, loop, number
-        self.order = (-ticket.priority, next(_arrivals))
-        self.admitted = 0
-        self.finished = 0
-        self.advanced = 0
-        self._result: Rows = {}
-
-    @property
-    def size(self) -> int:
-        return len(self.loop.seeds)
-
-    def collect(self, row: int, state: Rows) -> None:
-        """Keep the finished state of one row."""
-        if not self._result:
-            self._result = {k: v.new_empty((self.size, *v.shape)) for k, v in state.items()}
-        for name, value in state.items():
-            self._result[name][row] = value
-        self.finished += 1
-
-    def result(self) -> Rows:
-        """The finished rows.
-
-        Raises:
-            RowsError: they are not finite.
-        """
-        check_finite(self._result)
-        return self._result
-
-
-class Slot:
-    """One row in the batch. It had done ``base`` steps when the batch was last packed."""
-
-    __slots__ = ("base", "member", "row")
-
-    def __init__(self, member: Member, row: int) -> None:
-        self.member, self.row, self.base = member, row, 0
-
-    def due(self) -> int:
-        """How many steps from the last packing until it leaves or is to be shown."""
-        loop, every = self.member.loop, self.member.ticket.preview_every
-        left = loop.steps - self.base
-        return min(left, every - self.base % every) if every and loop.preview else left
 
 
 class Group:
@@ -99,7 +50,7 @@ class Group:
     @property
     def waiting_rows(self) -> int:
         """How many rows have not been admitted yet."""
-        return sum(member.size - member.admitted for member in self._waiting)
+        return sum(len(member.todo) - member.admitted for member in self._waiting)
 
     @property
     def brief(self) -> bool:
@@ -126,11 +77,11 @@ class Group:
         free = max_rows - sum(slot is not None for slot in self._slots)
         while self._waiting and free > 0:
             member = self._waiting[0]
-            start, end = member.admitted, min(member.size, member.admitted + free)
-            fresh += [Slot(member, row) for row in range(start, end)]
-            parts.append({k: v[start:end] for k, v in member.loop.rows.items()})
+            start, end = member.admitted, min(len(member.todo), member.admitted + free)
+            fresh += [Slot(member, row) for row in member.todo[start:end]]
+            parts.append(member.starts(start, end))
             member.admitted, free = end, free - (end - start)
-            if end == member.size:
+            if end == len(member.todo):
                 self._waiting.pop(0)
         if fresh or None in self._slots:
             self._pack(fresh, parts)
@@ -153,9 +104,25 @@ class Group:
         index = torch.tensor(order, device=device)
         self._rows = {k: torch.cat([part[k] for part in pool]).index_select(0, index) for k in pool[0]}
         for slot in fresh:
-            slot.base = -self._age  # they begin now
+            slot.base -= self._age  # they begin now
         self._rebase()
         self._steps = torch.tensor([slot.base for slot in slots] + [slots[0].base] * padding, device=device)
+
+    def snapshots(self, wanted: Callable[[Ticket[Any]], bool]) -> dict[Ticket[Any], Snapshot]:
+        """Where the rows of the wanted tickets are. It costs little: kernels are pure, so no tensor is copied."""
+        members = [member for member in self.members() if wanted(member.ticket)]
+        if not members:
+            return {}
+        rows = on_cpu(self._rows)
+        places: dict[Member, list[int]] = {member: [] for member in members}
+        for place, slot in enumerate(self._slots):
+            if slot and slot.member in places:
+                places[slot.member].append(place)
+        return {member.ticket: member.snapshot(self._part(rows, places[member])) for member in members}
+
+    def _part(self, rows: Rows, places: Sequence[int]) -> Part:
+        slots = [slot for k in places if (slot := self._slots[k])]
+        return Part(rows, places, [slot.row for slot in slots], [slot.base + self._age for slot in slots])
 
     def step(self) -> tuple[list[Member], list[tuple[Member, Exception]]]:
         """Advance every row by one step. Call :meth:`admit` first.
@@ -217,7 +184,7 @@ class Group:
             if step >= member.loop.steps:
                 member.collect(slot.row, {k: v[place] for k, v in rows.items()})
                 self._slots[place] = None
-                if member.finished == member.size:
+                if member.complete:
                     done.append(member)
             elif member.ticket.preview_every and member.loop.preview and step % member.ticket.preview_every == 0:
                 previews.setdefault(member, []).append(place)

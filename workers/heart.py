@@ -1,4 +1,4 @@
-"""The worker's sign of life: renews leases, carries progress out and cancel requests in, and sweeps up after others."""
+"""The worker's sign of life: renews leases, carries progress out and cancel requests in."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from typing import Any, Protocol
 
 from redis import RedisError
 
+from service.observability import working_on
 from service.presence import Presence
 from service.records import Progress, Record
 from service.settings import Settings
-from service.store import Beat, Queued, RecordStore
+from service.store import Beat, RecordStore
 
 log = logging.getLogger(__name__)
-
-RESEND_SECONDS = 30.0
-"""A queued record that nobody claimed for so long gets another message: the first one may be lost."""
 
 
 class Work(Protocol):
@@ -44,42 +42,48 @@ class Heart(threading.Thread):
     Args:
         store: where the records are.
         presence: where living workers are announced.
-        send: puts a record's id on the queue again.
         settings: lease and heartbeat times.
         kind: ``inference`` or ``training``.
         worker: this worker's id.
-        figures: what to announce about the worker.
+        figures: what else to announce about the worker.
     """
 
     def __init__(
         self,
         store: RecordStore[Any],
         presence: Presence,
-        send: Callable[[Queued], None],
         settings: Settings,
         kind: str,
         worker: str,
         figures: Callable[[], Mapping[str, Any]],
     ) -> None:
         super().__init__(name="heart", daemon=True)
-        self._store, self._presence, self._send = store, presence, send
+        self._store, self._presence = store, presence
         self._settings, self._kind, self._worker, self._figures = settings, kind, worker, figures
         self._works: dict[tuple[str, int], Work] = {}
         self._lock = threading.Lock()
         self._stop_event = threading.Event()
-        self._next_sweep = 0.0
+        self._last: float | None = None
+        self.longest_gap = 0.0
+        """The most seconds that have passed between two heartbeats; leases must be longer."""
 
     @contextmanager
     def hold(self, record: Record, work: Work) -> Iterator[None]:
-        """Keep the lease of a claimed record alive while the block runs."""
+        """Keep the lease of a claimed record alive while the block runs; its log lines and traces name the record."""
         key = (record.id, record.attempt)
         with self._lock:
             self._works[key] = work
         try:
-            yield
+            with working_on(record):
+                yield
         finally:
             with self._lock:
                 self._works.pop(key, None)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a record is in work."""
+        return bool(self._works)
 
     def stop(self) -> None:
         """End the thread and take the worker off the list of the living."""
@@ -108,6 +112,8 @@ class Heart(threading.Thread):
             works = dict(self._works)
         beats = [Beat(id, attempt, w.progress(), w.metrics()) for (id, attempt), w in works.items()]
         pulses = self._store.heartbeat_many(beats, settings.lease_seconds)
+        now = time.monotonic()
+        self.longest_gap, self._last = max(self.longest_gap, now - (self._last or now)), now
         for (key, work), pulse in zip(works.items(), pulses, strict=True):
             if pulse == "cancel":
                 work.cancel()
@@ -115,9 +121,6 @@ class Heart(threading.Thread):
                 log.warning("lost %s (attempt %d) to another worker", *key)
                 work.lose()
         ttl = settings.heartbeat_seconds + settings.lease_seconds
-        info = {"kind": self._kind, "active": len(works), **self._figures()}
+        figures = {"active": len(works), "longest_heartbeat_gap_seconds": round(self.longest_gap, 3)}
+        info = {"kind": self._kind, **figures, **self._figures()}
         self._presence.announce(self._worker, info, ttl)
-        if time.monotonic() >= self._next_sweep:
-            self._next_sweep = time.monotonic() + settings.lease_seconds / 3
-            for queued in [*self._store.requeue_expired(), *self._store.queued_since(RESEND_SECONDS)]:
-                self._send(queued)

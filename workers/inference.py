@@ -1,66 +1,47 @@
-"""The inference worker: takes one job's id, drives its task through the engine, and commits the images."""
+"""The inference worker: takes the next job, drives its task through the engine, and commits the images."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import threading
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
+from kombu.exceptions import OperationalError
+from redis import RedisError
+
 from models.checkpoints import CheckpointError
-from models.loop import RowsError
+from models.loop import RowsError, Task
 from models.systems.base import Output as TaskOutput
 from service.blobs import Blobs
 from service.errors import ServiceError, StaleAttemptError
 from service.jobs import JobRecord, Output
-from service.places import job_image, job_preview
-from service.records import Failure, Progress, Status
-from service.store import RecordStore
+from service.places import job_preview
+from service.records import Failure, Status
+from service.store import Queued, RecordStore
+from workers.chains import Chain, ChainError
 from workers.engine import Engine
 from workers.heart import Heart
+from workers.inputs import prepare
+from workers.keeper import Keeper
+from workers.lanes import Lanes
+from workers.outputs import store_outputs
+from workers.patience import patiently
 from workers.pictures import png, strip
 from workers.residency import Residency
-from workers.tickets import CancelledError, Preview, Ticket
+from workers.tickets import CancelledError, Preview, StoppedError
+from workers.work import JobWork
 
 log = logging.getLogger(__name__)
 
 NOT_EXACT = "on this device an image's last bits may depend on the images beside it (differences up to 1e-5)"
 
+STARTED_AGAIN = "a worker was lost, and what it had saved could not be used: the job was started again"
 
-class _Work:
-    """A job in work, as the heart sees it."""
-
-    def __init__(self) -> None:
-        self.ticket: Ticket[TaskOutput] | None = None
-        self.lost = False
-        self._cancelled = False
-        self._said: Progress | None = None
-
-    def follow(self, ticket: Ticket[TaskOutput]) -> None:
-        self.ticket = ticket
-        if self._cancelled:
-            ticket.cancel()
-
-    def progress(self) -> Progress | None:
-        ticket = self.ticket
-        if ticket is None:
-            return None
-        progress = Progress(stage=ticket.stage, step=min(ticket.step, ticket.steps), steps=ticket.steps)
-        if progress == self._said:
-            return None
-        self._said = progress
-        return progress
-
-    def metrics(self) -> Mapping[str, float] | None:
-        return None
-
-    def cancel(self) -> None:
-        self._cancelled = True
-        if self.ticket:
-            self.ticket.cancel()
-
-    def lose(self) -> None:
-        self.lost = True
-        self.cancel()
+FINISH_SHARE = 0.25
+"""For this part of the time that a worker has to stop, jobs may still finish."""
 
 
 class InferenceWorker:
@@ -72,6 +53,8 @@ class InferenceWorker:
         residency: the models.
         engine: what advances their rows; already started.
         heart: keeps the leases alive; already started.
+        send: puts a message for a job on the queue.
+        lanes: how many jobs it holds of each model.
         worker: this worker's id.
         lease_seconds: how long a claim holds without a heartbeat.
     """
@@ -83,30 +66,91 @@ class InferenceWorker:
         residency: Residency,
         engine: Engine,
         heart: Heart,
+        send: Callable[[Queued], None],
+        lanes: Lanes,
         worker: str,
         lease_seconds: float,
     ) -> None:
         self._store, self._blobs, self._residency = store, blobs, residency
-        self._engine, self._heart = engine, heart
+        self._engine, self._heart, self._send, self._lanes = engine, heart, send, lanes
         self._worker, self._lease_seconds = worker, lease_seconds
+        self._draining = threading.Event()
 
-    def run(self, id: str) -> None:
-        """Run the job if nobody else has it; its record tells how it ended. A message for a taken job is dropped."""
-        record = self._store.claim(id, self._worker, self._lease_seconds)
-        if record is None:
-            log.info("dropped the message for %s: finished, cancelled or taken", id)
-            return
-        work = _Work()
-        with self._heart.hold(record, work):
-            status, fields = self._outcome(record, work)
-            if work.lost:
-                return
+    @property
+    def draining(self) -> bool:
+        """True once it takes no more jobs: it was told to stop, or its engine has ended."""
+        return self._draining.is_set() or not self._engine.is_alive()
+
+    def room(self) -> tuple[int, list[str]]:
+        """How many jobs it could take now, and the models of which it can't take any."""
+        return (0, []) if self.draining else self._lanes.room()
+
+    def run(self) -> None:
+        """Run jobs as long as there are any that it has room for; their records tell how they ended."""
+        while (record := self._next()) is not None:
             try:
-                self._store.finish(id, record.attempt, status, **fields)
-            except StaleAttemptError as error:
-                log.warning("not committed: %s", error)
+                self._run(record)
+            finally:
+                self._lanes.leave(record)
 
-    def _outcome(self, record: JobRecord, work: _Work) -> tuple[Status, dict[str, Any]]:
+    def drain(self, seconds: float) -> None:
+        """Take no more jobs; let those that are nearly done finish, and hand the others back. Returns at once.
+
+        Args:
+            seconds: how much time there is.
+        """
+        self._draining.set()
+        threading.Thread(target=self._drain, args=[seconds * FINISH_SHARE], name="drain", daemon=True).start()
+
+    def _drain(self, seconds: float) -> None:
+        end = time.monotonic() + seconds
+        while self._heart.busy and time.monotonic() < end:
+            time.sleep(0.02)
+        self._engine.stop()
+
+    def _next(self) -> JobRecord | None:
+        if self.draining:
+            return None
+        try:
+            return self._lanes.enter(lambda full: self._store.claim_next(self._worker, self._lease_seconds, full))
+        except RedisError as error:  # the job is still queued, and a sweep sends it again
+            log.warning("no job taken: %s", error)
+            return None
+
+    def _run(self, record: JobRecord) -> None:
+        keeper = Keeper(self._store, self._blobs, record)
+        work = JobWork(keeper)
+        with self._heart.hold(record, work):
+            try:
+                status, fields = self._outcome(record, work)
+            except StoppedError as stopped:
+                self._hand_back(record, keeper, stopped.chain)
+                return
+            if work.lost or not self._commit(record, status, fields):
+                return
+        keeper.drop()
+
+    def _hand_back(self, record: JobRecord, keeper: Keeper, chain: Chain | None) -> None:
+        """Queue the job again, with its chain where it is now."""
+        if chain is not None:
+            keeper.save(chain)
+        keeper.close()
+        try:
+            self._store.release(record.id, record.attempt)
+            self._send(Queued(record.id, record.params["priority"]))
+        except (StaleAttemptError, RedisError, OperationalError) as error:
+            log.warning("%s was not handed back, its lease will run out: %s", record.id, error)
+
+    def _commit(self, record: JobRecord, status: Status, fields: Mapping[str, Any]) -> bool:
+        """Write the job's end; False if it is another attempt's by now, or will be when its lease has run out."""
+        try:
+            patiently(lambda: self._store.finish(record.id, record.attempt, status, **fields))
+        except (StaleAttemptError, RedisError) as error:
+            log.warning("not committed: %s", error)
+            return False
+        return True
+
+    def _outcome(self, record: JobRecord, work: JobWork) -> tuple[Status, dict[str, Any]]:
         """How the job ends: a status, and the fields of the record that go with it."""
         try:
             outputs, warnings = self._images(record, work)
@@ -119,6 +163,13 @@ class InferenceWorker:
             return Status.FAILED, {"error": Failure(kind="unusable-model", detail=detail)}
         except ServiceError as error:
             return Status.FAILED, {"error": Failure(kind=error.kind, detail=error.detail)}
+        except OSError as error:
+            log.exception("job %s failed", record.id)
+            reason = error.strerror or type(error).__name__
+            detail = f"its images could not be stored or read ({reason}); try again later"
+            return Status.FAILED, {"error": Failure(kind="storage", detail=detail)}
+        except StoppedError:
+            raise
         except Exception:
             log.exception("job %s failed", record.id)
             detail = "an unexpected error, which the worker has logged; report it with the id of the job"
@@ -128,28 +179,46 @@ class InferenceWorker:
             fields["progress"] = progress
         return Status.SUCCEEDED, fields
 
-    def _images(self, record: JobRecord, work: _Work) -> tuple[list[Output], list[str]]:
+    def _images(self, record: JobRecord, work: JobWork) -> tuple[list[Output], list[str]]:
         request = record.request()
         with self._residency.use(record.model) as resident:
-            task = resident.model.tasks[record.task](request)
-            ticket = self._engine.submit(task, priority=request.priority, preview_every=request.preview_every)
-            work.follow(ticket)
-            for preview in ticket.previews():
-                self._show(record, preview)
-            result = ticket.result()
-            warnings = [] if resident.exact else [NOT_EXACT]
-        return self._store_images(record, result), warnings
+            prepared = prepare(record.id, request, resident.card, self._blobs)
+            task = partial(resident.model.tasks[record.task], prepared.job)
+            result, warnings = self._drive(record, task, work)
+            warnings += [] if resident.exact else [NOT_EXACT]
+        return store_outputs(record.id, result, prepared, self._blobs), [*result.warnings, *warnings]
 
-    def _store_images(self, record: JobRecord, result: TaskOutput) -> list[Output]:
-        images = result.images.detach().cpu()
-        outputs = []
-        for k, (image, energy, seed) in enumerate(zip(images, result.energy.tolist(), result.seeds, strict=True)):
-            place = job_image(record.id, k)
-            self._blobs.put(place.key, png(image))
-            outputs.append(
-                Output(url=place.url, width=image.shape[2], height=image.shape[1], seed=seed, energy=energy, extras={})
-            )
-        return outputs
+    def _drive(
+        self, record: JobRecord, task: Callable[[], Task[TaskOutput]], work: JobWork
+    ) -> tuple[TaskOutput, list[str]]:
+        """Run the task, from where an earlier attempt has saved it if that is possible; warnings come with the result.
+
+        Args:
+            record: the job.
+            task: begins the task; called again if the saved chain does not fit.
+            work: what the heart knows of the job.
+        """
+        try:
+            chain = work.keeper.load()
+            return self._follow(record, task(), chain, work), []
+        except ChainError as error:
+            log.warning("the chain of %s can't be used: %s", record.id, error)
+            return self._follow(record, task(), None, work), [STARTED_AGAIN]
+
+    def _follow(self, record: JobRecord, task: Task[TaskOutput], chain: Chain | None, work: JobWork) -> TaskOutput:
+        request = record.request()
+        ticket = self._engine.submit(
+            task,
+            priority=request.priority,
+            preview_every=request.preview_every,
+            resume=chain,
+            keep=work.keeper.save,
+        )
+        work.follow(ticket)
+        for preview in ticket.previews():
+            self._show(record, preview)
+        result: TaskOutput = ticket.result()
+        return result
 
     def _show(self, record: JobRecord, preview: Preview) -> None:
         """Publish a preview. It is a convenience: if it can't be stored, the job goes on."""

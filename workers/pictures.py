@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 
 from PIL import Image
 from torch import Tensor
 
 from models.data.images import to_uint8
 
+FRAME_MS = 120
+"""How long each frame of an animation is shown."""
 
-def png(image: Tensor) -> bytes:
-    """One image ``[C, H, W]`` in [-1, 1] as PNG; C = 1 is grey, 3 is colour. Equal images give equal bytes."""
+
+def picture_of(image: Tensor) -> Image.Image:
+    """One image ``[C, H, W]`` in [-1, 1]; C = 1 is grey, 3 is colour."""
     array = to_uint8(image).permute(1, 2, 0).contiguous().numpy()
-    picture = Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+
+
+def png_of(picture: Image.Image) -> bytes:
+    """A picture as PNG. Equal pictures give equal bytes."""
     file = io.BytesIO()
     picture.save(file, "PNG", compress_level=1)  # pictures are small: time matters more than a few bytes
+    return file.getvalue()
+
+
+def png(image: Tensor) -> bytes:
+    """One image ``[C, H, W]`` in [-1, 1] as PNG."""
+    return png_of(picture_of(image))
+
+
+def animation_of(frames: Sequence[Image.Image]) -> bytes:
+    """Frames as one animated PNG, which loops without end. Lossless; where it can't be played the first frame shows."""
+    file = io.BytesIO()
+    frames[0].save(
+        file, "PNG", save_all=True, append_images=frames[1:], duration=FRAME_MS, loop=0, compress_level=1, disposal=0
+    )
     return file.getvalue()
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 import torch
 
 from models.checkpoints import CheckpointError, load_model
+from models.loop import Kernel
 from models.systems.base import Model
-from service.catalog import Catalog
+from service.catalog import Catalog, ModelCard
 from workers.engine import Engine
-from workers.exact import probe
+from workers.exact import KnownSizes
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +27,12 @@ class Resident:
 
     Args:
         model: ready to serve.
+        card: what it can do.
         exact: whether its images are the same bits in any company.
     """
 
     model: Model
+    card: ModelCard
     exact: bool
     users: int = field(default=0)
 
@@ -42,15 +45,21 @@ class Residency:
         engine: what advances them; learns which batch sizes agree for each.
         device: where they are loaded.
         budget: bytes of parameters; a model larger than that is still loaded, alone.
-        exact: probe batch sizes when a model is loaded.
+        exact: what is known of batch sizes that agree; None: batches are not padded.
     """
 
-    def __init__(self, catalog: Catalog, engine: Engine, device: torch.device, budget: int, exact: bool = True) -> None:
+    def __init__(
+        self, catalog: Catalog, engine: Engine, device: torch.device, budget: int, exact: KnownSizes | None = None
+    ) -> None:
         self._catalog, self._engine, self._device = catalog, engine, device
         self._budget, self._exact = budget, exact
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._models: OrderedDict[str, Resident] = OrderedDict()
+        self._pinned: set[str] = set()
+        self._leaving: set[str] = set()
+        self.loads = 0
+        self.evictions = 0
 
     @contextmanager
     def use(self, ref: str) -> Iterator[Resident]:
@@ -86,6 +95,22 @@ class Residency:
             except CheckpointError as error:
                 log.warning("%s can't be loaded: %s", entry.ref, error)
 
+    def pin(self, ref: str) -> None:
+        """Load a model if need be, and keep it in memory until :meth:`unload`; raises as :meth:`use` does."""
+        with self._lock:
+            self._pinned.add(ref)
+            self._leaving.discard(ref)
+        with self.use(ref):
+            pass
+
+    def unload(self, ref: str) -> None:
+        """Drop a model, now or when its last job has ended. The next job that asks for it loads it again."""
+        with self._lock:
+            self._pinned.discard(ref)
+            if ref in self._models:
+                self._leaving.add(ref)
+            self._evict()
+
     def resident(self) -> dict[str, int]:
         """The loaded models and their bytes."""
         with self._lock:
@@ -100,24 +125,35 @@ class Residency:
             return resident
 
     def _load(self, ref: str) -> Resident:
-        model = load_model(self._catalog.folder(ref), self._device)
-        sizes = probe(model.examples(), self._engine.max_rows) if self._exact else {}
+        folder = self._catalog.folder(ref)
+        model = load_model(folder, self._device)
+        sizes: dict[Kernel, tuple[int, ...]] = {}
+        if self._exact:
+            identity = (folder / "card.json").read_bytes()  # it holds the digests of all files
+            sizes = self._exact.probe(identity, model.examples(), self._engine.max_rows, self._device)
         self._engine.pad_to(sizes)
         exact = bool(sizes) and all(sizes.values())
         log.info("loaded %s (%d bytes%s)", ref, model.nbytes, "" if exact else ", not bit-exact across batches")
-        resident = Resident(model, exact, users=1)
+        resident = Resident(model, self._catalog.get(ref), exact, users=1)
         with self._lock:
             self._models[ref] = resident
+            self.loads += 1
             self._evict(ref)
         return resident
 
-    def _evict(self, keep: str) -> None:
-        """Drop models that nobody uses, oldest use first, until the rest fits the budget."""
-        total = sum(r.model.nbytes for r in self._models.values())
-        for ref in [ref for ref, r in self._models.items() if ref != keep and r.users == 0]:
-            if total <= self._budget:
+    def _evict(self, keep: str | None = None) -> None:
+        """Drop what was unloaded, then models that nobody uses, oldest use first, until the rest fits the budget."""
+        unused = [ref for ref, resident in self._models.items() if resident.users == 0]
+        for ref in self._leaving.intersection(unused):
+            self._drop(ref)
+        for ref in unused:
+            if sum(resident.model.nbytes for resident in self._models.values()) <= self._budget:
                 return
-            model = self._models.pop(ref).model
-            total -= model.nbytes
-            self._engine.forget([kernel for kernel, _ in model.examples()])
-            log.info("unloaded %s", ref)
+            if ref in self._models and ref != keep and ref not in self._pinned:
+                self._drop(ref)
+                self.evictions += 1
+
+    def _drop(self, ref: str) -> None:
+        self._leaving.discard(ref)
+        self._engine.forget([kernel for kernel, _ in self._models.pop(ref).model.examples()])
+        log.info("unloaded %s", ref)

@@ -3,19 +3,33 @@
 from __future__ import annotations
 
 import queue
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from torch import Tensor
 
-from models.loop import Loop, Task
+from models.loop import Loop, Rows, Task
+from workers.chains import Chain
 
 R = TypeVar("R")
 
 
 class CancelledError(Exception):
     """The ticket was cancelled before its task ended."""
+
+
+class StoppedError(RuntimeError):
+    """The engine was stopped before the task ended.
+
+    Args:
+        chain: where the task was, so that another engine can go on; None if it had not begun here.
+    """
+
+    def __init__(self, chain: Chain | None = None) -> None:
+        super().__init__("the engine was stopped")
+        self.chain = chain
 
 
 @dataclass(frozen=True)
@@ -40,10 +54,23 @@ class Ticket(Generic[R]):
         task: the generator.
         priority: 9 is admitted first, 0 last.
         preview_every: show the rows every so many steps (0: never).
+        resume: where the task goes on.
+        keep: called from another thread with the task's chain, again and again while it runs.
     """
 
-    def __init__(self, task: Task[R], priority: int = 5, preview_every: int = 0) -> None:
+    def __init__(
+        self,
+        task: Task[R],
+        priority: int = 5,
+        preview_every: int = 0,
+        resume: Chain | None = None,
+        keep: Callable[[Chain], None] | None = None,
+    ) -> None:
         self.task, self.priority, self.preview_every = task, priority, preview_every
+        self.resume, self.keep = resume, keep
+        self.submitted = time.monotonic()
+        self.results: list[Rows] = []
+        """The rows of the loops that have finished."""
         self.stage, self.step, self.steps = "waiting", 0, 0
         self.cancelled = False
         self._loops = 0

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from kombu.exceptions import OperationalError
+from redis import RedisError
 
 from models.configuration import TrainingError, configure
 from models.data.catalog import DATASETS, load
@@ -22,6 +24,7 @@ from service.settings import Settings
 from service.store import Queued, RecordStore
 from service.trainings import TrainingRecord, TrainingRequest
 from workers.heart import Heart
+from workers.patience import patiently
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +88,23 @@ class TrainingWorker:
         self._send, self._worker = send, worker
         self._stopping = threading.Event()
 
+    @property
+    def draining(self) -> bool:
+        """True once it was told to stop."""
+        return self._stopping.is_set()
+
+    def room(self) -> tuple[int, list[str]]:
+        """How many trainings it could take now; there is one lane."""
+        return (0 if self.draining or self._heart.busy else 1), []
+
     def stop(self) -> None:
-        """Save the training in work and hand it back to the queue."""
+        """Save the training in work and hand it back to the queue. Returns at once."""
         self._stopping.set()
 
     def run(self, id: str) -> None:
         """Run (or go on with) the training if nobody else has it; its record tells how it ended."""
-        record = self._store.claim(id, self._worker, self._settings.lease_seconds)
+        lease = self._settings.lease_seconds
+        record = None if self.draining else patiently(lambda: self._store.claim(id, self._worker, lease))
         if record is None:
             log.info("dropped the message for %s: finished, cancelled or taken", id)
             return
@@ -100,12 +113,12 @@ class TrainingWorker:
             try:
                 outcome = self._outcome(record, work)
                 if outcome is None:
-                    self._store.release(id, record.attempt)
+                    patiently(lambda: self._store.release(id, record.attempt))
                     self._send(Queued(id, 5))
                 else:
                     status, fields = outcome
-                    self._store.finish(id, record.attempt, status, **fields)
-            except StaleAttemptError as error:
+                    patiently(lambda: self._store.finish(id, record.attempt, status, **fields))
+            except (StaleAttemptError, RedisError, OperationalError) as error:
                 log.warning("not committed: %s", error)
 
     def _outcome(self, record: TrainingRecord, work: _Work) -> tuple[Status, dict[str, Any]] | None:
@@ -114,11 +127,19 @@ class TrainingWorker:
             training = self._prepare(record, work)
             if not training.run(lambda: self._should_stop(record, work)):
                 return (Status.CANCELLED, {}) if work.cancelled else None
+            # A trainer that was suspended for long may have lost the training without knowing it yet.
+            patiently(lambda: self._store.heartbeat(record.id, record.attempt, self._settings.lease_seconds))
             folder = training.publish(self._settings.models_dir, beside=self._settings.checkpoints_dir)
         except (TrainingError, DataError) as error:
             return Status.FAILED, {"error": Failure(kind="training-failed", detail=str(error))}
-        except StaleAttemptError:
+        except (StaleAttemptError, RedisError):  # its lease will run out, and it goes on from what it has saved
             raise
+        except OSError as error:
+            log.exception("training %s failed", record.id)
+            detail = (
+                f"its files could not be written or read ({error.strerror or type(error).__name__}); try again later"
+            )
+            return Status.FAILED, {"error": Failure(kind="storage", detail=detail)}
         except Exception:
             log.exception("training %s failed", record.id)
             detail = "an unexpected error, which the trainer has logged; report it with the id of the training"
@@ -136,7 +157,8 @@ class TrainingWorker:
 
     def _prepare(self, record: TrainingRecord, work: _Work) -> Training:
         request = record.params
-        data = load(data_source(request.data, self._settings.datasets_dir), "train", self._settings.datasets_dir)
+        root = self._settings.datasets_dir
+        data = load(data_source(request.data, root), "train", root, direction=request.direction)
         config = configure(request.system, request.preset, data, overrides_of(request))
         plan = Plan(
             system=request.system,
@@ -155,6 +177,13 @@ class TrainingWorker:
         return training
 
     def _report(self, record: TrainingRecord, work: _Work, event: Event) -> None:
+        """Tell of an event. It is a convenience: if it can't be stored, the training goes on."""
+        try:
+            self._store_event(record, work, event)
+        except (RedisError, OSError) as error:
+            log.warning("%s of %s was not told: %s", event.kind, record.id, error)
+
+    def _store_event(self, record: TrainingRecord, work: _Work, event: Event) -> None:
         if event.kind == "metrics":
             work.note(event.data)
         elif event.kind == "warning":
@@ -199,6 +228,8 @@ def command_of(request: TrainingRequest) -> str:
     """The command line that repeats a training."""
     parts = ["coopserve train", f"--system {request.system}", f"--preset {request.preset}", f"--data {request.data}"]
     parts += [f"--name {request.name}", f"--seed {request.seed}"]
+    if request.direction != "AtoB":
+        parts.append(f"--direction {request.direction}")
     parts += [f"--set {path}={value}" for path, value in overrides_of(request).items()]
     return " ".join(parts)
 

@@ -1,4 +1,4 @@
-"""``coopserve demo``: send real jobs to a server and put their images on one labelled sheet."""
+"""``coopserve demo``: send real jobs to a server and put their images on labelled sheets."""
 
 from __future__ import annotations
 
@@ -10,19 +10,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import click
 import httpx
 
-from coopserve.sheet import Row, draw
+from coopserve.sheet import draw
+from coopserve.showcase import SHEETS, WAIT_SECONDS, Api, Sheet, generated
 
-IMAGES = 8
-SEED = 7
-WAIT_SECONDS = 60
 START_SECONDS = 120.0
 
 
@@ -31,86 +27,30 @@ START_SECONDS = 120.0
 @click.option("--url", help="Address of a running server. [default: start one, and stop it at the end]")
 @click.option("--model", default="fashion-ccoopnets", show_default=True, help="A model with classes.")
 def demo(out: Path, url: str | None, model: str) -> None:
-    """Generate images of every class through REST and write them to OUT/demo.png."""
+    """Send jobs of several tasks through REST, and write their images to OUT/demo.png, OUT/demo-translate.png ..."""
     begin = time.perf_counter()
     with _own_server() if url is None else _server_at(url) as address:
         try:
             with httpx.Client(base_url=address, timeout=WAIT_SECONDS + 30) as http:
-                rows = _rows(http, model)
+                sheets = _sheets(Api(http), model)
         except httpx.HTTPError as error:
             raise click.ClickException(f"{address} does not answer: {error}") from None
     out.mkdir(parents=True, exist_ok=True)
-    draw(("proposed", "refined"), rows).save(out / "demo.png")
-    click.echo(f"{out / 'demo.png'} shows them; {time.perf_counter() - begin:.1f} s in all")
+    for name, sheet in sheets.items():
+        draw(sheet.headings, sheet.rows).save(out / name)
+    files = ", ".join(str(out / name) for name in sheets)
+    click.echo(f"the images are in {files}; {time.perf_counter() - begin:.1f} s in all")
 
 
-def _rows(http: httpx.Client, model: str) -> list[Row]:
-    """The rows of the sheet: every class, a mix of two of them, and one chain on its way."""
-    card = _json(http.get(f"/v1/models/{model}"))
-    classes = card["classes"]
-    if not classes:
-        raise click.ClickException(f"{model} has no classes to show; choose another --model")
-    mix = {classes[0]: 1.0, classes[-1]: 1.0}
-    labels: dict[str, Any] = {**{name: name for name in classes}, " + ".join(mix): mix}
-    begin = time.perf_counter()
-    with ThreadPoolExecutor(2 * len(labels)) as pool:  # all at once: the worker advances them together
-        jobs = {
-            (title, refine): pool.submit(_generate, http, model=model, label=label, n=IMAGES, refine=refine)
-            for title, label in labels.items()
-            for refine in (False, True)
-        }
-        rows = [Row(title, [jobs[title, False].result(), jobs[title, True].result()]) for title in labels]
-    seconds = time.perf_counter() - begin
-    count = len(jobs) * IMAGES
-    click.echo(f"{len(jobs)} jobs with {count} images took {seconds:.2f} s ({count / seconds:.0f} images a second)")
-    return [*rows, _on_its_way(http, model, classes[0], card["tasks"]["generate"]["limits"]["trained_steps"])]
-
-
-def _on_its_way(http: httpx.Client, model: str, label: str, steps: int) -> Row:
-    """One image at evenly spaced steps, from the previews of its job."""
-    every = max(1, steps // IMAGES)
-    begin = time.perf_counter()
-    job = _job(http, model=model, label=label, steps=steps, preview_every=every)
-    seconds = time.perf_counter() - begin
-    shown = range(every, steps, every)[: IMAGES - 1]
-    previews = [_png(http, f"{job['links']['self']}/previews/{step}") for step in shown]
-    click.echo(f"a job with {len(previews)} previews took {seconds:.2f} s")
-    proposal = _generate(http, model=model, label=label, refine=False)
-    return Row(f"{label}, step by step", [proposal, [*previews, *_images(http, job)]])
-
-
-def _generate(http: httpx.Client, **body: Any) -> list[bytes]:
-    return _images(http, _job(http, **body))
-
-
-def _job(http: httpx.Client, **body: Any) -> dict[str, Any]:
-    """The record of a job that has succeeded; all jobs have the same seed, so proposals and refined images match."""
-    job: dict[str, Any] = _json(
-        http.post("/v1/generate", json={"seed": SEED, **body}, headers={"Prefer": f"wait={WAIT_SECONDS}"})
-    )
-    if job["status"] != "succeeded":
-        reason = job["error"]["detail"] if job["error"] else f"not finished within {WAIT_SECONDS} s"
-        raise click.ClickException(f"{job['id']} is {job['status']}: {reason}")
-    return job
-
-
-def _images(http: httpx.Client, job: dict[str, Any]) -> list[bytes]:
-    return [_png(http, output["url"]) for output in job["outputs"]]
-
-
-def _png(http: httpx.Client, url: str) -> bytes:
-    return http.get(url).raise_for_status().content
-
-
-def _json(answer: httpx.Response) -> Any:
-    try:
-        content = answer.json()
-        detail = content["detail"] if answer.is_error else None
-    except (ValueError, KeyError, TypeError):
-        raise click.ClickException(f"{answer.url} answered {answer.status_code}, not as coopserve does") from None
-    if detail is not None:
-        raise click.ClickException(detail)
-    return content
+def _sheets(api: Api, model: str) -> dict[str, Sheet]:
+    """The sheets by file name: generated images of the model, and one for each further task that a model can do."""
+    sheets = {"demo.png": generated(api, model)}
+    for task, make in SHEETS.items():
+        if (able := api.able(task)) is not None:
+            begin = time.perf_counter()
+            sheets[f"demo-{task}.png"] = make(api, able)
+            click.echo(f"{task} with {able} took {time.perf_counter() - begin:.2f} s")
+    return sheets
 
 
 @contextmanager

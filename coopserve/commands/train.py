@@ -19,6 +19,8 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from models.training import Event, Plan
 
+DIRECTION = "Of data in aligned pairs A and B: which is the condition, and which is made from it."
+
 
 @click.command()
 @click.option("--system", default="ccoopnets", show_default=True, help="The method.")
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a setting of the preset.")
 @click.option("--image-size", type=int, help="Resize the images to so many pixels square.")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Convert to grey (1) or colour (3).")
+@click.option("--direction", default="AtoB", show_default=True, type=click.Choice(["AtoB", "BtoA"]), help=DIRECTION)
 @click.option("--device", help="Where to train. [default: COOPSERVE_DEVICE, or auto]")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch. [default: torch's own choice]")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of models to write to. [default: DATA_DIR/models]")
@@ -73,7 +76,14 @@ def _plan(options: dict[str, Any], home: Settings) -> Plan:
     from workers.training import choose_device, data_facts
 
     channels = int(options["channels"]) if options["channels"] else None
-    data = load(options["data_name"], "train", home.datasets_dir, image_size=options["image_size"], channels=channels)
+    data = load(
+        options["data_name"],
+        "train",
+        home.datasets_dir,
+        image_size=options["image_size"],
+        channels=channels,
+        direction=options["direction"],
+    )
     config = configure(options["system"], options["preset"], data, dict(map(_assignment, options["settings"])))
     return Plan(
         system=options["system"],

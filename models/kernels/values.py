@@ -14,7 +14,7 @@ def evaluation(value: Value) -> Kernel:
     r"""Build a one-step kernel that adds ``f`` ``[]``, the value of each row as it is when clipped to an image.
 
     With a Gaussian reference its term is included, :math:`f(Y, C) - \rho \|Y\|^2 / 2`: the log density of Y given C up
-    to a constant of C (eq. 2 of the CCoopNets paper, Xie et al.). The state has ``y`` and ``rho``, and what ``value`` needs.
+    to a constant of C (Xie et al., eq. 2). The state has ``y`` and ``rho``, and what ``value`` needs.
     """
 
     def evaluate(rows: Rows, t: Tensor, noise: Noise) -> Rows:

@@ -1,5 +1,6 @@
--- ARGV: id, worker, lease in seconds, most attempts, error of one attempt too many. Gives the record, or nil.
-local id, worker, lease, max_attempts, error = unpack(ARGV)
+-- ARGV: id, worker, lease in seconds, most attempts, error of one attempt too many, error of a wait too long. Gives the
+-- record, or nil.
+local id, worker, lease, max_attempts, lost, late = unpack(ARGV)
 local key = record_key(id)
 local status = redis.call('HGET', key, 'status')
 if status == 'running' then
@@ -7,14 +8,10 @@ if status == 'running' then
   if expiry and tonumber(expiry) > tonumber(NOW) then
     return nil
   end
-  give_up_lease(id, max_attempts, error)
+  give_up_lease(id, max_attempts, lost)
   status = redis.call('HGET', key, 'status')
 end
-if status ~= 'queued' then
+if status ~= 'queued' or fail_if_late(id, late) then
   return nil
 end
-redis.call('HINCRBY', key, 'attempt', 1)
-redis.call('HSET', key, '_worker', worker, 'started_at', NOW)
-move(id, 'running')
-redis.call('ZADD', P .. ':leases', tonumber(NOW) + tonumber(lease), id)
-return read(id)
+return start(id, worker, lease)

@@ -2,10 +2,10 @@
 -- with it, so on a cluster they share one slot. LEGAL[from][to] is written by the store from the status machine.
 local P = KEYS[1]
 local EVENTS_KEPT = 1000
-local EVENTS_TTL = 86400
 
 local function record_key(id) return P .. ':record:' .. id end
 local function events_key(id) return P .. ':events:' .. id end
+local function lane_key(lane) return P .. ':lane:' .. lane end
 
 -- Redis keeps the time, so the clocks of the hosts do not matter. Seconds as text, exact to the microsecond.
 local TIME = redis.call('TIME')
@@ -22,34 +22,85 @@ local function event(id, name, data)
   redis.call('XADD', events_key(id), 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', name, 'data', data)
 end
 
--- A queued record waits in the order of its priority (9 first), then of its arrival.
+-- What the indexes begin with that list a record: everybody's, and its owner's.
+local function listings(owner)
+  return owner and {P, P .. ':owner:' .. owner} or {P}
+end
+
+local function load_key(owner) return P .. ':owner:' .. owner .. ':load' end
+
+-- The set of ARGV from position `first` on.
+local function set_of(first)
+  local set = {}
+  for i = first, #ARGV do
+    set[ARGV[i]] = true
+  end
+  return set
+end
+
+-- A queued record waits in the order of its priority (9 first), then of its creation: one whose worker was lost keeps
+-- its place. It waits in the queue of all and in that of its lane.
 local function enqueue(id)
-  local priority = tonumber(redis.call('HGET', record_key(id), '_priority'))
-  redis.call('ZADD', P .. ':queued', (9 - priority) * 1e13 + tonumber(NOW) * 1000, id)
-  redis.call('ZADD', P .. ':unclaimed', NOW, id)
+  local state = redis.call('HMGET', record_key(id), '_priority', '_lane', 'created_at')
+  local score = (9 - state[1]) * 1e13 + tonumber(state[3]) * 1000
+  redis.call('ZADD', P .. ':queued', score, id)
+  redis.call('ZADD', lane_key(state[2]), score, id)
+  redis.call('SADD', P .. ':lanes', state[2])
+end
+
+local function dequeue(id)
+  local lane = redis.call('HGET', record_key(id), '_lane')
+  redis.call('ZREM', P .. ':queued', id)
+  redis.call('ZREM', P .. ':deadlines', id)
+  redis.call('ZREM', lane_key(lane), id)
+  if redis.call('EXISTS', lane_key(lane)) == 0 then
+    redis.call('SREM', P .. ':lanes', lane)
+  end
+end
+
+-- The end of a record: its owner's load is released, its webhook is due, and the time is set at which all of it goes.
+local function conclude(id)
+  local key = record_key(id)
+  local state = redis.call('HMGET', key, '_owner', '_cost', '_keep', '_webhook')
+  local owner, ends = state[1], string.format('%.6f', tonumber(NOW) + state[3])
+  if owner then
+    redis.call('HINCRBYFLOAT', load_key(owner), 'cost', -state[2])
+    if redis.call('HINCRBY', load_key(owner), 'active', -1) == 0 then
+      redis.call('DEL', load_key(owner))
+    end
+  end
+  redis.call('HSET', key, 'finished_at', NOW, 'expires_at', ends)
+  local milliseconds = math.ceil(ends * 1000)
+  redis.call('PEXPIREAT', key, milliseconds)
+  redis.call('PEXPIREAT', events_key(id), milliseconds)
+  redis.call('ZADD', P .. ':expiring', ends, id .. ' ' .. (owner or ''))
+  if state[4] == '1' then
+    redis.call('ZADD', P .. ':webhooks', NOW, id)
+  end
+  redis.call('PUBLISH', P .. ':finished', id)
 end
 
 local function move(id, to)
   local key = record_key(id)
-  local from = redis.call('HGET', key, 'status')
+  local state = redis.call('HMGET', key, 'status', 'attempt', '_owner')
+  local from = state[1]
   if not LEGAL[from][to] then
     return false
   end
-  redis.call('ZREM', P .. ':status:' .. from, id)
-  redis.call('ZADD', P .. ':status:' .. to, 0, id)
+  for _, listing in ipairs(listings(state[3])) do
+    redis.call('ZREM', listing .. ':status:' .. from, id)
+    redis.call('ZADD', listing .. ':status:' .. to, 0, id)
+  end
   redis.call('HSET', key, 'status', to)
+  redis.call('HINCRBY', P .. ':moves', from .. ' ' .. to, 1)
   if from == 'queued' then
-    redis.call('ZREM', P .. ':queued', id)
-    redis.call('ZREM', P .. ':unclaimed', id)
+    dequeue(id)
   elseif from == 'running' then
     redis.call('ZREM', P .. ':leases', id)
   end
-  local attempt = redis.call('HGET', key, 'attempt')
-  event(id, 'status', string.format('{"status":"%s","attempt":%d}', to, attempt))
+  event(id, 'status', string.format('{"status":"%s","attempt":%d}', to, state[2]))
   if next(LEGAL[to]) == nil then
-    redis.call('HSET', key, 'finished_at', NOW)
-    redis.call('EXPIRE', events_key(id), EVENTS_TTL)
-    redis.call('PUBLISH', P .. ':finished', id)
+    conclude(id)
   elseif to == 'queued' then
     enqueue(id)
   end
@@ -69,13 +120,34 @@ local function give_up_lease(id, max_attempts, error)
   end
 end
 
--- True if this attempt still holds the record.
-local function holds(id, attempt)
-  local held = redis.call('HMGET', record_key(id), 'status', 'attempt')
-  return held[1] == 'running' and held[2] == attempt
+-- Fails a queued record that has waited for its first start longer than its client wanted; true if it was late.
+local function fail_if_late(id, error)
+  local deadline = redis.call('ZSCORE', P .. ':deadlines', id)
+  if not deadline or tonumber(deadline) > tonumber(NOW) then
+    return false
+  end
+  redis.call('HSET', record_key(id), 'error', error)
+  move(id, 'failed')
+  return true
 end
 
 local function read(id)
   local rank = redis.call('ZRANK', P .. ':queued', id)
   return {rank or -1, redis.call('HGETALL', record_key(id))}
+end
+
+-- Gives a queued record to a worker, on a lease of so many seconds.
+local function start(id, worker, lease)
+  local key = record_key(id)
+  redis.call('HINCRBY', key, 'attempt', 1)
+  redis.call('HSET', key, '_worker', worker, 'started_at', NOW)
+  move(id, 'running')
+  redis.call('ZADD', P .. ':leases', tonumber(NOW) + tonumber(lease), id)
+  return read(id)
+end
+
+-- True if this attempt still holds the record.
+local function holds(id, attempt)
+  local held = redis.call('HMGET', record_key(id), 'status', 'attempt')
+  return held[1] == 'running' and held[2] == attempt
 end

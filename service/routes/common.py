@@ -6,7 +6,7 @@ import hashlib
 import logging
 import re
 from collections.abc import AsyncIterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
 from kombu.exceptions import OperationalError
@@ -15,13 +15,15 @@ from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
-from service.errors import NotFoundError, UnprocessableError
+from service.errors import NotFoundError, UnprocessableError, invalid
 from service.events import START, Event, events
 from service.places import Place
 from service.queue import JobQueue
 from service.records import Record, Status
+from service.security import Caller
 from service.services import Services
 from service.store import RecordStore, RecordT
+from service.webhook_post import BlockedError
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,44 @@ def json_of(model: BaseModel, status: int = 200, headers: dict[str, str] | None 
     return Response(model.model_dump_json(), status, headers, media_type="application/json")
 
 
+def owned(store: RecordStore[RecordT], id: str, caller: Caller) -> RecordT:
+    """A record that the caller may see.
+
+    Raises:
+        NotFoundError: there is none, or it is another's: the caller can't tell which.
+    """
+    record = store.get(id)
+    if not caller.sees(record.owner):
+        raise store.unknown(id)
+    return record
+
+
+def check_owner(store: RecordStore[Any], id: str, caller: Caller) -> None:
+    """Check that the caller may see what belongs to a record; costs nothing for callers who see all.
+
+    Raises:
+        NotFoundError: as :func:`owned` does.
+    """
+    if not caller.sees_all:
+        owned(store, id, caller)
+
+
+def check_webhook(parts: Services, caller: Caller, url: str | None) -> None:
+    """Check that a request's webhook could be sent.
+
+    Raises:
+        UnprocessableError: there is nothing to sign it with, or its address must not be reached.
+    """
+    if url is None:
+        return
+    if caller.owner is None and parts.settings.webhook_secret is None:
+        raise invalid("webhook", "the server can't sign it: set COOPSERVE_WEBHOOK_SECRET there, or use an API key")
+    try:
+        parts.post.check(url)
+    except BlockedError as error:
+        raise invalid("webhook", str(error)) from None
+
+
 def send(queue: JobQueue, task: str, id: str, to: str, priority: int) -> None:
     """Send a message; if the broker fails the record stays queued, and the workers' sweep sends it again."""
     try:
@@ -69,6 +109,11 @@ def picture(parts: Services, request: Request, place: Place) -> Response | None:
         data = parts.blobs.get(place.key)
     except (FileNotFoundError, ValueError):  # ValueError: an id that no key could hold
         return None
+    return png_answer(request, data)
+
+
+def png_answer(request: Request, data: bytes) -> Response:
+    """A PNG that never changes, or 304 if the client has it."""
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     headers = {"ETag": tag, "Cache-Control": _IMMUTABLE}
     if tag in request.headers.get("if-none-match", ""):
@@ -81,11 +126,13 @@ def no_picture(record: Record, what: str) -> NotFoundError:
     return NotFoundError("unknown-image", f"{record.id} is {record.status.value} and has no {what}")
 
 
-async def event_stream(parts: Services, store: RecordStore[RecordT], id: str, last_event_id: str | None) -> Response:
+async def event_stream(
+    parts: Services, store: RecordStore[RecordT], id: str, caller: Caller, last_event_id: str | None
+) -> Response:
     """The events of a record as server-sent events, from after ``last_event_id`` to the terminal status."""
     if last_event_id is not None and not _EVENT_ID.fullmatch(last_event_id):
         raise UnprocessableError("invalid-request", "Last-Event-ID must be the `id:` of an event of this stream")
-    record = await run_in_threadpool(store.get, id)
+    record = await run_in_threadpool(owned, store, id, caller)
     stream = store.events_key(id)
     if not record.status.terminal:
         follow = events(parts.streams, stream, last_event_id or START)

@@ -9,8 +9,10 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from service.errors import PROBLEMS, NotFoundError, ServiceError
+from service.keys import Scope
 from service.problems import responses
 from service.routes.common import json_of
+from service.security import needs
 from service.services import Parts
 
 router = APIRouter()
@@ -52,24 +54,30 @@ async def live() -> Response:
 
 @router.get("/v2/health/ready", response_model=Ready, responses=responses(["unavailable"]), tags=["health"])
 def ready(parts: Parts) -> Response:
-    """Whether jobs are taken: Redis answers and an inference worker is alive."""
+    """Whether jobs are taken: Redis answers, and an inference worker is alive and not about to stop."""
     kinds: dict[str, int] = {}
     for info in parts.presence.workers().values():
+        if info.get("state", "ready") != "ready":  # it still loads models, or hands its jobs back
+            continue
         kind = str(info.get("kind"))
         kinds[kind] = kinds.get(kind, 0) + 1
     if "inference" not in kinds:
-        raise ServiceError("unavailable", "no inference worker is alive", missing=["inference worker"])
+        raise ServiceError("unavailable", "no inference worker is ready", missing=["inference worker"])
     return json_of(Ready(ready=True, workers=kinds))
 
 
 @router.get(
     "/metrics",
     response_class=Response,
-    responses={200: {"content": {"text/plain": {}}}, **responses(["unavailable"])},
+    responses={200: {"content": {"text/plain": {}}}, **responses(["unauthenticated", "forbidden", "unavailable"])},
+    dependencies=[needs(Scope.ADMIN)],
     tags=["health"],
 )
 def metrics(parts: Parts) -> Response:
-    """Figures in the text format of Prometheus: requests, jobs by status, queues, and what workers report."""
+    """Figures in the text format of Prometheus: requests, jobs by status, queues, and what workers report.
+
+    On the server's own machine no key is needed.
+    """
     return Response(generate_latest(parts.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 

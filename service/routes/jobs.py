@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from service.jobs import JobRecord
-from service.places import job_image, job_preview
+from service.places import job_extra, job_image, job_input, job_preview
 from service.problems import responses
 from service.routes.common import (
     Cursor,
@@ -16,14 +16,19 @@ from service.routes.common import (
     LastEventId,
     Limit,
     StatusFilter,
+    check_owner,
     event_stream,
     json_of,
     no_picture,
+    owned,
     picture,
 )
+from service.security import Who
 from service.services import Parts
 
 router = APIRouter(tags=["jobs"])
+
+Place = Annotated[int, Path(ge=0, le=9999, description="Place of the image among the outputs, from 0.", examples=[0])]
 
 _PNG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}}, "description": "The image."},
@@ -39,18 +44,20 @@ class JobPage(BaseModel):
 
 
 @router.get("/v1/jobs", response_model=JobPage, responses=responses(["invalid-request", "unavailable"]))
-def list_jobs(parts: Parts, status: StatusFilter = None, cursor: Cursor = None, limit: Limit = 20) -> Response:
+def list_jobs(
+    parts: Parts, who: Who, status: StatusFilter = None, cursor: Cursor = None, limit: Limit = 20
+) -> Response:
     """List jobs, newest first."""
-    items, following = parts.jobs.page(status, cursor, limit)
+    items, following = parts.jobs.page(status, cursor, limit, who.listing)
     return json_of(JobPage(items=items, next=following))
 
 
 @router.get(
     "/v1/jobs/{id}", response_model=JobRecord, responses=responses(["unknown-job", "invalid-request", "unavailable"])
 )
-def get_job(parts: Parts, id: JobId) -> Response:
+def get_job(parts: Parts, who: Who, id: JobId) -> Response:
     """Get the record of a job: its status, progress, and images once it has succeeded."""
-    return json_of(parts.jobs.get(id))
+    return json_of(owned(parts.jobs, id, who))
 
 
 @router.post(
@@ -58,11 +65,12 @@ def get_job(parts: Parts, id: JobId) -> Response:
     response_model=JobRecord,
     responses=responses(["unknown-job", "invalid-request", "unavailable"]),
 )
-def cancel_job(parts: Parts, id: JobId) -> Response:
+def cancel_job(parts: Parts, who: Who, id: JobId) -> Response:
     """Cancel a job. A queued one is cancelled at once, a running one stops between two steps.
 
     A finished job stays as it is, so the request may be repeated.
     """
+    check_owner(parts.jobs, id, who)
     return json_of(parts.jobs.cancel(id))
 
 
@@ -75,13 +83,13 @@ def cancel_job(parts: Parts, id: JobId) -> Response:
         **responses(["unknown-job", "invalid-request", "unavailable"]),
     },
 )
-async def job_events(parts: Parts, id: JobId, last_event_id: LastEventId = None) -> Response:
+async def job_events(parts: Parts, who: Who, id: JobId, last_event_id: LastEventId = None) -> Response:
     """Follow a job by server-sent events: `status`, `progress` and `preview`, each with JSON data.
 
     The stream ends after the terminal status, and resumes after Last-Event-ID. It is a convenience: the record is
     the truth.
     """
-    return await event_stream(parts, parts.jobs, id, last_event_id)
+    return await event_stream(parts, parts.jobs, id, who, last_event_id)
 
 
 @router.get(
@@ -91,14 +99,67 @@ async def job_events(parts: Parts, id: JobId, last_event_id: LastEventId = None)
 )
 def job_output(
     parts: Parts,
+    who: Who,
     request: Request,
     id: JobId,
-    k: Annotated[int, Path(ge=0, le=9999, description="Place of the image among the outputs, from 0.", examples=[0])],
+    k: Place,
 ) -> Response:
     """Get one image of a job as PNG."""
+    check_owner(parts.jobs, id, who)
     answer = picture(parts, request, job_image(id, k))
     if answer is None:
         raise no_picture(parts.jobs.get(id), f"image {k}")
+    return answer
+
+
+@router.get(
+    "/v1/jobs/{id}/images/{k}/{name}",
+    response_class=Response,
+    responses={**_PNG, **responses(["unknown-job", "unknown-image", "invalid-request", "unavailable"])},
+)
+def job_extra_picture(
+    parts: Parts,
+    who: Who,
+    request: Request,
+    id: JobId,
+    k: Place,
+    name: Annotated[
+        str,
+        Path(pattern=r"^[a-z][a-z0-9_]{0,63}$", description="Name of the picture in `extras`.", examples=["animation"]),
+    ],
+) -> Response:
+    """Get a further picture that belongs to an image of a job, as PNG; `extras` of the output has its address."""
+    check_owner(parts.jobs, id, who)
+    answer = picture(parts, request, job_extra(id, k, name))
+    if answer is None:
+        raise no_picture(parts.jobs.get(id), f"picture {name} of image {k}")
+    return answer
+
+
+@router.get(
+    "/v1/jobs/{id}/inputs/{name}",
+    response_class=Response,
+    responses={**_PNG, **responses(["unknown-job", "unknown-image", "invalid-request", "unavailable"])},
+)
+def job_input_picture(
+    parts: Parts,
+    who: Who,
+    request: Request,
+    id: JobId,
+    name: Annotated[
+        str,
+        Path(
+            pattern=r"^[a-z][a-z0-9_.]{0,63}$",
+            description="The field that held it; in a list also its place, from 0.",
+            examples=["image", "images.0"],
+        ),
+    ],
+) -> Response:
+    """Get a picture that the job was given, as PNG, before it was fitted to the model."""
+    check_owner(parts.jobs, id, who)
+    answer = picture(parts, request, job_input(id, name))
+    if answer is None:
+        raise no_picture(parts.jobs.get(id), f"input {name}")
     return answer
 
 
@@ -109,11 +170,13 @@ def job_output(
 )
 def job_preview_image(
     parts: Parts,
+    who: Who,
     request: Request,
     id: JobId,
     step: Annotated[int, Path(ge=0, le=10**9, description="The step that the preview event names.", examples=[5])],
 ) -> Response:
     """Get the unfinished images of a job after a step, as one PNG; `preview` events carry the address."""
+    check_owner(parts.jobs, id, who)
     answer = picture(parts, request, job_preview(id, step))
     if answer is None:
         raise no_picture(parts.jobs.get(id), f"preview of step {step}")

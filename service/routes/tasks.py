@@ -5,16 +5,20 @@ import contextlib
 import inspect
 import re
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import UnprocessableError
+from service.intake import Taken
 from service.jobs import TASKS, JobRecord, JobRequest
+from service.observability import context
 from service.problems import responses
 from service.queue import INFERENCE_QUEUE, RUN_JOB
-from service.routes.common import IdempotencyKey, json_of, send
+from service.routes.common import IdempotencyKey, check_webhook, json_of, send
+from service.security import Caller, Who
 from service.services import Parts, Services
 from service.store import Idempotency
 from service.strict import JsonRoute
@@ -38,12 +42,18 @@ _KINDS = (
     "malformed-json",
     "malformed-request",
     "unknown-model",
+    "unknown-image",
     "body-too-large",
+    "image-too-large",
     "unsupported-media-type",
     "invalid-request",
+    "invalid-image",
     "unsupported-task",
     "unavailable-model",
     "idempotency-conflict",
+    "queue-full",
+    "too-many-jobs",
+    "over-budget",
     "unavailable",
 )
 
@@ -78,19 +88,21 @@ def _add(router: APIRouter, name: str, request_type: type[JobRequest]) -> None:
     )
     async def create(
         parts: Parts,
+        who: Who,
         body: Annotated[request_type, Body(openapi_examples=example)],  # type: ignore[valid-type]
         prefer: Prefer = None,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
-        return await _create(parts, body, _wait_seconds(prefer), idempotency_key)
+        return await _create(parts, who, body, _wait_seconds(prefer), idempotency_key)
 
 
-async def _create(parts: Services, body: JobRequest, wait: float | None, key: str | None) -> Response:
+async def _create(parts: Services, who: Caller, body: JobRequest, wait: float | None, key: str | None) -> Response:
     seconds = None if wait is None else min(wait, parts.settings.wait_max_seconds)
     # The id is made before the job is, so that its end can't come before we watch for it.
     id = JobRecord.new_id()
+    taken = await parts.intake.take(body, who)
     with parts.finished.watch(id) as finished:
-        record, created = await run_in_threadpool(_accept, parts, id, body, key)
+        record, created = await run_in_threadpool(_accept, parts, who, id, body, taken, key)
         if seconds is not None and created:
             record = await _wait(parts, record, finished, seconds)
     if seconds is not None and not created and not record.status.terminal:
@@ -103,12 +115,32 @@ async def _create(parts: Services, body: JobRequest, wait: float | None, key: st
     return json_of(record, 200 if done else 202, headers)
 
 
-def _accept(parts: Services, id: str, body: JobRequest, key: str | None) -> tuple[JobRecord, bool]:
+def _accept(
+    parts: Services, who: Caller, id: str, body: JobRequest, taken: Mapping[str, Taken], key: str | None
+) -> tuple[JobRecord, bool]:
     """Check a request against its model, store it and queue it; gives the record and whether it is new."""
-    params, warnings = body.resolve(parts.catalog.get(body.model))
-    record = JobRecord.new(params, warnings, id)
-    idempotency = Idempotency(key, body) if key else None
-    record, created = parts.jobs.submit(record, priority=params.priority, idempotency=idempotency)
+    card = parts.catalog.get(body.model)
+    params, warnings = body.resolve(card)
+    parts.intake.check(params, card, taken)
+    check_webhook(parts, who, params.webhook)
+    stored = params.with_pictures({name: one.ref for name, one in taken.items()})
+    record = JobRecord.new(stored, warnings, id, context())
+    created = False
+    try:
+        parts.intake.store(id, taken)
+        record, created = parts.jobs.submit(
+            record,
+            priority=params.priority,
+            lane=record.model,
+            cost=params.cost(card),
+            max_queue_seconds=params.max_queue_seconds,
+            owner=who.owner,
+            idempotency=Idempotency(key, body, who.owner) if key else None,
+            limits=who.limits(parts.settings.max_queued),
+        )
+    finally:
+        if not created:
+            parts.intake.discard(id, taken)
     if created:
         send(parts.queue, RUN_JOB, record.id, INFERENCE_QUEUE, params.priority)
     return record, created

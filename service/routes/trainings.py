@@ -7,10 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Request, Response
 from pydantic import BaseModel, Field
 
+from service.observability import context
 from service.places import training_sample
 from service.problems import responses
 from service.queue import RUN_TRAINING, TRAINING_QUEUE
-from service.records import now
 from service.routes.common import (
     Cursor,
     IdempotencyKey,
@@ -18,12 +18,16 @@ from service.routes.common import (
     Limit,
     StatusFilter,
     TrainingId,
+    check_owner,
+    check_webhook,
     event_stream,
     json_of,
     no_picture,
+    owned,
     picture,
     send,
 )
+from service.security import Who
 from service.services import Parts
 from service.store import Idempotency
 from service.strict import JsonRoute
@@ -66,6 +70,8 @@ class TrainingPage(BaseModel):
                 "unsupported-media-type",
                 "invalid-request",
                 "idempotency-conflict",
+                "queue-full",
+                "too-many-jobs",
                 "unavailable",
             ]
         ),
@@ -73,22 +79,29 @@ class TrainingPage(BaseModel):
 )
 def start_training(
     parts: Parts,
+    who: Who,
     body: Annotated[TrainingRequest, Body(openapi_examples=_EXAMPLE)],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Store the training and queue it."""
-    record = TrainingRecord(id=TrainingRecord.new_id(), created_at=now(), params=body)
-    idempotency = Idempotency(idempotency_key, body) if idempotency_key else None
-    record, created = parts.trainings.submit(record, idempotency=idempotency)
+    check_webhook(parts, who, body.webhook)
+    record, created = parts.trainings.submit(
+        TrainingRecord.new(body, context()),
+        owner=who.owner,
+        idempotency=Idempotency(idempotency_key, body, who.owner) if idempotency_key else None,
+        limits=who.limits(parts.settings.max_queued),
+    )
     if created:
         send(parts.queue, RUN_TRAINING, record.id, TRAINING_QUEUE, 5)
     return json_of(record, 202, {"Location": record.links.self})
 
 
 @router.get("/v1/trainings", response_model=TrainingPage, responses=responses(["invalid-request", "unavailable"]))
-def list_trainings(parts: Parts, status: StatusFilter = None, cursor: Cursor = None, limit: Limit = 20) -> Response:
+def list_trainings(
+    parts: Parts, who: Who, status: StatusFilter = None, cursor: Cursor = None, limit: Limit = 20
+) -> Response:
     """List trainings, newest first."""
-    items, following = parts.trainings.page(status, cursor, limit)
+    items, following = parts.trainings.page(status, cursor, limit, who.listing)
     return json_of(TrainingPage(items=items, next=following))
 
 
@@ -97,9 +110,9 @@ def list_trainings(parts: Parts, status: StatusFilter = None, cursor: Cursor = N
     response_model=TrainingRecord,
     responses=responses(["unknown-training", "invalid-request", "unavailable"]),
 )
-def get_training(parts: Parts, id: TrainingId) -> Response:
+def get_training(parts: Parts, who: Who, id: TrainingId) -> Response:
     """Get the record of a training: status, latest metrics, sample sheets, and the model once it has succeeded."""
-    return json_of(parts.trainings.get(id))
+    return json_of(owned(parts.trainings, id, who))
 
 
 @router.post(
@@ -107,11 +120,12 @@ def get_training(parts: Parts, id: TrainingId) -> Response:
     response_model=TrainingRecord,
     responses=responses(["unknown-training", "invalid-request", "unavailable"]),
 )
-def cancel_training(parts: Parts, id: TrainingId) -> Response:
+def cancel_training(parts: Parts, who: Who, id: TrainingId) -> Response:
     """Cancel a training. A queued one is cancelled at once, a running one stops between two updates.
 
     A finished training stays as it is, so the request may be repeated.
     """
+    check_owner(parts.trainings, id, who)
     return json_of(parts.trainings.cancel(id))
 
 
@@ -124,12 +138,12 @@ def cancel_training(parts: Parts, id: TrainingId) -> Response:
         **responses(["unknown-training", "invalid-request", "unavailable"]),
     },
 )
-async def training_events(parts: Parts, id: TrainingId, last_event_id: LastEventId = None) -> Response:
+async def training_events(parts: Parts, who: Who, id: TrainingId, last_event_id: LastEventId = None) -> Response:
     """Follow a training by server-sent events: `status`, `progress`, `metrics` and `sample`, each with JSON data.
 
     The stream ends after the terminal status, and resumes after Last-Event-ID.
     """
-    return await event_stream(parts, parts.trainings, id, last_event_id)
+    return await event_stream(parts, parts.trainings, id, who, last_event_id)
 
 
 @router.get(
@@ -143,11 +157,13 @@ async def training_events(parts: Parts, id: TrainingId, last_event_id: LastEvent
 )
 def training_samples(
     parts: Parts,
+    who: Who,
     request: Request,
     id: TrainingId,
     iteration: Annotated[int, Path(ge=0, le=10**9, description="The iteration of the sheet.", examples=[200])],
 ) -> Response:
     """Get a sheet of samples of a training as PNG; the record and `sample` events carry the address."""
+    check_owner(parts.trainings, id, who)
     answer = picture(parts, request, training_sample(id, iteration))
     if answer is None:
         raise no_picture(parts.trainings.get(id), f"sample sheet of iteration {iteration}")

@@ -34,6 +34,12 @@ def run(*args: str, **env: str) -> tuple[int, str]:
             "unknown system 'gan'",
         ),
         (["train", "--data", "tests/data/fashion-sample.npz", "--name", "x", "--set", "steps"], "PATH=VALUE"),
+        (
+            ["train", "--data", "tests/data/fashion-sample.npz", "--name", "x", "--direction", "BtoA"],
+            "no pairs that BtoA could turn round",
+        ),
+        (["train", "--data", "x", "--name", "x", "--direction", "AB"], "is not one of 'AtoB', 'BtoA'"),
+        (["evaluate", "nope", "--data", "x", "--direction", "AB"], "is not one of 'AtoB', 'BtoA'"),
         (["evaluate", "nope", "--data", "digits"], "there is no model 'nope'"),
         (["data", "fetch", "nope"], "the known ones are fashion-mnist, digits"),
         (["models", "show", "nope"], "there is no model 'nope'"),

@@ -14,10 +14,12 @@ import httpx
 import pytest
 import torch
 
+from models.checkpoints import publish
 from models.configuration import configure
 from models.data.catalog import load
 from models.training import Plan, Training
 from tests.integration.server import Ending, Server, running
+from tests.models.zoo import ZOO
 
 MODEL: Literal["shipped", "stand-in"] = "shipped"
 """Which ``fashion-ccoopnets`` is served: the one in ``checkpoints/``, or an untrained one of the same shape."""
@@ -57,6 +59,29 @@ def server(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with launch(data_dir) as server:
         yield server
         assert server.end(signal.SIGTERM) == Ending(0, []), server.output()
+
+
+IMAGE_MODELS = {"translate": "tiny-pairs", "inpaint": "tiny-holes"}
+"""Small models that have never been trained, by the task that they do."""
+
+
+@pytest.fixture(scope="session")
+def picture_server(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with models that take pictures. Batch sizes are not tried out, which takes long for untrained models."""
+    data_dir = tmp_path_factory.mktemp("pictures") / "var"
+    for task, name in IMAGE_MODELS.items():
+        tiny = ZOO[f"ccoopnets-{task}"]
+        head = {"name": name, "title": "t", "description": "d", "license": "MIT"}
+        publish(data_dir / "models", {**head, **tiny.card()}, tiny.trainer().export())
+    with launch(data_dir, "--no-trainer", COOPSERVE_EXACT="false") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def picture_api(picture_server: Server) -> Iterator[httpx.Client]:
+    """A client of the server with models that take pictures."""
+    with httpx.Client(base_url=picture_server.url, timeout=90) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

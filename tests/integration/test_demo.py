@@ -43,11 +43,13 @@ def test_it_starts_a_server_draws_the_sheet_and_stops(checkpoints: Path, tmp_pat
         assert len(set(sheet.get_flattened_data())) > 50
 
 
-def test_a_running_server_is_used(server: Server, tmp_path: Path) -> None:
-    done = demo("--url", server.url, "--out", str(tmp_path))
+def test_a_running_server_is_used(picture_server: Server, tmp_path: Path) -> None:
+    done = demo("--url", picture_server.url, "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
     assert "is ready" not in done.output  # none was started
-    assert (tmp_path / "demo.png").is_file()
+    for name in ("demo.png", "demo-translate.png", "demo-inpaint.png"):
+        with Image.open(tmp_path / name) as sheet:
+            assert len(set(sheet.get_flattened_data())) > 50
 
 
 @pytest.fixture

@@ -183,7 +183,7 @@ def growth(api: httpx.Client, name: str, before: dict[str, float]) -> float:
 
 
 def test_many_jobs_share_batches(api: httpx.Client) -> None:
-    rows, steps = "coopserve_worker_engine_rows", "coopserve_worker_engine_steps"
+    rows, steps = "coopserve_worker_engine_rows_total", "coopserve_worker_engine_steps_total"
     before = {name: figures(api, name) for name in (rows, steps)}
     chance = random.Random(5)
     requests = [{"n": chance.randint(1, 5), "steps": chance.randint(1, 60), "seed": seed} for seed in range(60)]

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import httpx
 import pytest
+from PIL import Image
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
+from tests.hostile.corpus import encoded
 from tests.integration.client import succeeded
+from tests.integration.conftest import IMAGE_MODELS
 from tests.integration.server import Server
 
 FLAGS = [
@@ -56,14 +60,39 @@ def execute(operation: Locator) -> Locator:
     return answer
 
 
+def record_of(answer: Locator, status: str) -> dict[str, Any]:
+    """The JSON of an answer of this status."""
+    expect(answer.locator(".response-col_status").last).to_contain_text(status, timeout=PATIENCE_MS)
+    record: dict[str, Any] = json.loads(answer.locator(".highlight-code code").first.inner_text())
+    return record
+
+
+def test_a_visitor_uploads_a_picture_and_uses_it(picture_server: Server, picture_api: httpx.Client, page: Page) -> None:
+    picture = Image.new("RGBA", (80, 60), "orange")
+    picture.paste((0, 0, 0, 0), (30, 20, 50, 40))
+    page.goto(f"{picture_server.url}/docs")
+
+    operation = open_operation(page, "post", "/v1/images")
+    file = {"name": "picture.png", "mimeType": "image/png", "buffer": encoded(picture, "PNG")}
+    operation.locator('input[type="file"]').set_input_files(file)  # type: ignore[arg-type]
+    uploaded = record_of(execute(operation), "201")
+    assert (uploaded["width"], uploaded["height"], uploaded["format"]) == (80, 60, "png")
+
+    operation = open_operation(page, "post", "/v1/inpaint")
+    body = {"model": IMAGE_MODELS["inpaint"], "image": uploaded["id"], "restore": True}
+    operation.locator("textarea.body-param__text").fill(json.dumps(body))
+    job = succeeded(picture_api, record_of(execute(operation), "202"))
+    (output,) = job["outputs"]
+    assert (output["width"], output["height"]) == (80, 60)
+
+
 def test_a_visitor_makes_pictures_without_typing_a_request(server: Server, api: httpx.Client, page: Page) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
     page.goto(f"{server.url}/docs")
 
     answer = execute(open_operation(page, "post", "/v1/generate"))
-    expect(answer.locator(".response-col_status").last).to_contain_text("202", timeout=PATIENCE_MS)
-    record = json.loads(answer.locator(".highlight-code code").first.inner_text())
+    record = record_of(answer, "202")
     assert record["params"]["label"] == {"Sneaker": 1.0}
     assert record["seed"] == 7
     succeeded(api, record)

@@ -20,13 +20,14 @@ from service.queue import INFERENCE_QUEUE, TRAINING_QUEUE
 from service.settings import Settings
 from service.store import RecordStore
 from service.trainings import TrainingRecord
-from tests.service.fakes import FakeWorker, card, write_card
+from tests.service.fakes import FakeWorker, cards, write_card
 
 
 @pytest.fixture(scope="session")
 def settings(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     root = tmp_path_factory.mktemp("service")
-    write_card(root / "checkpoints", card())
+    for content in cards():
+        write_card(root / "checkpoints", content)
     return Settings(redis_url=redis_url, data_dir=root / "var", checkpoints_dir=root / "checkpoints")
 
 

@@ -42,6 +42,28 @@ def card(name: str = "toy", version: int = 1, **changes: Any) -> dict[str, Any]:
     }
 
 
+SQUARE = {"height": 8, "width": 8, "channels": 3}
+
+
+def cards() -> list[dict[str, Any]]:
+    """A model that makes images of nothing but noise, and one for each kind of condition, which does all it can."""
+    ability = card()["tasks"]["generate"]
+    frames = {**ability, "defaults": {**ability["defaults"], "n": 4}}
+    single = {"defaults": {**ability["defaults"], "steps": 0}, "limits": {**ability["limits"], "max_n": 1}}
+    latent = {
+        "defaults": {**ability["defaults"], "latent_steps": 20},
+        "limits": {**ability["limits"], "max_latent_steps": 40},
+    }
+    classes = {"interpolate": frames, "restyle": latent, "reconstruct": latent, "score": single}
+    pairs = {"translate": ability, "interpolate": frames, "score": single}
+    return [
+        card(),
+        card("toy-classes", tasks=classes),
+        card("toy-pairs", classes=None, image=SQUARE, condition={**SQUARE, "channels": 1}, tasks=pairs),
+        card("toy-holes", classes=None, image=SQUARE, tasks={"inpaint": ability, "score": single}),
+    ]
+
+
 def write_card(root: Path, content: dict[str, Any]) -> Path:
     folder = root / content["name"] / str(content["version"])
     folder.mkdir(parents=True)

@@ -58,6 +58,8 @@ def test_a_job_from_request_to_picture(api: httpx.Client, worker: FakeWorker, se
         "refine": True,
         "preview_every": 0,
         "priority": 5,
+        "max_queue_seconds": None,
+        "webhook": None,
     }
     assert sent() == 1
     worker.run(job["id"])
@@ -273,7 +275,8 @@ def test_request_ids_are_echoed_or_made(api: httpx.Client) -> None:
 
 def test_models_are_listed_with_their_cards(api: httpx.Client, settings: Settings) -> None:
     items = api.get("/v1/models").json()["items"]
-    assert [(item["ref"], item["available"]) for item in items] == [("toy@1", True)]
+    names = ["toy@1", "toy-classes@1", "toy-holes@1", "toy-pairs@1"]
+    assert [(item["ref"], item["available"]) for item in items] == [(name, True) for name in names]
     assert api.get("/v1/models/toy").json() == items[0]["card"] == api.get("/v1/models/toy@latest").json()
 
 

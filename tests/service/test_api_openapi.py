@@ -17,7 +17,7 @@ from service.errors import PROBLEMS
 from service.jobs import TASKS, JobRequest
 from service.settings import Settings
 
-METHODS = {"get", "post"}
+METHODS = {"get", "post", "delete"}
 
 
 @pytest.fixture

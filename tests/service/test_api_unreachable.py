@@ -1,4 +1,4 @@
-"""Redis is away: the API says so at once, and says that it lives."""
+"""Redis or the storage is away: the API says so at once, and says that it lives."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import httpx
 
 from service.app import create_app
 from service.settings import Settings
+from tests.hostile.corpus import encoded, noise
 
 
 def test_without_redis_the_answer_is_503(tmp_path: Path) -> None:
@@ -30,3 +31,21 @@ def test_without_redis_the_answer_is_503(tmp_path: Path) -> None:
     for answer in others:
         assert (answer.status_code, answer.json()["type"]) == (503, "/errors/unavailable")
         assert answer.headers["retry-after"] == "2"
+
+
+def test_without_storage_an_upload_is_answered_503(redis_url: str, tmp_path: Path) -> None:
+    settings = Settings(redis_url=redis_url, data_dir=tmp_path / "var", checkpoints_dir=tmp_path)
+    settings.data_dir.mkdir()
+    settings.blobs_dir.touch()  # a file, where a folder should be
+
+    async def send() -> httpx.Response:
+        app = create_app(settings)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as api,
+        ):
+            return await api.post("/v1/images", files={"file": ("picture.png", encoded(noise(), "PNG"))})
+
+    answer = asyncio.run(send())
+    assert (answer.status_code, answer.json()["type"]) == (503, "/errors/unavailable")
+    assert "storage" in answer.json()["detail"]

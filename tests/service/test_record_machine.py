@@ -12,12 +12,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from service.errors import StaleAttemptError
+from service.errors import StaleAttemptError, TooManyError
 from service.jobs import Generate, JobRecord
 from service.records import TRANSITIONS, Progress, Status
-from service.store import MAX_ATTEMPTS, RecordStore, connect
+from service.store import MAX_ATTEMPTS, QueueLimits, RecordStore, connect
 
 LONG, SHORT = 60.0, 0.002
+LIMITS = QueueLimits(max_active=1, max_cost=10.0)
 ENDS = [status for status in Status if status.terminal]
 
 
@@ -28,7 +29,9 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
     class Life(RuleBasedStateMachine):
         @initialize()
         def submit(self) -> None:
-            self.id = store.submit(JobRecord.new(params, []))[0].id
+            self.id = store.submit(JobRecord.new(params, []), owner="ann", cost=7.0, lane="toy@1", limits=LIMITS)[0].id
+            self.saved: int | None = None
+            self.failed = 0  # attempts that were lost
             self.attempt = 0  # the one that holds the record, as far as this model knows
             self.held = False
             self.expired = False
@@ -41,11 +44,12 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
             before = store.get(self.id)
             claimed = store.claim(self.id, "w", SHORT if short else LONG)
             free = before.status is Status.QUEUED or (
-                self.held and self.expired and not before.cancel_requested and before.attempt < MAX_ATTEMPTS
+                self.held and self.expired and not before.cancel_requested and self.failed + 1 < MAX_ATTEMPTS
             )
             assert (claimed is not None) == free
+            self.failed += self.expired
             if claimed is not None:
-                assert claimed.attempt == self.attempt + 1
+                assert (claimed.attempt, claimed.saved_attempt) == (self.attempt + 1, self.saved)
                 self.attempt, self.held, self.expired = claimed.attempt, True, short
                 time.sleep(SHORT * 1.5 if short else 0)
             elif self.expired:
@@ -76,6 +80,39 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
                 assert store.get(self.id).status is status
                 self.held = self.expired = False
 
+        @rule(back=st.integers(0, 2))
+        def save(self, back: int) -> None:
+            attempt = self.attempt - back
+            if self.stale(attempt):
+                with pytest.raises(StaleAttemptError):
+                    store.note_saved(self.id, attempt)
+            else:
+                store.note_saved(self.id, attempt)
+                self.saved = attempt
+            assert store.get(self.id).saved_attempt == self.saved
+
+        @rule(back=st.integers(0, 2))
+        def hand_back(self, back: int) -> None:
+            attempt = self.attempt - back
+            if self.stale(attempt):
+                with pytest.raises(StaleAttemptError):
+                    store.release(self.id, attempt)
+            else:
+                store.release(self.id, attempt)
+                assert store.get(self.id).status is Status.QUEUED
+                self.held = self.expired = False
+
+        @rule()
+        def submit_another(self) -> None:
+            """The owner may have one job at a time."""
+            another = JobRecord.new(params, [])
+            if store.get(self.id).status.terminal:
+                store.submit(another, owner="ann", limits=LIMITS)
+                store.cancel(another.id)
+            else:
+                with pytest.raises(TooManyError):
+                    store.submit(another, owner="ann", limits=LIMITS)
+
         @rule()
         def cancel(self) -> None:
             before = store.get(self.id).status
@@ -87,6 +124,7 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
         def sweep(self) -> None:
             queued = store.requeue_expired()
             if self.expired:
+                self.failed += 1
                 self.held = self.expired = False
                 assert bool(queued) == (store.get(self.id).status is Status.QUEUED)
             else:
@@ -104,8 +142,11 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
             for source, target in itertools.pairwise(passed):
                 assert target in TRANSITIONS[source] or (source is target is Status.RUNNING)  # asked to cancel
             for status in Status:
-                inside = self.id in {item.id for item in store.page(status, None, 100)[0]}
-                assert inside == (status is record.status)
+                for owner in (None, "ann"):
+                    inside = self.id in {item.id for item in store.page(status, None, 100, owner)[0]}
+                    assert inside == (status is record.status)
+            assert (self.id in {item.id for item in store.waiting(100)}) == (record.status is Status.QUEUED)
+            assert (record.expires_at is not None) == record.status.terminal
 
         def teardown(self) -> None:
             client.flushdb()

@@ -17,11 +17,11 @@ from pydantic import ValidationError
 from service.blobs import Blobs
 from service.catalog import ModelCard
 from service.errors import UnprocessableError
-from service.jobs import Generate, JobRecord, mix_of
+from service.jobs import TASKS, Generate, JobRecord, mix_of
 from service.queue import INFERENCE_QUEUE, RUN_JOB, JobQueue
 from service.records import TRANSITIONS, Status
 from service.settings import Settings
-from tests.service.fakes import card
+from tests.service.fakes import card, cards
 
 CLASSES = ["Bag", "Coat", "Sneaker"]
 CARD = ModelCard.model_validate(card())
@@ -66,7 +66,7 @@ def test_a_mix_sums_to_one_and_keeps_its_proportions(label: dict[str, float]) ->
 def test_a_resolved_request_stays_what_it_is() -> None:
     params, warnings = Generate(model="toy", label="bag", n=2).resolve(CARD)
     assert warnings == []
-    assert None not in params.model_dump().values()
+    assert [name for name, value in params if value is None] == ["max_queue_seconds", "webhook"]
     record = JobRecord.new(params, warnings)
     assert JobRecord.model_validate_json(record.model_dump_json()).request() == params
     assert params.resolve(CARD) == (params, [])
@@ -82,6 +82,23 @@ def test_models_without_classes_take_no_label() -> None:
     assert Generate(model="toy").resolve(plain)[0].label is None
     with pytest.raises(UnprocessableError, match="no classes"):
         Generate(model="toy", label="Bag").resolve(plain)
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "rows", "steps"),
+    [
+        ("generate", {}, 1, 11),
+        ("generate", {"n": 3, "steps": 4}, 3, 5),
+        ("generate", {"n": 3, "steps": 4, "refine": False}, 3, 1),
+        ("restyle", {"image": "x"}, 3, 31),
+        ("restyle", {"image": "x", "labels": ["Bag", "Coat"], "n": 2, "latent_steps": 7}, 4, 18),
+    ],
+)
+def test_the_cost_is_rows_times_steps_times_pixels(task: str, changes: dict[str, Any], rows: int, steps: int) -> None:
+    whole = {**cards()[1]["tasks"], **card()["tasks"]}
+    able = ModelCard.model_validate(card(tasks=whole))
+    request, _ = TASKS[task].model_validate({"model": "toy", **changes}).resolve(able)
+    assert (request.rows, request.cost(able)) == (rows, rows * steps * 28 * 28)
 
 
 def test_a_model_that_cannot_do_the_task_says_what_it_can() -> None:

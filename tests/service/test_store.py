@@ -197,15 +197,6 @@ def test_a_job_that_loses_every_worker_fails_in_the_end(jobs: Jobs, new_job: New
     assert lost.error.kind == "worker-lost"
 
 
-def test_unclaimed_jobs_are_given_out_once_in_a_while(jobs: Jobs, new_job: NewJob) -> None:
-    lost, taken = (jobs.submit(new_job(), priority=3)[0].id for _ in range(2))
-    assert jobs.queued_since(60) == []
-    jobs.claim(taken, "w", 10)
-    time.sleep(0.5)
-    assert jobs.queued_since(0.4) == [(lost, 3)]
-    assert jobs.queued_since(0.4) == []
-
-
 def test_finish_takes_only_ends_and_known_fields(jobs: Jobs, new_job: NewJob) -> None:
     id = jobs.submit(new_job())[0].id
     jobs.claim(id, "w", 10)

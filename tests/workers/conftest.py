@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +13,32 @@ import redis
 import torch
 
 from models.checkpoints import publish
-from models.configuration import configure
-from models.systems.registry import SYSTEMS
 from service.blobs import Blobs
 from service.catalog import Catalog
 from service.jobs import Generate, JobRecord
 from service.presence import Presence
 from service.settings import Settings
 from service.store import Queued, RecordStore
-from tests.models.zoo import CLASSES, TINY, images
+from tests.models.zoo import ZOO
 from workers.engine import Engine
+from workers.exact import KnownSizes
 from workers.heart import Heart
 from workers.inference import InferenceWorker
+from workers.janitor import Janitor
+from workers.lanes import Lanes
 from workers.residency import Residency
 
 
-def publish_tiny(root: Path, name: str = "tiny", seed: int = 3) -> Path:
-    """An untrained model of the first system, as a checkpoint."""
-    system, entry = next(iter(SYSTEMS.items()))
-    config = configure(system, "small", images(), TINY[system])
-    tensors = entry.trainer(config, images(), seed, torch.device("cpu")).export()
-    head = {"name": name, "title": "t", "description": "d", "license": "MIT", "system": system}
-    return publish(root, {**head, **entry.card(config, CLASSES)}, tensors)
+def publish_tiny(root: Path, name: str = "tiny") -> Path:
+    """An untrained model, as a checkpoint."""
+    card, tensors = _tiny()
+    return publish(root, {"name": name, "title": "t", "description": "d", "license": "MIT", **card}, tensors)
+
+
+@cache
+def _tiny() -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    tiny = ZOO["ccoopnets"]
+    return tiny.card(), tiny.trainer().export()
 
 
 @pytest.fixture
@@ -46,6 +51,8 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
         lease_seconds=1.0,
         heartbeat_seconds=0.05,
         max_rows=8,
+        checkpoint_seconds=0.05,
+        worker_threads=16,
     )
 
 
@@ -61,37 +68,49 @@ class Bench:
     residency: Residency
     heart: Heart
     worker: InferenceWorker
+    janitor: Janitor
     sent: list[Queued] = field(default_factory=list)
 
     def submit(self, **request: Any) -> JobRecord:
         """Queue a job as the API would."""
         body = {"model": "tiny", "label": "round", "seed": 5, **request}
         params, warnings = Generate.model_validate(body).resolve(self.catalog.get(body["model"]))
-        return self.store.submit(JobRecord.new(params, warnings))[0]
+        record = JobRecord.new(params, warnings)
+        return self.store.submit(record, lane=record.model)[0]
 
     def run(self, **request: Any) -> JobRecord:
         """Queue a job, run it here, and give its record."""
         record = self.submit(**request)
-        self.worker.run(record.id)
+        self.worker.run()
         return self.store.get(record.id)
 
+    def start(self) -> None:
+        """Start its threads, but for the sweeps."""
+        self.engine.start()
+        self.heart.start()
 
-def make_bench(settings: Settings, client: redis.Redis, name: str) -> Bench:
+    def stop(self) -> None:
+        self.engine.stop()
+        self.heart.stop()
+
+
+def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs | None = None) -> Bench:
     store = RecordStore(client, JobRecord)
-    blobs, catalog = Blobs(settings.blobs_dir), Catalog(settings.model_dirs)
-    engine = Engine(settings.max_rows)
-    residency = Residency(catalog, engine, torch.device("cpu"), settings.model_memory_bytes, settings.exact)
+    blobs, catalog = blobs or Blobs(settings.blobs_dir), Catalog(settings.model_dirs)
+    engine = Engine(settings.max_rows, checkpoint_seconds=settings.checkpoint_seconds)
+    known = KnownSizes(settings.data_dir.parent.parent / "exact")  # for all tests of the session
+    residency = Residency(catalog, engine, torch.device("cpu"), settings.model_memory_bytes, known)
     sent: list[Queued] = []
-    heart = Heart(store, Presence(client), sent.append, settings, "inference", name, dict)
-    worker = InferenceWorker(store, blobs, residency, engine, heart, name, settings.lease_seconds)
-    return Bench(settings, store, blobs, catalog, engine, residency, heart, worker, sent)
+    heart = Heart(store, Presence(client), settings, "inference", name, dict)
+    lanes, lease = Lanes(settings.worker_threads), settings.lease_seconds
+    worker = InferenceWorker(store, blobs, residency, engine, heart, sent.append, lanes, name, lease)
+    janitor = Janitor(store, sent.append, worker.room, lambda id: blobs.delete_prefix(f"jobs/{id}"), lease)
+    return Bench(settings, store, blobs, catalog, engine, residency, heart, worker, janitor, sent)
 
 
 @pytest.fixture
 def bench(settings: Settings, client: redis.Redis) -> Iterator[Bench]:
     bench = make_bench(settings, client, "worker-1")
-    bench.engine.start()
-    bench.heart.start()
+    bench.start()
     yield bench
-    bench.engine.stop()
-    bench.heart.stop()
+    bench.stop()

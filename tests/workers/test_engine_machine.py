@@ -1,4 +1,4 @@
-"""Two hundred jobs with random steps, cancels and failures through the real engine: all end in a legal state."""
+"""Two hundred jobs with random steps, cancels, failures and stops through real engines: all end in a legal state."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from models.loop import Loop, Rows, RowsError, run
 from models.noise import Noise
+from workers.chains import decode, encode
 from workers.engine import Engine
-from workers.tickets import CancelledError, Ticket
+from workers.tickets import CancelledError, StoppedError, Ticket
 
 JOBS = 200
 
@@ -60,7 +61,8 @@ def ended(ticket: Ticket[Any]) -> tuple[Any, Exception | None]:
 
 
 class EngineMachine(RuleBasedStateMachine):
-    """Submits in bursts while the engine runs, cancels at any moment, and compares every end with a run alone."""
+    """Submits in bursts while the engine runs, cancels and moves to another engine at any moment, and compares every
+    end with a run alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,6 +93,19 @@ class EngineMachine(RuleBasedStateMachine):
     def wait(self, pick: int) -> None:
         self.check(pick % len(self.jobs))
 
+    @precondition(lambda self: self.jobs)
+    @rule(max_rows=st.integers(2, 9))
+    def go_on_elsewhere(self, max_rows: int) -> None:
+        """Stop the engine, as a worker does that shuts down, and give its tasks to another one."""
+        self.engine.stop()
+        self.engine = Engine(max_rows)
+        self.engine.start()
+        for number, (case, ticket) in enumerate(self.jobs):
+            end = ended(ticket)[1]
+            if isinstance(end, StoppedError):
+                chain = decode(encode(end.chain)) if end.chain else None
+                self.jobs[number] = (case, self.engine.submit(job(*case), resume=chain))
+
     @invariant()
     def alive(self) -> None:
         assert self.engine.is_alive() or not self.jobs
@@ -115,5 +130,5 @@ class EngineMachine(RuleBasedStateMachine):
 @pytest.mark.timeout(300)
 class TestEngineMachine(EngineMachine.TestCase):  # type: ignore[misc]
     settings = settings(
-        max_examples=15, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )

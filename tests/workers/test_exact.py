@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import torch
 
 from models.loop import Rows
 from models.noise import Noise
-from workers.exact import agreeing_sizes, candidate_sizes
+from workers.exact import KnownSizes, agreeing_sizes, candidate_sizes
 
 
 def doubled(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
@@ -44,3 +45,31 @@ def test_sizes_that_differ_are_found() -> None:
 
 def test_a_kernel_that_looks_at_its_neighbours_agrees_nowhere() -> None:
     assert agreeing_sizes(neighbourly, example(), 16) == ()
+
+
+def test_what_was_found_out_is_known_the_next_time(tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def counting(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        calls.append(len(t))
+        return rows
+
+    def other(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        return {"x": rows["x"] + len(t)}  # no two sizes agree
+
+    kernels, cpu = [(counting, {"x": torch.ones(1, 2)}), (other, {"x": torch.ones(1, 2)})], torch.device("cpu")
+    found = KnownSizes(tmp_path / "exact").probe(b"model", kernels, 4, cpu)
+    assert found == {counting: (1, 2, 3, 4), other: (4,)}
+    tried = len(calls)
+    assert KnownSizes(tmp_path / "exact").probe(b"model", kernels, 4, cpu) == found
+    assert len(calls) == tried
+    for changed in [(b"another", 4), (b"model", 5)]:
+        KnownSizes(tmp_path / "exact").probe(changed[0], kernels, changed[1], cpu)
+        assert len(calls) > tried
+        tried = len(calls)
+    for file in (tmp_path / "exact").iterdir():
+        file.write_text("[[1")
+    assert KnownSizes(tmp_path / "exact").probe(b"model", kernels, 4, cpu) == found
+    assert len(calls) > tried
+    (tmp_path / "file").touch()  # no folder: it is found out each time
+    assert KnownSizes(tmp_path / "file").probe(b"model", kernels, 4, cpu) == found

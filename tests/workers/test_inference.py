@@ -18,7 +18,7 @@ from tests.workers.conftest import Bench, make_bench
 from workers.inference import NOT_EXACT
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
@@ -35,7 +35,7 @@ class InThread:
     def __init__(self, bench: Bench, **request: Any) -> None:
         self._bench = bench
         self.id = bench.submit(**request).id
-        self._thread = threading.Thread(target=bench.worker.run, args=[self.id])
+        self._thread = threading.Thread(target=bench.worker.run)
         self._thread.start()
 
     def end(self) -> Status:
@@ -68,8 +68,7 @@ def test_same_request_same_bytes_in_any_company(bench: Bench) -> None:
 
 def test_a_second_message_for_a_job_is_dropped(bench: Bench) -> None:
     record = bench.run(n=1)
-    bench.worker.run(record.id)
-    bench.worker.run("job_unknown")
+    bench.worker.run()
     assert bench.store.get(record.id) == record
 
 
@@ -86,7 +85,7 @@ def test_a_chain_that_diverges_fails_with_its_reason(bench: Bench) -> None:
     model = bench.catalog.get("tiny")
     with bench.residency.use(model.ref) as resident:
         resident.model.solver.head.weight.mul_(1e12)  # type: ignore[attr-defined]
-    bench.worker.run(record.id)
+    bench.worker.run()
     failed = bench.store.get(record.id)
     assert failed.status == Status.FAILED
     assert failed.error is not None
@@ -122,7 +121,7 @@ def test_a_damaged_checkpoint_fails_its_jobs_with_the_reason(bench: Bench) -> No
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    bench.worker.run(record.id)
+    bench.worker.run()
     failed = bench.store.get(record.id)
     assert failed.error is not None
     assert failed.error.kind == "unusable-model"
@@ -158,7 +157,7 @@ def test_a_worker_that_was_taken_over_commits_nothing(bench: Bench, client: redi
     eventually(lambda: bench.store.requeue_expired())
     other = make_bench(bench.settings, client, "worker-2")
     other.engine.start()
-    other.worker.run(job.id)
+    other.worker.run()
     other.engine.stop()
     committed = bench.store.get(job.id)
     assert (committed.status, committed.attempt) == (Status.SUCCEEDED, 2)
@@ -170,8 +169,10 @@ def test_a_worker_that_was_taken_over_commits_nothing(bench: Bench, client: redi
 def test_the_sweep_sends_jobs_of_silent_workers_again(bench: Bench, client: redis.Redis) -> None:
     record = bench.submit()
     assert bench.store.claim(record.id, "a-worker-that-dies", 0.05) is not None
+    bench.janitor.start()
     eventually(lambda: bench.sent)
+    bench.janitor.stop()
     assert bench.sent[0].id == record.id
-    bench.worker.run(record.id)
+    bench.worker.run()
     done = bench.store.get(record.id)
     assert (done.status, done.attempt) == (Status.SUCCEEDED, 2)

@@ -12,11 +12,13 @@ from service.catalog import Catalog
 from service.errors import NotFoundError
 from tests.workers.conftest import publish_tiny
 from workers.engine import Engine
+from workers.exact import KnownSizes
 from workers.residency import Residency
 
 
 def residency(root: Path, budget: int, engine: Engine | None = None) -> Residency:
-    return Residency(Catalog([root]), engine or Engine(max_rows=4), torch.device("cpu"), budget)
+    known = KnownSizes(root.parent / "exact")  # for all tests of the session
+    return Residency(Catalog([root]), engine or Engine(max_rows=4), torch.device("cpu"), budget, known)
 
 
 def size_of_one(root: Path) -> int:

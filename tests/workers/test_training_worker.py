@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import redis
 
+from models.data.catalog import DATASETS
 from models.data.images import DataError
+from models.data.pairs import Direction
 from service.blobs import Blobs
 from service.catalog import Catalog
 from service.presence import Presence
@@ -20,7 +22,7 @@ from service.store import Queued, RecordStore
 from service.trainings import TrainingRecord, TrainingRequest
 from tests.workers.test_inference import eventually
 from workers.heart import Heart
-from workers.training import TrainingWorker, data_source
+from workers.training import TrainingWorker, command_of, data_source
 
 SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"
 
@@ -37,7 +39,7 @@ class Trainers:
         shutil.copy(SAMPLE, settings.datasets_dir / "sample.npz")
 
     def worker(self, name: str = "trainer-1") -> TrainingWorker:
-        heart = Heart(self.store, Presence(self.client), self.sent.append, self.settings, "training", name, dict)
+        heart = Heart(self.store, Presence(self.client), self.settings, "training", name, dict)
         heart.start()
         self.hearts.append(heart)
         blobs = Blobs(self.settings.blobs_dir)
@@ -77,7 +79,8 @@ def test_a_training_ends_in_a_model_of_the_catalog(trainers: Trainers) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"data": "nothing"}, "there is no data set 'nothing'; choose one of: fashion-mnist, digits, sample"),
+        ({"data": "nothing"}, "there is no data set 'nothing'; choose one of: fashion-mnist, digits"),
+        ({"direction": "BtoA"}, "no pairs that BtoA could turn round"),
         ({"preset": "huge"}, "unknown preset 'huge'"),
         ({"system": "gan"}, "unknown system 'gan'"),
         ({"overrides": {"speed": 9}}, "unknown setting 'speed'"),
@@ -143,11 +146,18 @@ def test_a_running_training_is_not_started_twice(trainers: Trainers) -> None:
     thread.join(30)
 
 
+def test_the_contract_names_the_directions_of_the_data() -> None:
+    assert get_args(TrainingRequest.model_fields["direction"].annotation) == get_args(Direction)
+    turned = TrainingRequest(data="fluent", name="mine", direction="BtoA")
+    assert "--data fluent --name mine --seed 0 --direction BtoA" in command_of(turned)
+    assert "--direction" not in command_of(TrainingRequest(data="fluent", name="mine"))
+
+
 def test_data_are_named_never_pathed(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "other.npz").touch()
     assert data_source("mine", tmp_path) == str(tmp_path / "mine")
     assert data_source("other", tmp_path) == str(tmp_path / "other.npz")
     assert data_source("digits", tmp_path) == "digits"
-    with pytest.raises(DataError, match="choose one of: fashion-mnist, digits, mine, other"):
+    with pytest.raises(DataError, match=f"choose one of: {', '.join(DATASETS)}, mine, other"):
         data_source("service", tmp_path)

@@ -1,0 +1,47 @@
+"""``coopserve healthcheck``: for containers and process managers, which ask a part whether it works."""
+
+from __future__ import annotations
+
+import click
+import httpx
+from redis import RedisError
+
+from coopserve.configured import address_of, settings_from
+from service.presence import Presence, id_prefix
+from service.settings import Settings
+from service.store import connect
+
+_SECONDS = 5.0
+_KINDS = {"worker": "inference", "trainer": "training"}
+
+
+@click.command()
+@click.argument("part", type=click.Choice(["api", *_KINDS]))
+def healthcheck(part: str) -> None:
+    """Check a part that runs on this machine; exit status 0 = it works, 1 = it does not."""
+    settings = settings_from()
+    if part == "api":
+        _check_api(address_of(settings))
+    else:
+        _check_worker(settings, _KINDS[part])
+
+
+def _check_api(address: str) -> None:
+    try:
+        httpx.get(f"{address}/v2/health/live", timeout=_SECONDS).raise_for_status()
+    except httpx.HTTPError as error:
+        raise click.ClickException(f"the API at {address} does not work: {error}") from None
+
+
+def _check_worker(settings: Settings, kind: str) -> None:
+    """A worker announces itself while its heart beats; nothing but Redis need be asked."""
+    try:
+        with connect(settings.broker_url) as client:
+            workers = Presence(client).workers()
+    except (RedisError, ValueError) as error:
+        raise click.ClickException(f"Redis does not answer: {error}") from None
+    states = [said["state"] for id, said in workers.items() if id.startswith(id_prefix(kind))]
+    if not states:
+        raise click.ClickException(f"no {kind} worker of this machine has announced itself lately")
+    if set(states) == {"starting"}:
+        raise click.ClickException(f"the {kind} worker is still starting")

@@ -1,0 +1,91 @@
+"""``coopserve keys``: who may use the service."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from redis.exceptions import RedisError
+
+from coopserve.configured import settings_from
+from coopserve.database import running_url
+from service.keys import OWNER, Keys, Scope
+from service.limits import RATE
+from service.store import connect
+
+
+@click.group()
+def keys() -> None:
+    """Add, list and revoke API keys."""
+
+
+@keys.command()
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice([scope.value for scope in Scope]),
+    multiple=True,
+    default=[Scope.USE.value],
+    show_default=True,
+    help="What it may be used for: use = jobs, images and models; train = trainings; admin = everything. Repeatable.",
+)
+@click.option("--max-active", type=click.IntRange(min=1), help="Most unfinished jobs of NAME. [default: as set]")
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Most that they may cost: images x steps x pixels. [default: as set]",
+)
+@click.option("--rate", help="Requests a time, such as 60/minute. [default: as set]")
+def add(name: str, scopes: tuple[str, ...], max_active: int | None, max_cost: float | None, rate: str | None) -> None:
+    """Make an API key for NAME, and show it once.
+
+    Keys of the same NAME share their jobs, images and limits: to change a key add another one, and revoke the old one.
+    """
+    if not re.fullmatch(OWNER, name):
+        raise click.BadParameter("use letters, digits, dots, hyphens and underscores, at most 64", param_hint="NAME")
+    if rate is not None and not re.fullmatch(RATE, rate):
+        raise click.BadParameter("use a number and a time, such as 60/minute or 5/second", param_hint="--rate")
+    with _keys() as store:
+        granted = frozenset(map(Scope, scopes))
+        new = store.add(name, granted, max_active=max_active, max_cost=max_cost, rate=rate)
+    click.echo(f"key             {new.token}")
+    click.echo(f"webhook secret  {new.key.webhook_secret}")
+    click.echo("Keep both: the key is not stored and can't be shown again.", err=True)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List all keys, without their secrets."""
+    with _keys() as store:
+        for key in store.all():
+            limits = {"active": key.max_active, "cost": key.max_cost, "rate": key.rate}
+            shown = " ".join(f"{name}={value}" for name, value in limits.items() if value is not None)
+            scopes = ",".join(sorted(key.scopes))
+            click.echo(f"{key.id}  {key.owner:20} {scopes:16} {key.created_at:%Y-%m-%d %H:%M}  {shown}".rstrip())
+
+
+@keys.command()
+@click.argument("id")
+def revoke(id: str) -> None:
+    """Revoke the key with this ID, which `coopserve keys list` shows. It stops to work within seconds."""
+    with _keys() as store:
+        if not store.revoke(id):
+            raise click.ClickException(f"there is no key with the id {id!r}; `coopserve keys list` shows them")
+    click.echo(f"revoked {id}")
+
+
+@contextmanager
+def _keys() -> Iterator[Keys]:
+    url = running_url(settings_from())
+    if url is None:
+        raise click.ClickException(
+            "no database: set COOPSERVE_REDIS_URL, or start `coopserve serve` with this data folder"
+        )
+    try:
+        with connect(url) as client:
+            yield Keys(client)
+    except RedisError as error:
+        raise click.ClickException(f"the database does not answer ({error}); is the server running?") from None

@@ -1,0 +1,289 @@
+"""Builds the images and tries what docker-compose.yml says, on a Debian machine without a Docker engine.
+
+    python -m docker.build_and_try [--base DIR] [--mirror URL] [--mount HOST:CONTAINER]...
+
+Needs root and Debian's packages buildah, debootstrap and redis-server. The images are built from the Dockerfiles as
+they are, on a base of Debian bookworm that stands in for the official image of Python. The parts run as the images'
+user with the commands, variables and health checks of docker-compose.yml and docker-compose.cpu.yml; only addresses
+and volumes are replaced, since all share this machine's network. Not tried: the reservation of a GPU, what an engine
+enforces (capabilities, the read-only root: what the parts wrote is looked at instead), and images of other projects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import yaml
+from PIL import Image
+
+from benchmarks.cluster import free_port, wait_for
+
+ROOT = Path(__file__).resolve().parent.parent
+COMPOSE_FILES = ("docker-compose.yml", "docker-compose.cpu.yml")
+BASE = "docker.io/library/python:3.11-slim-bookworm"
+PACKAGES = "python3,python3-venv,python3-pip,ca-certificates"
+CHROOT = ["--isolation", "chroot", "--network", "host"]
+JOB = {"model": "fashion-ccoopnets", "label": "Sneaker", "n": 2, "seed": 7}
+
+
+class Loader(yaml.SafeLoader):
+    """Reads Compose files: ``!reset`` removes what an earlier file says."""
+
+
+Loader.add_constructor("!reset", lambda *_: None)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A part as the Compose files describe it.
+
+    Args:
+        name: of the service.
+        image: its tag.
+        dockerfile: what it is built from.
+        user: as which it runs.
+        command: what it runs.
+        check: the command that tells whether it works.
+        environment: its variables.
+        stop_seconds: in which it must end.
+    """
+
+    name: str
+    image: str
+    dockerfile: Path
+    user: str
+    command: list[str]
+    check: list[str]
+    environment: dict[str, str]
+    stop_seconds: float
+
+
+def built_services() -> list[Service]:
+    """The services whose images are built here, as they run on a host without a GPU."""
+    main, cpu = (yaml.load((ROOT / name).read_text(), Loader)["services"] for name in COMPOSE_FILES)
+    return [_service(name, said, cpu.get(name, {})) for name, said in main.items() if "build" in said]
+
+
+def _service(name: str, said: Mapping[str, Any], override: Mapping[str, Any]) -> Service:
+    variables = {**said["environment"], **override.get("environment", {})}
+    return Service(
+        name=name,
+        image=_defaults(said["image"]),
+        dockerfile=ROOT / said["build"]["dockerfile"],
+        user=said["user"],
+        command=said["command"],
+        check=said["healthcheck"]["test"][1:],
+        environment={key: _defaults(str(value)) for key, value in variables.items() if value is not None},
+        stop_seconds=float(said["stop_grace_period"].removesuffix("s")),
+    )
+
+
+def _defaults(text: str) -> str:
+    """The text with each ``${NAME:-default}`` replaced by its default."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+
+
+def output(*command: str | Path) -> str:
+    """What a command prints; its errors go to this script's."""
+    return subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+
+def ensure_base(folder: Path | None, mirror: str | None) -> None:
+    """Make the base image, unless there is one.
+
+    Args:
+        folder: a root file system that debootstrap has made; absent: one is made.
+        mirror: where debootstrap finds Debian's packages.
+    """
+    if output("buildah", "images", "--quiet", "--filter", f"reference={BASE}"):
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        root = folder or Path(scratch)
+        if folder is None:
+            subprocess.run(
+                [
+                    "debootstrap",
+                    "--variant=minbase",
+                    f"--include={PACKAGES}",
+                    "bookworm",
+                    root,
+                    *filter(None, [mirror]),
+                ],
+                check=True,
+            )
+        container = output("buildah", "from", "scratch")
+        output("buildah", "add", "--quiet", container, root, "/")
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        output("buildah", "config", "--env", f"PATH={path}", "--cmd", "python3", container)
+        output("buildah", "commit", "--quiet", "--rm", container, BASE)
+
+
+def build(services: Sequence[Service], mounts: Sequence[str]) -> None:
+    """Build each image once, and print its size."""
+    volumes = [word for mount in mounts for word in ("--volume", f"{mount}:ro")]
+    for image, dockerfile in dict.fromkeys((service.image, service.dockerfile) for service in services):
+        begin = time.monotonic()
+        options = ["--quiet", "--layers", "--format=docker", "--pull=never", *CHROOT, *volumes]
+        output("buildah", "bud", *options, "--file", dockerfile, "--tag", image, ROOT)
+        print(f"built {image} from {dockerfile.relative_to(ROOT)} in {time.monotonic() - begin:.0f} s", flush=True)
+    print(output("buildah", "images", "--format", "{{.Name}}:{{.Tag}}  {{.Size}}"), flush=True)
+
+
+@contextmanager
+def database(folder: Path) -> Iterator[str]:
+    """Debian's Redis, which writes all changes to a file as the one of the Compose file does; gives its URL."""
+    folder.mkdir()
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes", "--save", ""]
+    process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: output("redis-cli", "-p", str(port), "ping") == "PONG", "Redis")
+        print(f"ready: redis ({output('redis-server', '--version').split()[2]})", flush=True)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+class Container:
+    """A service that runs in a container of its image.
+
+    Args:
+        service: what runs.
+        replaced: variables that differ from the Compose files'.
+        data: the folder that stands for the volume.
+    """
+
+    def __init__(self, service: Service, replaced: Mapping[str, str], data: Path) -> None:
+        self.service = service
+        self.id = output("buildah", "from", "--pull=never", service.image)
+        variables = {**service.environment, **replaced}
+        self._run = ["buildah", "run", *CHROOT, "--hostname", f"{service.name}-1", "--user", service.user]
+        self._run += [word for name, value in variables.items() for word in ("--env", f"{name}={value}")]
+        self._run += ["--volume", f"{data}:/data", self.id, "--"]
+        self.begin = time.monotonic()
+        self._process = subprocess.Popen([*self._run, *service.command], start_new_session=True)
+
+    def execute(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run another command beside it, as ``docker compose exec`` does."""
+        return subprocess.run([*self._run, *command], capture_output=True, text=True)
+
+    def wait_until_healthy(self) -> None:
+        """Ask the health check until it succeeds."""
+
+        def healthy() -> bool:
+            assert self._process.poll() is None, f"{self.service.name} ended by itself"
+            return self.execute(*self.service.check).returncode == 0
+
+        wait_for(healthy, f"the health check of {self.service.name}", 900)
+        (main,) = self._inner()
+        uid = psutil.Process(main.pid).uids().real
+        assert uid == int(self.service.user.split(":")[0]), f"{self.service.name} runs as {uid}"
+        print(f"healthy: {self.service.name} after {time.monotonic() - self.begin:.0f} s, as user {uid}", flush=True)
+
+    def stop(self) -> None:
+        """Send SIGTERM; the part must end with status 0 in the time that the Compose file gives it."""
+        begin = time.monotonic()
+        for process in self._inner():
+            process.terminate()
+        status = self._process.wait(self.service.stop_seconds)
+        assert status == 0, f"{self.service.name} ended with status {status}"
+        print(f"stopped: {self.service.name} in {time.monotonic() - begin:.1f} s", flush=True)
+
+    def written(self) -> list[str]:
+        """The files that it has written where the Compose file's read-only root would not let it."""
+        root = output("buildah", "mount", self.id)
+        user = self.service.user.split(":")[0]
+        found = output("find", root, "-xdev", "-user", user, "-not", "-path", f"{root}/tmp/*", "-type", "f")
+        output("buildah", "umount", self.id)
+        return found.splitlines()
+
+    def remove(self) -> None:
+        """End what still runs, and remove the container."""
+        for process in [*self._inner(), psutil.Process(self._process.pid)] if self._process.poll() is None else []:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait()
+        output("buildah", "rm", self.id)
+
+    def _inner(self) -> list[psutil.Process]:
+        """The service's first process: buildah puts two of its own around it."""
+        own = psutil.Process(self._process.pid).children(recursive=True)
+        return [process for process in own if not process.name().startswith(("buildah", "memfd:"))][:1]
+
+
+def try_api(url: str, api: Container) -> None:
+    """Send a job as a client does, and look at its pictures."""
+    with httpx.Client(base_url=url, timeout=90) as client:
+        refused = client.post("/v1/generate", json=JOB)
+        assert refused.status_code == 401, f"without a key: {refused.status_code} {refused.text}"
+        added = api.execute("coopserve", "keys", "add", "try", "--scope", "use")
+        assert added.returncode == 0, added.stderr
+        client.headers["Authorization"] = f"Bearer {added.stdout.split()[1]}"
+        wait_for(lambda: client.get("/v2/health/ready").status_code == 200, "a service that is ready")
+        begin = time.monotonic()
+        answer = client.post("/v1/generate", json=JOB, headers={"Prefer": "wait=60"})
+        assert answer.status_code == 200, f"{answer.status_code} {answer.text}"
+        record = answer.json()
+        assert record["status"] == "succeeded", record
+        for output_ in record["outputs"]:
+            picture = Image.open(BytesIO(client.get(output_["url"]).raise_for_status().content))
+            assert (picture.format, picture.size) == ("PNG", (28, 28))
+        print(
+            f"a job of 2 images through HTTP: {time.monotonic() - begin:.1f} s, both are PNG files of 28x28", flush=True
+        )
+
+
+def run(services: Sequence[Service]) -> None:
+    """Start everything, send a job, stop everything."""
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        (data := scratch / "data").mkdir()
+        os.chown(data, *(int(part) for part in services[0].user.split(":")))
+        redis_url = stack.enter_context(database(scratch / "redis"))
+        port = str(free_port())
+        replaced = {"COOPSERVE_REDIS_URL": redis_url, "COOPSERVE_HOST": "127.0.0.1", "COOPSERVE_PORT": port}
+        containers = {}
+        for service in services:
+            containers[service.name] = Container(service, replaced, data)
+            stack.callback(containers[service.name].remove)
+        for container in containers.values():
+            container.wait_until_healthy()
+        try_api(f"http://127.0.0.1:{port}", containers["api"])
+        for container in containers.values():
+            container.stop()
+            assert not (written := container.written()), written
+        print("nothing was written outside /data and /tmp", flush=True)
+
+
+def main() -> None:
+    """Build, run, and tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", type=Path, help="a root file system that debootstrap made, to build on")
+    parser.add_argument("--mirror", help="where debootstrap finds Debian's packages")
+    parser.add_argument("--mount", action="append", default=[], help="HOST:CONTAINER, seen while images are built")
+    given = parser.parse_args()
+    if missing := [tool for tool in ("buildah", "debootstrap", "redis-server") if not shutil.which(tool)]:
+        parser.error(f"install {', '.join(missing)} first")
+    services = built_services()
+    ensure_base(given.base, given.mirror)
+    build(services, given.mount)
+    run(services)
+
+
+if __name__ == "__main__":
+    main()

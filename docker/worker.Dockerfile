@@ -1,0 +1,45 @@
+# The inference worker, and with the command `coopserve trainer` the training worker. Built at the root of the repository:
+#   docker build --file docker/worker.Dockerfile --tag coopserve-worker .
+
+FROM python:3.11-slim-bookworm AS build
+ARG EXTRAS=worker,s3
+# Where pip finds packages, if not where it looks by itself: which build of torch it finds there decides what the image
+# can use. On PyPI it is the one for CUDA, with all libraries of CUDA but the driver, which the host has.
+ARG PIP_INDEX_URL
+ARG PIP_EXTRA_INDEX_URL
+WORKDIR /src
+RUN python3 -m venv --without-pip /opt/venv
+# What the project needs, without the project: a layer that is kept until these two files change.
+COPY pyproject.toml constraints.txt ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    touch README.md \
+    && python3 -m pip --python /opt/venv/bin/python install --constraint constraints.txt ".[${EXTRAS}]" \
+    && python3 -m pip --python /opt/venv/bin/python uninstall --yes coopserve
+COPY . .
+RUN --mount=type=cache,target=/root/.cache/pip \
+    python3 -m pip --python /opt/venv/bin/python install --no-deps --target /app .
+
+FROM python:3.11-slim-bookworm
+LABEL org.opencontainers.image.title="coopserve worker" \
+      org.opencontainers.image.description="Inference and training workers of coopserve, which serves cooperative, energy-based image models" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN groupadd --gid 10001 coopserve \
+    && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin coopserve \
+    && install --directory --owner=10001 --group=10001 /data
+COPY --from=build /opt/venv /opt/venv
+COPY checkpoints /app/checkpoints
+COPY --from=build /app /app
+ENV PATH=/app/bin:/opt/venv/bin:$PATH \
+    PYTHONPATH=/app \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    MPLCONFIGDIR=/tmp/matplotlib \
+    NVIDIA_VISIBLE_DEVICES=all \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    COOPSERVE_DATA_DIR=/data \
+    COOPSERVE_CHECKPOINTS_DIR=/app/checkpoints
+WORKDIR /data
+USER 10001:10001
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=30s --timeout=20s --start-period=300s --retries=3 CMD ["coopserve", "healthcheck", "worker"]
+CMD ["coopserve", "worker"]

@@ -1,0 +1,71 @@
+"""What the record store is given and what it gives back, apart from the records themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel
+
+from service.records import Progress
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """A client's Idempotency-Key, the body that came with it, and the owner, for keys are each owner's own."""
+
+    key: str
+    body: BaseModel
+    owner: str | None = None
+
+    def hashes(self) -> tuple[str, str]:
+        """Short names of the key and of the body's content."""
+        content = json.dumps(self.body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+        body = f"{type(self.body).__name__} {content}"
+        key = self.key if self.owner is None else f"{self.owner} {self.key}"
+        return tuple(hashlib.sha256(part.encode()).hexdigest() for part in (key, body))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """What a submission must not exceed; None: no limit.
+
+    Args:
+        max_queued: records in the queue, of everybody.
+        max_active: records of the owner that are queued or running.
+        max_cost: sum of the costs of these. One record is accepted whatever it costs if nothing else is active, for
+            it would be refused for ever.
+    """
+
+    max_queued: int | None = None
+    max_active: int | None = None
+    max_cost: float | None = None
+
+
+class Queued(NamedTuple):
+    """A record that should be sent to the queue again."""
+
+    id: str
+    priority: int
+
+
+class Beat(NamedTuple):
+    """A sign of life of one record's worker."""
+
+    id: str
+    attempt: int
+    progress: Progress | None = None
+    metrics: Mapping[str, float] | None = None
+
+
+class Expired(NamedTuple):
+    """A record whose time is over: what belongs to it is to be deleted, and then it is to be forgotten."""
+
+    id: str
+    owner: str
+
+
+Pulse = Literal["ok", "cancel", "stale"]

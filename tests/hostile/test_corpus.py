@@ -1,0 +1,48 @@
+"""Every hostile file is refused for its own reason, and costs little memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service.picture_files import BadPictureError, TooLargeError
+from service.pictures import PictureLimits, read
+from tests.hostile.corpus import Hostile, corpus
+
+LIMITS = PictureLimits(10 * 2**20, 40_000_000)
+ROOT = Path(__file__).resolve().parents[2]
+MEGABYTES = 128
+
+
+@pytest.mark.parametrize("hostile", list(corpus()), ids=lambda hostile: hostile.name)
+def test_it_is_refused(hostile: Hostile) -> None:
+    expected = TooLargeError if hostile.kind == "image-too-large" else BadPictureError
+    with pytest.raises(expected) as refusal:
+        read(hostile.data, LIMITS)
+    assert hostile.says in str(refusal.value)
+    assert len(str(refusal.value)) < 400
+
+
+def test_all_of_them_together_take_little_memory() -> None:
+    """Two readings of the process's peak memory, after one good picture and after all hostile ones."""
+    code = f"""
+import resource
+from service.picture_files import BadPictureError, TooLargeError
+from service.pictures import PictureLimits, read
+from tests.hostile.corpus import corpus, encoded, noise
+files = [hostile.data for hostile in corpus()]
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+read(encoded(noise(1000, 1000), "PNG"), PictureLimits(*{LIMITS.max_bytes, LIMITS.max_pixels}))
+before = peak()
+for data in files:
+    try:
+        read(data, PictureLimits(*{LIMITS.max_bytes, LIMITS.max_pixels}))
+    except (BadPictureError, TooLargeError):
+        pass
+print(peak() - before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < MEGABYTES * 1024

@@ -1,0 +1,217 @@
+"""Pictures as clients send them, and what is kept of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from service.picture_files import BadPictureError, TooLargeError
+from service.pictures import Picture, PictureLimits, file_of_data_uri, read
+from tests.hostile.corpus import PNG, chunk, encoded, noise, png
+
+LIMITS = PictureLimits(2**20, 100_000)
+
+
+def opened(data: bytes) -> Image.Image:
+    picture = Image.open(io.BytesIO(read(data, LIMITS).picture.png))
+    picture.load()
+    return picture
+
+
+def same(one: Image.Image, other: Image.Image) -> bool:
+    return (one.mode, one.size) == (other.mode, other.size) and one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("mode", "kept"),
+    [("1", "L"), ("L", "L"), ("LA", "LA"), ("P", "RGB"), ("RGB", "RGB"), ("RGBA", "RGBA")],
+)
+def test_a_png_of_any_mode_keeps_its_pixels(mode: str, kept: str) -> None:
+    sent = noise(mode="RGBA" if "A" in mode else "RGB").convert(mode)
+    found = opened(encoded(sent, "PNG"))
+    assert same(found, sent.convert(kept))
+    assert found.format == "PNG"
+
+
+@pytest.mark.parametrize(("colour", "bits"), [(0, 1), (0, 2), (0, 4), (3, 1), (3, 4)])
+def test_pixels_of_few_bits(colour: int, bits: int) -> None:
+    line = b"\0" + bytes([0b00011011] * bits)
+    palette = [chunk(b"PLTE", bytes(range(48)))] if colour == 3 else []
+    found = opened(png(8, 2, line * 2, *palette, depth=bits, colour=colour))
+    assert found.size == (8, 2)
+    assert len(set(found.get_flattened_data())) > 1
+
+
+def test_sixteen_bits_become_eight() -> None:
+    levels = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
+    found = opened(encoded(Image.fromarray(levels), "PNG"))
+    assert found.mode == "L"
+    assert np.array_equal(np.array(found), levels // 257)
+
+
+def test_a_transparent_level_becomes_alpha() -> None:
+    levels = np.full((4, 4), 1000, dtype=np.uint16)
+    levels[0, 0] = 2000
+    deep = opened(encoded(Image.fromarray(levels), "PNG", transparency=2000))
+    assert deep.mode == "LA"
+    alpha = np.array(deep.getchannel("A"))
+    assert (alpha[0, 0], alpha.sum()) == (0, 15 * 255)
+    grey = Image.new("L", (4, 4), 9)
+    grey.putpixel((0, 0), 7)
+    shallow = opened(encoded(grey, "PNG", transparency=7))
+    assert shallow.mode == "LA"
+    assert shallow.getpixel((0, 0)) == (7, 0)
+
+
+def test_a_palette_with_transparency_keeps_it() -> None:
+    sent = noise(mode="RGBA").quantize(16)
+    assert sent.mode == "P"
+    assert same(opened(encoded(sent, "PNG")), sent.convert("RGBA"))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_is_decoded(mode: str, progressive: bool) -> None:
+    data = encoded(noise(mode=mode), "JPEG", progressive=progressive)
+    assert same(opened(data), Image.open(io.BytesIO(data)).convert("L" if mode == "L" else "RGB"))
+
+
+@pytest.mark.parametrize(("mode", "kept"), [("RGB", "RGB"), ("RGBA", "RGBA")])
+def test_a_webp_is_decoded(mode: str, kept: str) -> None:
+    assert same(opened(encoded(noise(mode=mode), "WEBP", lossless=True, exact=True)), noise(mode=kept))
+    assert opened(encoded(noise(mode=mode), "WEBP")).mode == kept
+
+
+def test_an_interlaced_png_is_whole() -> None:
+    """Seven passes of a picture so small that some are empty."""
+    header = struct.pack(">IIBBBBB", 3, 3, 8, 0, 0, 0, 1)
+    passes = b"\0\x01" + b"\0\x02" + b"\0\x03\x04" + b"\0\x05\0\x06" + b"\0\x07\x08\x09"
+    body = [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(passes)), chunk(b"IEND", b"")]
+    found = opened(PNG + b"".join(body))
+    assert sorted(found.get_flattened_data()) == list(range(1, 10))
+    with pytest.raises(BadPictureError, match="do not make"):
+        read(PNG + b"".join([body[0], chunk(b"IDAT", zlib.compress(passes[:-1])), body[2]]), LIMITS)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_it_is_turned_upright(orientation: int) -> None:
+    """The corner that a camera's orientation calls the top left is there."""
+    picture = Image.new("L", (32, 16), 0)
+    picture.paste(255, (0, 0, 8, 8))  # the top left of the stored pixels
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = opened(encoded(picture, "JPEG", exif=exif, quality=95))
+    assert found.size == ((32, 16) if orientation < 5 else (16, 32))
+    right, bottom = found.width - 4, found.height - 4
+    corners = {"top left": (4, 4), "top right": (right, 4), "bottom right": (right, bottom), "bottom left": (4, bottom)}
+    light = [name for name, place in corners.items() if found.getpixel(place) > 128]  # type: ignore[operator]
+    expected = ["top left", "top right", "bottom right", "bottom left"] * 2
+    assert light == [expected[orientation - 1]]
+
+
+def test_nothing_but_pixels_is_kept() -> None:
+    text = PngInfo()
+    text.add_text("secret", "where I live")
+    profile = b"a profile" * 20
+    found = opened(encoded(noise(), "PNG", pnginfo=text, icc_profile=profile, dpi=(300, 300)))
+    assert found.info == {}
+
+
+def test_a_camera_s_further_pictures_are_left_out() -> None:
+    first = noise()
+    data = encoded(first, "MPO", save_all=True, append_images=[noise(16, 16)])
+    assert opened(data).size == first.size
+    assert opened(data + bytes(100)).size == first.size
+
+
+def test_what_was_sent_is_told() -> None:
+    data = encoded(noise(), "WEBP")
+    received = read(data, LIMITS)
+    assert (received.format, received.bytes, len(received.sha256)) == ("webp", len(data), 64)
+    assert (received.picture.width, received.picture.height, received.picture.alpha) == (48, 32, False)
+    assert Picture.stored(received.picture.png) == received.picture
+    with_alpha = read(encoded(noise(mode="LA"), "PNG"), LIMITS).picture
+    assert with_alpha.alpha
+    assert Picture.stored(with_alpha.png) == with_alpha
+
+
+def test_limits_include_their_ends() -> None:
+    data = encoded(noise(), "PNG")
+    read(data, PictureLimits(len(data), 48 * 32))
+    with pytest.raises(TooLargeError, match="bytes"):
+        read(data, PictureLimits(len(data) - 1, 48 * 32))
+    with pytest.raises(TooLargeError, match="48x32 pixels"):
+        read(data, PictureLimits(len(data), 48 * 32 - 1))
+
+
+def uri(data: bytes, head: str = "data:image/png;base64,") -> str:
+    return head + base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize(
+    "head", ["data:image/png;base64,", "data:;base64,", "DATA:text/html;charset=x;BASE64,", "data:image/gif;base64,"]
+)
+def test_a_data_uri_gives_its_file_whatever_its_type(head: str) -> None:
+    assert file_of_data_uri(uri(b"some bytes", head), LIMITS) == b"some bytes"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "data:",
+        "data:image/png,abc",
+        "data:image/png;base64",
+        "http://x/y.png",
+        "file:///etc/passwd",
+        "img_1",
+        "%00",
+    ],
+)
+def test_what_is_no_data_uri_is_refused(text: str) -> None:
+    with pytest.raises(BadPictureError, match="neither the id"):
+        file_of_data_uri(text, LIMITS)
+
+
+@pytest.mark.parametrize("tail", ["A", "AAA", "AA=A", "A A=", "AAAA\n", "AA-_", "é", "\x00\x00\x00\x00", "===="])
+def test_base64_is_taken_by_the_letter(tail: str) -> None:
+    with pytest.raises(BadPictureError, match="base64"):
+        file_of_data_uri(f"data:image/png;base64,{tail}", LIMITS)
+
+
+def test_a_long_data_uri_is_refused_before_it_is_decoded() -> None:
+    with pytest.raises(TooLargeError, match="bytes"):
+        file_of_data_uri("data:image/png;base64," + "!" * (LIMITS.max_bytes * 4 // 3 + 8), LIMITS)
+    assert len(file_of_data_uri(uri(bytes(LIMITS.max_bytes)), LIMITS)) == LIMITS.max_bytes
+
+
+GOOD: dict[str, bytes] = {
+    "png": encoded(noise(9, 7), "PNG"),
+    "jpeg": encoded(noise(9, 7), "JPEG"),
+    "webp": encoded(noise(9, 7), "WEBP"),
+    "lossless webp": encoded(noise(9, 7, "RGBA"), "WEBP", lossless=True),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+@given(chance=st.data())
+def test_a_damaged_file_is_refused_or_read_but_nothing_else(name: str, chance: Any) -> None:
+    data = bytearray(GOOD[name])
+    for _ in range(chance.draw(st.integers(1, 4))):
+        data[chance.draw(st.integers(0, len(data) - 1))] = chance.draw(st.integers(0, 255))
+    data = data[: chance.draw(st.integers(0, len(data)))]
+    try:
+        picture = read(bytes(data), LIMITS).picture
+    except (BadPictureError, TooLargeError):
+        return
+    assert picture.width * picture.height <= LIMITS.max_pixels

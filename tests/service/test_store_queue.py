@@ -1,0 +1,201 @@
+"""The queue of the store: order, lanes, limits, owners and deadlines, and the end of what is kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from service.errors import TooManyError
+from service.jobs import Generate, JobRecord
+from service.records import Status
+from service.store import Expired, Idempotency, QueueLimits, RecordStore
+
+Jobs = RecordStore[JobRecord]
+NewJob = Callable[[], JobRecord]
+
+
+def claimed(record: JobRecord | None) -> str | None:
+    return record.id if record else None
+
+
+def refused(jobs: Jobs, record: JobRecord, kind: str, **options: object) -> TooManyError:
+    with pytest.raises(TooManyError) as error:
+        jobs.submit(record, **options)  # type: ignore[arg-type]
+    assert (error.value.kind, error.value.problem.status) == (kind, 429)
+    return error.value
+
+
+def test_the_next_job_is_the_most_urgent_and_then_the_oldest(jobs: Jobs, new_job: NewJob) -> None:
+    low, first, second, high = (jobs.submit(new_job(), priority=p, lane="m")[0].id for p in (0, 5, 5, 9))
+    assert [claimed(jobs.claim_next("w", 10)) for _ in range(5)] == [high, first, second, low, None]
+
+
+def test_a_job_whose_worker_was_lost_keeps_its_place(jobs: Jobs, new_job: NewJob) -> None:
+    first, *others = (jobs.submit(new_job(), lane="m")[0].id for _ in range(3))
+    assert claimed(jobs.claim_next("w1", 0.001)) == first
+    time.sleep(0.003)
+    assert [queued.id for queued in jobs.requeue_expired()] == [first]
+    assert [claimed(jobs.claim_next("w2", 10)) for _ in range(3)] == [first, *others]
+
+
+def test_a_full_lane_does_not_hold_up_others(client: redis.Redis, jobs: Jobs, new_job: NewJob) -> None:
+    many = [jobs.submit(new_job(), priority=9, lane="big@1")[0].id for _ in range(3)]
+    one = jobs.submit(new_job(), lane="small@1")[0].id
+    assert [queued.id for queued in jobs.waiting(10, ["big@1"])] == [one]
+    assert len(jobs.waiting(2)) == 2
+    assert claimed(jobs.claim_next("w", 10, ["big@1"])) == one
+    assert jobs.claim_next("w", 10, ["big@1", "small@1"]) is None
+    jobs.cancel(many[0])
+    assert [claimed(jobs.claim_next("w", 10, ["small@1"])) for _ in range(3)] == [many[1], many[2], None]
+    assert jobs.waiting(10) == []
+    assert not [key for key in client.scan_iter("*") if "lane" in key]
+
+
+def test_the_queue_is_bounded(jobs: Jobs, new_job: NewJob) -> None:
+    limits = QueueLimits(max_queued=2)
+    first, second = (jobs.submit(new_job(), limits=limits)[0] for _ in range(2))
+    error = refused(jobs, new_job(), "queue-full", limits=limits, idempotency=Idempotency("k", Generate(model="toy")))
+    assert "2 requests are waiting" in error.detail
+    assert jobs.submit(second, limits=limits)[0].id == second.id  # it has its place already
+    jobs.claim(first.id, "w", 10)
+    record = new_job()
+    assert jobs.submit(record, limits=limits, idempotency=Idempotency("k", Generate(model="toy", n=2)))[1]
+    assert jobs.depth() == 2
+
+
+@pytest.mark.parametrize("end", ["finish", "cancel", "lost", "late"])
+def test_an_owner_has_room_again_when_a_job_has_ended(jobs: Jobs, new_job: NewJob, end: str) -> None:
+    limits = QueueLimits(max_active=2, max_cost=100)
+    first = jobs.submit(new_job(), owner="ann", cost=10, limits=limits, max_queue_seconds=60)[0].id
+    other = jobs.submit(new_job(), owner="ann", cost=10, limits=limits, max_queue_seconds=0.02)[0].id
+    assert "2 of your jobs" in refused(jobs, new_job(), "too-many-jobs", owner="ann", cost=1, limits=limits).detail
+    assert jobs.submit(new_job(), owner="bob", cost=1, limits=limits)[1]
+    assert jobs.submit(new_job(), limits=limits)[1]
+    if end == "finish":
+        jobs.claim(first, "w", 10)
+        refused(jobs, new_job(), "too-many-jobs", owner="ann", limits=limits)
+        jobs.finish(first, 1, Status.SUCCEEDED)
+    elif end == "cancel":
+        jobs.cancel(first)
+        jobs.cancel(first)
+    elif end == "lost":
+        for _ in range(6):
+            jobs.claim(first, "w", 0.001)
+            time.sleep(0.002)
+            jobs.requeue_expired()
+        assert jobs.get(first).status is Status.FAILED
+    else:
+        time.sleep(0.03)
+        assert jobs.fail_late() == 1
+        assert jobs.get(other).status is Status.FAILED
+    assert jobs.submit(new_job(), owner="ann", cost=10, limits=limits)[1]
+    refused(jobs, new_job(), "too-many-jobs", owner="ann", cost=1, limits=limits)
+
+
+def test_an_owner_has_a_budget(client: redis.Redis, jobs: Jobs, new_job: NewJob) -> None:
+    limits = QueueLimits(max_cost=1000)
+    huge = jobs.submit(new_job(), owner="ann", cost=5000, limits=limits)[0].id  # else it could never run
+    assert "5000" in refused(jobs, new_job(), "over-budget", owner="ann", cost=1, limits=limits).detail
+    jobs.cancel(huge)
+    ids = [jobs.submit(new_job(), owner="ann", cost=400.0, limits=limits)[0].id for _ in range(2)]
+    refused(jobs, new_job(), "over-budget", owner="ann", cost=201, limits=limits)
+    ids.append(jobs.submit(new_job(), owner="ann", cost=200, limits=limits)[0].id)
+    for id in ids:
+        jobs.cancel(id)
+    assert not list(client.scan_iter("*load"))  # nothing is left over to drift
+
+
+def test_owners_are_listed_apart_and_not_shown(jobs: Jobs, new_job: NewJob) -> None:
+    ann = [jobs.submit(new_job(), owner="ann")[0].id for _ in range(3)]
+    bob = jobs.submit(new_job(), owner="bob")[0]
+    jobs.cancel(ann[1])
+    assert [record.id for record in jobs.page(None, None, 10, owner="ann")[0]] == ann[::-1]
+    page, cursor = jobs.page(Status.QUEUED, None, 1, owner="ann")
+    assert [page[0].id, cursor] == [ann[2], ann[2]]
+    assert [record.id for record in jobs.page(Status.QUEUED, cursor, 5, owner="ann")[0]] == [ann[0]]
+    assert jobs.page(None, None, 10, owner="nobody") == ([], None)
+    assert len(jobs.page(None, None, 10)[0]) == 4
+    assert bob.owner == jobs.get(bob.id).owner == "bob"
+    assert "bob" not in bob.model_dump_json()
+    assert "owner" not in JobRecord.model_json_schema(mode="serialization")["properties"]
+
+
+@pytest.mark.parametrize("how", ["claim", "claim_next", "sweep"])
+def test_a_job_that_has_waited_too_long_fails_without_a_start(jobs: Jobs, new_job: NewJob, how: str) -> None:
+    patient = jobs.submit(new_job(), lane="m", max_queue_seconds=60, priority=1)[0].id
+    assert jobs.fail_late() == 0
+    late = jobs.submit(new_job(), lane="m", max_queue_seconds=0.01)[0].id
+    time.sleep(0.02)
+    if how == "claim":
+        assert jobs.claim(late, "w", 10) is None
+    elif how == "claim_next":
+        assert claimed(jobs.claim_next("w", 10)) == patient
+    else:
+        assert jobs.fail_late() == 1
+    record = jobs.get(late)
+    assert (record.status, record.attempt) == (Status.FAILED, 0)
+    assert record.error is not None
+    assert record.error.kind == "queue-timeout"
+    assert jobs.get(patient).status in (Status.QUEUED, Status.RUNNING)
+
+
+def test_the_wait_ends_with_the_first_start(jobs: Jobs, new_job: NewJob) -> None:
+    id = jobs.submit(new_job(), max_queue_seconds=0.02)[0].id
+    assert jobs.claim(id, "w", 10)
+    jobs.release(id, 1)
+    time.sleep(0.03)
+    assert jobs.fail_late() == 0
+    assert jobs.claim(id, "w", 10)
+
+
+def test_a_saved_chain_is_noted_by_its_attempt_alone(jobs: Jobs, new_job: NewJob) -> None:
+    id = jobs.submit(new_job())[0].id
+    jobs.claim(id, "w1", 10)
+    assert jobs.get(id).saved_attempt is None
+    jobs.note_saved(id, 1)
+    jobs.release(id, 1)
+    again = jobs.claim(id, "w2", 10)
+    assert again is not None
+    assert (again.attempt, again.saved_attempt) == (2, 1)
+    with pytest.raises(Exception, match="attempt 1 does not hold"):
+        jobs.note_saved(id, 1)
+
+
+def test_what_is_finished_goes_after_its_time(client: redis.Redis, new_job: NewJob) -> None:
+    jobs = RecordStore(client, JobRecord, keep_seconds=0.4)
+    body = Generate(model="toy")
+    done = jobs.submit(new_job(), owner="ann", idempotency=Idempotency("k", body))[0].id
+    waits = jobs.submit(new_job(), owner="ann")[0].id
+    cancelled = jobs.cancel(done)
+    assert cancelled.expires_at is not None
+    assert cancelled.finished_at is not None
+    assert (cancelled.expires_at - cancelled.finished_at).total_seconds() == pytest.approx(0.4, abs=1e-3)
+    assert jobs.expired() == []
+    time.sleep(0.45)
+    with pytest.raises(Exception, match="there is no job"):
+        jobs.get(done)
+    # Not forgotten yet, but not shown any more; the rest of a page and its cursor are right.
+    page, cursor = jobs.page(None, None, 1, owner="ann")
+    assert [record.id for record in page] == [waits]
+    assert jobs.page(None, cursor, 1, owner="ann") == ([], None)
+    assert jobs.expired() == jobs.expired() == [Expired(done, "ann")]
+    jobs.forget(jobs.expired())
+    jobs.forget([])
+    assert jobs.expired() == []
+    assert not [key for key in client.scan_iter("*") if done in key]
+    assert client.zcard("{coopserve:job}:all") == client.zcard("{coopserve:job}:owner:ann:all") == 1
+    assert jobs.counts()[Status.CANCELLED] == 0
+    assert jobs.submit(new_job(), idempotency=Idempotency("k", body))[1]  # the earlier one is gone
+
+
+def test_what_is_handed_back_is_no_failed_attempt(jobs: Jobs, new_job: NewJob) -> None:
+    id = jobs.submit(new_job())[0].id
+    for attempt in range(1, 9):
+        record = jobs.claim_next("w", 10)
+        assert record is not None
+        assert (record.id, record.attempt) == (id, attempt)
+        jobs.release(id, attempt)
+    assert jobs.get(id).status is Status.QUEUED

@@ -1,0 +1,195 @@
+"""Requests as tasks take them: fields, tensors, and the way back to the picture's size."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from models.data.images import to_uint8
+from service.blobs import Blobs
+from service.catalog import ModelCard
+from service.errors import NotFoundError
+from service.jobs import TASKS, JobRequest
+from service.pictures import PictureLimits, read
+from service.places import job_input
+from tests.hostile.corpus import encoded, noise
+from tests.service.fakes import cards
+from workers.inputs import Prepared, prepare
+from workers.pictures import picture_of
+
+CARDS = {content["name"]: ModelCard.model_validate(content) for content in cards()}
+LIMITS = PictureLimits(2**22, 2**24)
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    return Blobs(tmp_path)
+
+
+def _flat(names: dict[str, Any], pictures: dict[str, Any]) -> Iterator[tuple[str, Image.Image]]:
+    for name, given in pictures.items():
+        if isinstance(given, list):
+            yield from zip(names[name], given, strict=True)
+        else:
+            yield name, given
+
+
+def prepared(blobs: Blobs, task: str, model: str, pictures: dict[str, Any], **fields: Any) -> Prepared:
+    """A job whose pictures are stored as the API stores them."""
+    names = {
+        name: [f"{name}.{k}" for k in range(len(given))] if isinstance(given, list) else name
+        for name, given in pictures.items()
+    }
+    for key, picture in _flat(names, pictures):
+        blobs.put(job_input("job_1", key).key, read(encoded(picture, "PNG"), LIMITS).picture.png)
+    request = TASKS[task].model_validate({"model": model, "seed": 1, **names, **fields})
+    params, _ = request.resolve(CARDS[model])
+    return prepare("job_1", params, CARDS[model], blobs)
+
+
+def same(tensor: Tensor, picture: Image.Image) -> bool:
+    return picture_of(tensor).tobytes() == picture.tobytes()
+
+
+def test_fields_go_through_unchanged(blobs: Blobs) -> None:
+    request, _ = TASKS["generate"](model="toy", label="Bag", n=3, seed=5).resolve(CARDS["toy"])
+    job = prepare("job_1", request, CARDS["toy"], blobs)
+    assert vars(job.job) == dict(request)
+    assert job.restore is None
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_a_condition_has_the_shape_of_the_card(blobs: Blobs, mode: str) -> None:
+    image = prepared(blobs, "translate", "toy-pairs", {"image": noise(8, 8, mode)}).job.image
+    assert (image.shape, image.dtype) == ((1, 8, 8), torch.float32)
+    assert -1 <= image.min() < image.max() <= 1
+
+
+def test_every_level_survives_the_way_through_the_model(blobs: Blobs) -> None:
+    ramp = Image.frombytes("L", (16, 16), bytes(range(256)))
+    card = CARDS["toy-pairs"].model_copy(
+        update={"condition": CARDS["toy"].image.model_copy(update={"width": 16, "height": 16})}
+    )
+    blobs.put(job_input("job_1", "image").key, encoded(ramp, "PNG"))
+    request, _ = TASKS["translate"](model="toy-pairs", image="x").resolve(card)  # type: ignore[call-arg]
+    image = prepare("job_1", request, card, blobs).job.image
+    assert to_uint8(image).flatten().tolist() == list(range(256))
+    assert same(image, ramp)
+
+
+def test_a_list_of_pictures_is_a_list_of_tensors(blobs: Blobs) -> None:
+    first, second = noise(8, 8, "L"), noise(8, 8, "L").rotate(90)
+    job = prepared(blobs, "interpolate", "toy-pairs", {"images": [first, second]}).job
+    assert [same(image, given) for image, given in zip(job.images, (first, second), strict=True)] == [True, True]
+    assert (job.n, job.mix, job.animate, job.labels) == (4, "pixels", False, None)
+
+
+def test_labels_are_lists_of_weights(blobs: Blobs) -> None:
+    job = prepared(blobs, "restyle", "toy-classes", {"image": noise(28, 28)}, labels=["bag", {"Bag": 1, "Coat": 3}]).job
+    assert job.labels == [{"Bag": 1.0}, {"Bag": 0.25, "Coat": 0.75}]
+    assert (job.label, job.latent_steps, job.image.shape) == (None, 20, (1, 28, 28))
+    every = prepared(blobs, "restyle", "toy-classes", {"image": noise(28, 28)}).job
+    assert every.labels == [{"Bag": 1.0}, {"Coat": 1.0}, {"Sneaker": 1.0}]
+
+
+def test_a_mask_is_one_where_it_is_white(blobs: Blobs) -> None:
+    mask = Image.frombytes("L", (8, 8), bytes([0, 127, 128, 255] * 16))
+    job = prepared(blobs, "inpaint", "toy-holes", {"image": noise(8, 8), "mask": mask}).job
+    assert (job.mask.shape, job.mask.dtype) == ((1, 8, 8), torch.float32)
+    assert job.mask.flatten().tolist() == [0, 0, 1, 1] * 16
+    shown = job.mask[0] == 0
+    assert torch.equal(to_uint8(job.image)[:, shown], to_uint8(tensor_of(noise(8, 8)))[:, shown])
+
+
+def tensor_of(picture: Image.Image) -> Tensor:
+    pixels = torch.tensor(list(picture.get_flattened_data()), dtype=torch.float32)
+    return (pixels / 127.5 - 1).T.reshape(-1, picture.height, picture.width)
+
+
+@pytest.mark.parametrize("hidden", ["none", "one", "all"])
+def test_any_pixels_may_be_hidden(blobs: Blobs, hidden: str) -> None:
+    mask = Image.new("1", (8, 8), hidden == "all")
+    if hidden == "one":
+        mask.putpixel((3, 5), 1)
+    found = prepared(blobs, "inpaint", "toy-holes", {"image": noise(8, 8), "mask": mask}).job.mask
+    assert found.sum() == {"none": 0, "one": 1, "all": 64}[hidden]
+    assert hidden != "one" or found[0, 5, 3] == 1
+
+
+def test_without_a_mask_transparency_is_the_mask(blobs: Blobs) -> None:
+    picture = noise(8, 8, "RGB").convert("RGBA")
+    picture.putalpha(Image.frombytes("L", (8, 8), bytes([0, 127, 128, 255] * 16)))
+    job = prepared(blobs, "inpaint", "toy-holes", {"image": picture}).job
+    assert job.mask.flatten().tolist() == [1, 1, 0, 0] * 16
+
+
+@pytest.mark.parametrize("fit", ["cover", "contain", "stretch"])
+def test_nothing_hidden_shows_in_the_pixels_beside_it(blobs: Blobs, fit: str) -> None:
+    """Two pictures that differ in their hidden pixels alone are the same to the model, at any scale."""
+    mask = Image.new("L", (50, 30), 0)
+    mask.paste(255, (20, 10, 31, 17))
+    one, other = noise(50, 30), noise(50, 30)
+    other.paste("black", mask=mask)
+    jobs = [prepared(blobs, "inpaint", "toy-holes", {"image": p, "mask": mask}, fit=fit).job for p in (one, other)]
+    assert torch.equal(jobs[0].image, jobs[1].image)
+    assert torch.equal(jobs[0].mask, jobs[1].mask)
+    assert 0 < jobs[0].mask.sum() < 64
+
+
+def test_a_score_takes_what_its_model_knows(blobs: Blobs) -> None:
+    pair = prepared(blobs, "score", "toy-pairs", {"image": noise(8, 8), "condition": noise(9, 9)}).job
+    assert (pair.image.shape, pair.condition.shape, pair.mask, pair.label) == ((3, 8, 8), (1, 8, 8), None, None)
+    hole = prepared(blobs, "score", "toy-holes", {"image": noise(8, 8, "RGBA")}).job
+    assert (hole.mask.shape, hole.condition) == ((1, 8, 8), None)
+    labelled = prepared(blobs, "score", "toy-classes", {"image": noise(8, 8)}, label=1).job
+    assert (labelled.label, labelled.mask, labelled.steps, labelled.n) == ({"Coat": 1.0}, None, 0, 1)
+
+
+def test_a_picture_that_is_gone_is_named(blobs: Blobs) -> None:
+    request, _ = TASKS["translate"](model="toy-pairs", image="x").resolve(CARDS["toy-pairs"])  # type: ignore[call-arg]
+    with pytest.raises(NotFoundError, match=r"image: .* send it again"):
+        prepare("job_1", request, CARDS["toy-pairs"], blobs)
+
+
+@pytest.mark.parametrize("fit", ["cover", "contain", "stretch"])
+def test_an_inpainted_picture_keeps_its_shown_bytes(blobs: Blobs, fit: str) -> None:
+    picture, mask = noise(50, 30), Image.new("L", (50, 30), 0)
+    mask.paste(255, (20, 10, 31, 17))
+    ready = prepared(blobs, "inpaint", "toy-holes", {"image": picture, "mask": mask}, fit=fit, restore=True)
+    assert ready.restore is not None
+    back = ready.restore(Image.new("RGB", (8, 8), "red"))
+    expected = picture.copy()
+    expected.paste("red", mask=mask)
+    assert back.tobytes() == expected.tobytes()
+
+
+def test_a_translated_picture_comes_back_to_its_size(blobs: Blobs) -> None:
+    for fit, red in {"cover": 30 * 30, "contain": 50 * 30, "stretch": 50 * 30}.items():
+        ready = prepared(blobs, "translate", "toy-pairs", {"image": noise(50, 30, "L")}, fit=fit, restore=True)
+        assert ready.restore is not None
+        back = ready.restore(Image.new("RGB", (8, 8), (255, 0, 7)))
+        assert (back.mode, back.size) == ("RGB", (50, 30))
+        assert sum(pixel == (255, 0, 7) for pixel in back.get_flattened_data()) == red
+
+
+def test_every_task_s_pictures_are_declared() -> None:
+    """A field that takes a picture, but is not declared as one, would reach the model as text."""
+    for task in TASKS.values():
+        schema = task.model_json_schema()["properties"]
+        takes = {name for name, field in schema.items() if "POST /v1/images" in field.get("description", "")}
+        assert takes == set(task.pictures), task.task
+        assert issubclass(task, JobRequest)
+
+
+def test_png_of_a_stored_picture_is_what_clients_see(blobs: Blobs) -> None:
+    """The API serves the very bytes that the worker reads."""
+    prepared(blobs, "translate", "toy-pairs", {"image": noise(8, 8, "L")})
+    data = blobs.get(job_input("job_1", "image").key)
+    assert Image.open(io.BytesIO(data)).tobytes() == noise(8, 8, "L").tobytes()

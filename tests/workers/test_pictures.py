@@ -1,0 +1,113 @@
+"""Rows as files, and what the record says of them."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from models.data.images import to_float
+from models.systems.base import Output as TaskOutput
+from service.blobs import Blobs
+from workers.framing import Frame
+from workers.inputs import Prepared, Restoration
+from workers.outputs import store_outputs
+from workers.pictures import animation_of, picture_of, png, strip
+
+
+def pixels(n: int, channels: int = 3) -> torch.Tensor:
+    return torch.randint(0, 256, (n, channels, 5, 4), generator=torch.Generator().manual_seed(3)).to(torch.uint8)
+
+
+def opened(data: bytes) -> Image.Image:
+    picture = Image.open(io.BytesIO(data))
+    picture.load()
+    return picture
+
+
+@pytest.fixture
+def blobs(tmp_path: Path) -> Blobs:
+    return Blobs(tmp_path)
+
+
+def plain(**fields: Any) -> Prepared:
+    return Prepared(SimpleNamespace(**fields), None)
+
+
+@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
+def test_a_row_is_written_without_loss(channels: int, mode: str) -> None:
+    (row,) = pixels(1, channels)
+    picture = opened(png(to_float(row)))
+    assert (picture.format, picture.mode, picture.size) == ("PNG", mode, (4, 5))
+    assert picture.tobytes() == row.permute(1, 2, 0).contiguous().numpy().tobytes()
+
+
+def test_rows_lie_side_by_side() -> None:
+    rows = to_float(pixels(3))
+    side_by_side = strip(rows)
+    assert side_by_side.shape == (3, 5, 12)
+    assert torch.equal(side_by_side[:, :, 4:8], rows[1])
+
+
+def test_an_animation_has_all_frames_without_loss() -> None:
+    frames = [picture_of(row) for row in to_float(pixels(5))]
+    animation = Image.open(io.BytesIO(animation_of(frames)))
+    assert (animation.format, animation.n_frames, animation.info["loop"]) == ("PNG", 5, 0)  # type: ignore[attr-defined]
+    for k, frame in enumerate(frames):
+        animation.seek(k)
+        assert animation.convert("RGB").tobytes() == frame.tobytes()
+
+
+def test_outputs_are_stored_and_described(blobs: Blobs) -> None:
+    rows = pixels(2)
+    result = TaskOutput(
+        images=to_float(rows),
+        energy=torch.tensor([1.5, -2.0]),
+        seeds=[7, 8],
+        numbers={"residual": [0.25, 0.5]},
+        extras={"proposal": to_float(rows.flip(0))},
+    )
+    outputs = store_outputs("job_1", result, plain(), blobs)
+    assert [output.model_dump() for output in outputs] == [
+        {
+            "url": f"/v1/jobs/job_1/images/{k}",
+            "width": 4,
+            "height": 5,
+            "seed": 7 + k,
+            "energy": [1.5, -2.0][k],
+            "extras": {"residual": [0.25, 0.5][k], "proposal": f"/v1/jobs/job_1/images/{k}/proposal"},
+        }
+        for k in range(2)
+    ]
+    assert blobs.get("jobs/job_1/0.png") == png(to_float(rows[0])) == blobs.get("jobs/job_1/extras/1/proposal.png")
+
+
+def test_numbers_need_no_picture(blobs: Blobs, tmp_path: Path) -> None:
+    result = TaskOutput(images=None, energy=torch.tensor([3.0]), seeds=[1], numbers={"trace": [[1.0, 3.0]]})
+    (output,) = store_outputs("job_1", result, plain(), blobs)
+    assert (output.url, output.width, output.height, output.energy) == (None, None, None, 3.0)
+    assert output.extras == {"trace": [1.0, 3.0]}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_frames_are_animated_if_asked_for(blobs: Blobs, asked: bool) -> None:
+    result = TaskOutput(images=to_float(pixels(3)), energy=torch.zeros(3), seeds=[1, 1, 1], animated=True)
+    outputs = store_outputs("job_1", result, plain(animate=asked), blobs)
+    expected = {"animation": "/v1/jobs/job_1/images/0/animation"} if asked else {}
+    assert [output.extras for output in outputs] == [expected, {}, {}]
+    assert blobs.exists("jobs/job_1/extras/0/animation.png") == asked
+
+
+def test_results_are_brought_back_to_size(blobs: Blobs) -> None:
+    base = Image.new("RGB", (40, 50))
+    restoration = Restoration(Frame.of(base.size, (4, 5), "stretch"), base, None)
+    result = TaskOutput(images=to_float(pixels(1)), energy=torch.zeros(1), seeds=[1])
+    (output,) = store_outputs("job_1", result, Prepared(SimpleNamespace(), restoration), blobs)
+    assert (output.width, output.height) == (40, 50)
+    assert opened(blobs.get("jobs/job_1/0.png")).size == (40, 50)

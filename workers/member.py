@@ -1,0 +1,99 @@
+"""A task's loop in a group, and its rows in the batch."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+from models.loop import Loop, Rows, check_finite
+from workers.chains import Chain, Part, Snapshot, on_cpu
+from workers.tickets import Ticket
+
+_arrivals = count()
+
+
+class Member:
+    """One loop of one task in a group: which of its rows wait, and the finished ones.
+
+    Args:
+        ticket: the task's.
+        loop: what it yielded.
+        number: of the loop in its task.
+        chain: where its rows are, if they have begun elsewhere; its tensors are where the loop's are.
+    """
+
+    def __init__(self, ticket: Ticket[Any], loop: Loop, number: int, chain: Chain | None = None) -> None:
+        self.ticket, self.loop, self.number = ticket, loop, number
+        self.order = (-ticket.priority, next(_arrivals))
+        self.rows = chain.rows if chain else loop.rows
+        self.steps = chain.steps if chain else [0] * self.size
+        self.advanced = sum(self.steps)
+        self.todo = [row for row, step in enumerate(self.steps) if step < loop.steps]
+        """The rows that are to be advanced, in the order of their admission."""
+        self.admitted = 0  # of these
+        self._finished: list[int] = []
+        self._result: Rows = {}
+        for row in range(self.size if len(self.todo) < self.size else 0):
+            if self.steps[row] >= loop.steps:
+                self.collect(row, {k: v[row] for k, v in self.rows.items()})
+
+    @property
+    def size(self) -> int:
+        return len(self.loop.seeds)
+
+    @property
+    def complete(self) -> bool:
+        """True if all rows have finished."""
+        return len(self._finished) == self.size
+
+    def starts(self, begin: int, end: int) -> Rows:
+        """The states from which the rows ``todo[begin:end]`` start."""
+        if len(self.todo) == self.size:
+            return {k: v[begin:end] for k, v in self.rows.items()}
+        return {k: v[self.todo[begin:end]] for k, v in self.rows.items()}
+
+    def collect(self, row: int, state: Rows) -> None:
+        """Keep the finished state of one row."""
+        if not self._result:
+            self._result = {k: v.new_empty((self.size, *v.shape)) for k, v in state.items()}
+        for name, value in state.items():
+            self._result[name][row] = value
+        self._finished.append(row)
+
+    def snapshot(self, packed: Part) -> Snapshot:
+        """Where its rows are now, with those that are in the batch."""
+        self.ticket.results = [on_cpu(rows) for rows in self.ticket.results]
+        if self.loop.steps == 1:  # its kernel may have added names to some rows only: the one step is taken again
+            rows = list(range(self.size))
+            return Snapshot(self.ticket.results, self.loop, [Part(on_cpu(self.loop.rows), rows, rows, [0] * self.size)])
+        waiting, done = self.todo[self.admitted :], list(self._finished)
+        parts = [
+            packed,
+            Part(on_cpu(self.rows), waiting, waiting, [self.steps[row] for row in waiting]),
+            Part(on_cpu(self._result), done, done, [self.loop.steps] * len(done)),
+        ]
+        return Snapshot(list(self.ticket.results), self.loop, [part for part in parts if part.numbers])
+
+    def result(self) -> Rows:
+        """The finished rows.
+
+        Raises:
+            RowsError: they are not finite.
+        """
+        check_finite(self._result)
+        return self._result
+
+
+class Slot:
+    """One row in the batch. It had done ``base`` steps when the batch was last packed."""
+
+    __slots__ = ("base", "member", "row")
+
+    def __init__(self, member: Member, row: int) -> None:
+        self.member, self.row, self.base = member, row, member.steps[row]
+
+    def due(self) -> int:
+        """How many steps from the last packing until it leaves or is to be shown."""
+        loop, every = self.member.loop, self.member.ticket.preview_every
+        left = loop.steps - self.base
+        return min(left, every - self.base % every) if every and loop.preview else left

@@ -1,0 +1,40 @@
+"""What SIGTERM does to a worker: it hands back what it holds within a grace period; a second one ends it at once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Shutdown:
+    """Receives Celery's ``worker_shutting_down``, which each SIGTERM sends.
+
+    Args:
+        stop: makes the worker end its work; returns at once.
+        seconds: how long that may take.
+        leave: ends the process; what it holds is then found by its leases.
+    """
+
+    def __init__(self, stop: Callable[[], None], seconds: float, leave: Callable[[int], None] = os._exit) -> None:
+        self._stop, self._seconds, self._leave = stop, seconds, leave
+        self._asked = False
+
+    def __call__(self, **_: Any) -> None:
+        if self._asked:
+            log.warning("asked to stop again: leaving at once")
+            self._leave(1)
+            return
+        self._asked = True
+        self._stop()
+        timer = threading.Timer(self._seconds, self._too_slow)
+        timer.daemon = True
+        timer.start()
+
+    def _too_slow(self) -> None:
+        log.warning("could not hand back everything within %g s: leaving", self._seconds)
+        self._leave(1)
