@@ -53,7 +53,7 @@ class Refinement(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no anno
         """The first image of each job."""
         tasks = [self._model.tasks[job.task](job) for job in jobs]
         outputs: list[Output] = run_static(tasks, self._device)
-        return [output.images[0].cpu() for output in outputs]
+        return [output.images[0].cpu() for output in outputs if output.images is not None]
 
     def encode_response(self, output: torch.Tensor) -> dict[str, str]:
         return {"png": base64.b64encode(png(output)).decode()}

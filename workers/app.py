@@ -131,7 +131,7 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
 
     def figures() -> Mapping[str, Any]:
         return {
-            "state": "draining" if worker.draining else "starting" if warming.is_alive() else "ready",
+            "state": "draining" if worker.draining else "ready" if residency.warmed.is_set() else "starting",
             "engine_steps_total": engine.steps,
             "engine_rows_total": engine.rows_advanced,
             "engine_busy_seconds_total": round(engine.busy_seconds, 3),

@@ -15,6 +15,7 @@ from models.checkpoints import CheckpointError, load_model
 from models.loop import Kernel
 from models.systems.base import Model
 from service.catalog import Catalog, ModelCard
+from service.catalog import Model as CatalogModel
 from workers.engine import Engine
 from workers.exact import KnownSizes
 
@@ -58,6 +59,7 @@ class Residency:
         self._models: OrderedDict[str, Resident] = OrderedDict()
         self._pinned: set[str] = set()
         self._leaving: set[str] = set()
+        self.warmed = threading.Event()
         self.loads = 0
         self.evictions = 0
 
@@ -81,19 +83,21 @@ class Residency:
                 self._evict(ref)
 
     def warm(self) -> None:
-        """Load the newest version of every model that fits the budget, so that first requests need not wait."""
+        """Load the newest version of every model that fits the budget, smallest images first, so that first requests
+        need not wait.
+        """
+        newest = [e for e in self._catalog.list() if e.card and e.ref == self._catalog.get(e.name).ref]
         total = 0
-        for entry in self._catalog.list():
-            if entry.card is None or entry.ref != self._catalog.get(entry.name).ref:
-                continue
-            total += sum(file.bytes for file in entry.card.files.values())
+        for entry in sorted(newest, key=_pixels):
+            total += sum(file.bytes for file in entry.card.files.values()) if entry.card else 0
             if total > self._budget:
-                return
+                break
             try:
                 with self.use(entry.ref):
-                    pass
+                    self.warmed.set()
             except CheckpointError as error:
                 log.warning("%s can't be loaded: %s", entry.ref, error)
+        self.warmed.set()
 
     def pin(self, ref: str) -> None:
         """Load a model if need be, and keep it in memory until :meth:`unload`; raises as :meth:`use` does."""
@@ -157,3 +161,7 @@ class Residency:
         self._leaving.discard(ref)
         self._engine.forget([kernel for kernel, _ in self._models.pop(ref).model.examples()])
         log.info("unloaded %s", ref)
+
+
+def _pixels(model: CatalogModel) -> int:
+    return model.card.image.height * model.card.image.width if model.card else 0
