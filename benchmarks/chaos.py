@@ -29,7 +29,7 @@ from service.records import Status
 
 WORKERS = 2
 KINDS = 6
-"""How many different requests there are; each has been answered once before the first kill."""
+"""How many different requests there are at most; each has been answered once before the first kill."""
 
 
 @dataclass
@@ -171,7 +171,7 @@ def main(
     card = workload.find_model(name, settings).card
     facts = machine(torch.device("cpu"))
     show_machine(facts)
-    bodies = [{**body, "noise": 0.01} for body in workload.bodies(card, [steps] * KINDS, images)]
+    bodies = [{**body, "noise": 0.01} for body in workload.bodies(card, [steps] * min(KINDS, jobs), images)]
     shared = settings.model_dump(include={"checkpoints_dir", "checkpoint_seconds", "device", "torch_threads"})
     with tempfile.TemporaryDirectory(prefix="coopserve-chaos-") as folder:
         cluster = Cluster(Path(folder), shared)

@@ -16,9 +16,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Generic
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from service.connection import connect
 from service.errors import IdempotencyError, NotFoundError, StaleAttemptError, TooManyError
 from service.records import Failure, Progress, Status
 from service.scripts import Scripts
@@ -30,7 +29,6 @@ __all__ = ["Beat", "Expired", "Idempotency", "Pulse", "QueueLimits", "Queued", "
 IDEMPOTENCY_SECONDS = 86_400
 KEEP_SECONDS = 86_400.0
 MAX_ATTEMPTS = 5
-_CONNECTIONS = 2048  # one a thread; the threads are bounded elsewhere
 SWEEP_LIMIT = 100
 NO_LIMITS = QueueLimits()
 
@@ -42,20 +40,6 @@ _TOO_LATE = Failure(
     kind="queue-timeout",
     detail="no worker had room for it within its max_queue_seconds; try again later, or allow a longer wait",
 )
-
-
-def connect(url: str) -> redis.Redis:
-    """A client for the store: text answers, short timeouts, many threads."""
-    return redis.Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=5.0,
-        socket_connect_timeout=2.0,
-        socket_keepalive=True,
-        # Once more on a new connection: after a restart of the database every pooled connection is stale.
-        retry=Retry(NoBackoff(), 1),
-        max_connections=_CONNECTIONS,
-    )
 
 
 class RecordStore(Generic[RecordT]):

@@ -70,5 +70,7 @@ def test_a_training_is_published_repeated_and_shown(tmp_path: Path) -> None:
     assert "mine@1 is in" in output
     assert "mine@1 is in" in run(*command, **env)[1]  # the same command finds it finished
     assert "mine@2 is in" in run(*command, "--fresh", "--seed", "2", **env)[1]
-    assert run("models", "list", **env)[1].count("generate: CCoopNets trained on") == 2
+    listed = run("models", "list", **env)[1]
+    assert listed.count("generate, ") == 2
+    assert listed.count(": CCoopNets trained on") == 2
     assert '"iterations": 3' in run("models", "show", "mine@1", **env)[1]

@@ -15,7 +15,7 @@ from service.places import job_chain, job_image
 from service.records import Status
 from tests.integration.object_store import ObjectStore, object_store
 
-LONG = {"model": "fashion-ccoopnets", "label": "Bag", "n": 16, "steps": 200, "step_size": 0.1, "noise": 0.01, "seed": 5}
+LONG = {"model": "fashion-ccoopnets", "label": "Bag", "n": 8, "steps": 200, "step_size": 0.1, "noise": 0.01, "seed": 5}
 """A request that takes a while, with noise in every step."""
 
 
@@ -99,7 +99,7 @@ def test_all_workers_and_the_api_see_the_same_pictures(cluster: Cluster, blobs: 
         images = cluster.images(record)
         assert images == [blobs.get(job_image(id, k).key) for k in range(2)]
         assert Image.open(BytesIO(images[0])).size == (28, 28)
-    rows = {name: said["engine_rows"] for name, said in cluster.presence.workers().items()}
+    rows = {name: said["engine_rows_total"] for name, said in cluster.presence.workers().items()}
     assert len(rows) == 2
     assert all(rows.values()), rows
     assert not list(cluster.folder.glob("*/blobs"))
