@@ -66,8 +66,10 @@ class Chaos:
         self._kinds: Iterator[int] = cycle(range(len(bodies)))
         self._jobs: dict[str, int] = {}
         cluster.start("api")
-        self._workers = [cluster.start("worker") for _ in range(WORKERS)]
-        cluster.wait_until_ready(WORKERS)
+        self._workers: list[Process] = []
+        for count in range(1, WORKERS + 1):  # in turn: what one finds out about batch sizes, the next ones know
+            self._workers.append(cluster.start("worker"))
+            cluster.wait_until_ready(count)
         self._expected = [cluster.images(cluster.finished(cluster.submit(**body))) for body in bodies]
 
     def round(self) -> None:

@@ -23,7 +23,7 @@ from service.presence import Presence
 from service.settings import Settings
 from service.store import RecordStore, connect
 
-WAIT_SECONDS = 120.0
+WAIT_SECONDS = 240.0
 _ROOT = Path(__file__).resolve().parent.parent
 
 T = TypeVar("T")

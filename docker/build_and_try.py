@@ -27,6 +27,7 @@ from typing import Any
 
 import httpx
 import psutil
+import redis
 import yaml
 from PIL import Image
 
@@ -139,8 +140,10 @@ def build(services: Sequence[Service], mounts: Sequence[str]) -> None:
         begin = time.monotonic()
         options = ["--quiet", "--layers", "--format=docker", "--pull=never", *CHROOT, *volumes]
         output("buildah", "bud", *options, "--file", dockerfile, "--tag", image, ROOT)
-        print(f"built {image} from {dockerfile.relative_to(ROOT)} in {time.monotonic() - begin:.0f} s", flush=True)
-    print(output("buildah", "images", "--format", "{{.Name}}:{{.Tag}}  {{.Size}}"), flush=True)
+        size = output("buildah", "images", "--format", "{{.Size}}", image)
+        seconds = time.monotonic() - begin
+        print(f"built: {image} from {dockerfile.relative_to(ROOT)} in {seconds:.0f} s, {size}", flush=True)
+    print(f"(of which the base is {output('buildah', 'images', '--format', '{{.Size}}', BASE)})", flush=True)
 
 
 @contextmanager
@@ -151,12 +154,19 @@ def database(folder: Path) -> Iterator[str]:
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes", "--save", ""]
     process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
     try:
-        wait_for(lambda: output("redis-cli", "-p", str(port), "ping") == "PONG", "Redis")
+        with redis.Redis(port=port) as client:
+            wait_for(lambda: _answers(client), "Redis")
         print(f"ready: redis ({output('redis-server', '--version').split()[2]})", flush=True)
         yield f"redis://127.0.0.1:{port}/0"
     finally:
         process.terminate()
         process.wait()
+
+
+def _answers(client: redis.Redis) -> bool:
+    with suppress(redis.RedisError):
+        return bool(client.ping())
+    return False
 
 
 class Container:

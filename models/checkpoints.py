@@ -61,6 +61,7 @@ def publish(root: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], 
     staging.chmod(0o755)
     try:
         save_file(dict(tensors), staging / WEIGHTS)
+        (staging / WEIGHTS).chmod(0o644)  # another user may serve it
         weights = {"sha256": sha256(staging / WEIGHTS), "bytes": (staging / WEIGHTS).stat().st_size}
         while True:
             version = 1 + max(after, latest_version(root, home.name))

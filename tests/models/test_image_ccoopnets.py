@@ -114,7 +114,7 @@ def test_the_small_networks_have_the_sizes_of_their_layers() -> None:
     finish = 9 * 17 * 3 + 3
     expected = sum(16 * a * b + b for a, b in encoder) + sum(9 * a * b + b for a, b in decoder) + norms + finish
     assert parameters(UNet(config)) == expected
-    solver = [(4, 32), (32, 64), (64, 128), (128, 128)]
+    solver = [(4, 32), (32, 64), (64, 128)]
     assert parameters(PairSolver(config)) == sum(9 * a * b + b for a, b in solver) + 128 * 100 + 100
 
 
@@ -312,9 +312,9 @@ def test_a_local_solver_is_a_sum_over_places() -> None:
     h = torch.cat([y, c], 1)
     for layer in solver.layers:
         h = F.silu(layer(h))
-    assert h.shape == (2, 128, 4, 4)
+    assert h.shape == (2, 128, 8, 8)
     bias = solver.head.bias.sum()
-    places = [solver.head(h[:, :, i, j]).sum(1) - bias for i in range(4) for j in range(4)]
+    places = [solver.head(h[:, :, i, j]).sum(1) - bias for i in range(8) for j in range(8)]
     torch.testing.assert_close(solver(y, c), sum(places) + bias, atol=1e-5, rtol=1e-5)
 
 
