@@ -20,17 +20,16 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from coopserve.cli import main
-from docker.build_and_try import COMPOSE_FILES, Loader, built_services
+from docker.compose import FILES, ROOT, Loader, built_services
 from service.settings import Settings
 
-ROOT = Path(__file__).resolve().parents[1]
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 SETTINGS = {f"COOPSERVE_{name.upper()}" for name in Settings.model_fields}
 
 
-def services(file: str = COMPOSE_FILES[0]) -> dict[str, dict[str, Any]]:
+def services(file: str = FILES[0]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = yaml.load((ROOT / file).read_text(), Loader)["services"]
     return found
 
@@ -40,14 +39,21 @@ def service(request: pytest.FixtureRequest) -> dict[str, Any]:
     return services()[request.param]
 
 
-@pytest.mark.parametrize("file", COMPOSE_FILES)
-def test_compose_files_follow_the_specification(file: str) -> None:
-    jsonschema.validate(yaml.load((ROOT / file).read_text(), Loader), get_builtin_schema("vendor.compose-spec"))
+@pytest.fixture(scope="module")
+def schema() -> jsonschema.protocols.Validator:
+    """The Compose specification's own schema."""
+    text = get_builtin_schema("vendor.compose-spec")
+    return jsonschema.validators.validator_for(text)(text)
 
 
-def test_the_schema_notices_a_misspelt_member() -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_compose_files_follow_the_specification(schema: jsonschema.protocols.Validator, file: str) -> None:
+    schema.validate(yaml.load((ROOT / file).read_text(), Loader))
+
+
+def test_the_schema_notices_a_misspelt_member(schema: jsonschema.protocols.Validator) -> None:
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({"services": {"a": {"imagee": "b"}}}, get_builtin_schema("vendor.compose-spec"))
+        schema.validate({"services": {"a": {"imagee": "b"}}})
 
 
 @pytest.mark.parametrize("file", DOCKERFILES, ids=lambda file: file.name)
@@ -84,7 +90,7 @@ def test_only_what_has_keys_or_passwords_is_published() -> None:
 
 def test_without_a_gpu_no_device_is_reserved() -> None:
     reserving = {name for name, said in services().items() if "deploy" in said}
-    override = services(COMPOSE_FILES[1])
+    override = services(FILES[1])
     assert reserving == set(override) == {"worker", "trainer"}
     for said in override.values():
         assert said == {"deploy": None, "environment": {"COOPSERVE_DEVICE": "cpu"}}

@@ -1,0 +1,72 @@
+"""What the Compose files say of the parts, read for the tests and for build_and_try."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ("docker-compose.yml", "docker-compose.cpu.yml")
+"""What a host with a GPU needs, and what replaces parts of it on one without."""
+
+
+class Loader(yaml.SafeLoader):
+    """Reads Compose files: ``!reset`` removes what an earlier file says."""
+
+
+Loader.add_constructor("!reset", lambda *_: None)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A part as the Compose files describe it.
+
+    Args:
+        name: of the service.
+        image: its tag.
+        dockerfile: what it is built from.
+        user: as which it runs.
+        command: what it runs.
+        check: the command that tells whether it works.
+        environment: its variables.
+        stop_seconds: in which it must end.
+    """
+
+    name: str
+    image: str
+    dockerfile: Path
+    user: str
+    command: list[str]
+    check: list[str]
+    environment: dict[str, str]
+    stop_seconds: float
+
+
+def built_services() -> list[Service]:
+    """The services whose images are built here, as they run on a host without a GPU."""
+    main, cpu = (yaml.load((ROOT / name).read_text(), Loader)["services"] for name in FILES)
+    return [_service(name, said, cpu.get(name, {})) for name, said in main.items() if "build" in said]
+
+
+def _service(name: str, said: Mapping[str, Any], override: Mapping[str, Any]) -> Service:
+    variables = {**said["environment"], **override.get("environment", {})}
+    return Service(
+        name=name,
+        image=_defaults(said["image"]),
+        dockerfile=ROOT / said["build"]["dockerfile"],
+        user=said["user"],
+        command=said["command"],
+        check=said["healthcheck"]["test"][1:],
+        environment={key: _defaults(str(value)) for key, value in variables.items() if value is not None},
+        stop_seconds=float(said["stop_grace_period"].removesuffix("s")),
+    )
+
+
+def _defaults(text: str) -> str:
+    """The text with each ``${NAME:-default}`` replaced by its default."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
