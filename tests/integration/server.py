@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-READY_SECONDS = 60.0
+READY_SECONDS = 180.0
 STOP_SECONDS = 30.0
 QUICK = {
     "COOPSERVE_TORCH_THREADS": "1",
