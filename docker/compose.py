@@ -47,9 +47,15 @@ class Service:
     stop_seconds: float
 
 
+def services(file: str = FILES[0]) -> dict[str, dict[str, Any]]:
+    """The services of a Compose file, as it has them."""
+    found: dict[str, dict[str, Any]] = yaml.load((ROOT / file).read_text(), Loader)["services"]
+    return found
+
+
 def built_services() -> list[Service]:
     """The services whose images are built here, as they run on a host without a GPU."""
-    main, cpu = (yaml.load((ROOT / name).read_text(), Loader)["services"] for name in FILES)
+    main, cpu = map(services, FILES)
     return [_service(name, said, cpu.get(name, {})) for name, said in main.items() if "build" in said]
 
 

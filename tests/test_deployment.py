@@ -20,18 +20,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from coopserve.cli import main
-from docker.compose import FILES, ROOT, Loader, built_services
+from docker.compose import FILES, ROOT, Loader, built_services, services
 from service.settings import Settings
 
 DOCKERFILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 SETTINGS = {f"COOPSERVE_{name.upper()}" for name in Settings.model_fields}
-
-
-def services(file: str = FILES[0]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.load((ROOT / file).read_text(), Loader)["services"]
-    return found
 
 
 @pytest.fixture(params=services())

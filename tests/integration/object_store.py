@@ -1,4 +1,4 @@
-"""A real S3 server: SeaweedFS, the one that docker-compose.yml offers, with its data in a folder."""
+"""A real S3 server: SeaweedFS as docker-compose.yml has it, with its data in a folder."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.cluster import free_port
+from docker.compose import services
 
 KEYS: Mapping[str, str] = {"AWS_ACCESS_KEY_ID": "coopserve", "AWS_SECRET_ACCESS_KEY": "only for this test"}
 
@@ -44,9 +45,10 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
     folder.mkdir()
     s3_port = free_port()
     ports = {"s3.port": s3_port, **{f"{part}.port": free_port() for part in ("master", "volume", "filer")}}
-    ports |= {f"{name}.grpc": free_port() for name in ports} | {"s3.port.iceberg": 0, "s3.port.lance": 0}
-    options = {"ip": "127.0.0.1", "ip.bind": "127.0.0.1", "dir": folder, "volume.max": 8, **ports}
-    command = [str(_BINARY), "server", "-s3", *(f"-{name}={value}" for name, value in options.items())]
+    ports |= {f"{name}.grpc": free_port() for name in ports}
+    own = {"dir": folder, "s3.ip.bind": "127.0.0.1", **ports}  # of options that are given twice, the last counts
+    objects = services()["objects"]
+    command = [_BINARY, *objects["entrypoint"][1:], *objects["command"], *(f"-{k}={v}" for k, v in own.items())]
     with (folder.parent / f"{folder.name}.log").open("wb") as output:
         process = subprocess.Popen(command, env=dict(KEYS), stdout=output, stderr=subprocess.STDOUT)
     store = ObjectStore(process, f"http://127.0.0.1:{s3_port}")
