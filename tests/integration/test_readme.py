@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 from pathlib import Path
 
 import httpx
-from PIL import Image
+from PIL import Image, ImageDraw
 
+from tests.integration.client import pictures, succeeded
 from tests.integration.server import Server
 from tests.test_docs import blocks
 
@@ -36,11 +38,24 @@ def test_the_job_is_followed_and_its_picture_fetched(server: Server, tmp_path: P
         assert picture.size == (28, 28)
 
 
+def test_a_drawing_is_sent_once_and_coloured(server: Server, api: httpx.Client, tmp_path: Path) -> None:
+    drawing = Image.new("L", (200, 100), 255)
+    ImageDraw.Draw(drawing).ellipse((60, 10, 140, 90), outline=0, width=6)
+    drawing.save(tmp_path / "drawing.png")
+    record = succeeded(api, json.loads(run(CURL[2], server, tmp_path)))
+    files = pictures(api, record)
+    assert len(set(files)) == 4
+    for file in files:
+        with Image.open(io.BytesIO(file)) as picture:
+            assert picture.size == (64, 64)
+            assert picture.mode == "RGB"
+
+
 def test_the_training_is_queued(server: Server, api: httpx.Client, tmp_path: Path) -> None:
-    record = json.loads(run(CURL[2], server, tmp_path))
+    record = json.loads(run(CURL[3], server, tmp_path))
     assert record["id"].startswith("trn_")
     assert api.post(record["links"]["cancel"]).status_code == 200
 
 
 def test_no_block_of_the_readme_is_left_out() -> None:
-    assert len(CURL) == 3
+    assert len(CURL) == 4
