@@ -1,0 +1,62 @@
+"""Small untrained image-conditional CCoopNets, and requests for them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models.configuration import configure
+from models.data.images import ImageData
+from models.systems.ccoopnets import CCOOPNETS
+from models.systems.ccoopnets.image_model import ImageCCoopNets
+from models.systems.ccoopnets.training import CCoopTrainer
+from models.systems.ccoopnets.unet import UNet
+
+OVERRIDES = {"training.batch_size": 4, "training.iterations": 12, "refinement.steps": 3}
+CPU = torch.device("cpu")
+
+
+def pairs(n: int = 8, size: int = 64) -> ImageData:
+    """Random pictures with their random line art."""
+    generator = torch.Generator().manual_seed(2)
+    images = torch.randint(0, 256, (n, 3, size, size), generator=generator).to(torch.uint8)
+    conditions = torch.randint(0, 256, (n, 1, size, size), generator=generator).to(torch.uint8)
+    return ImageData(images, None, (), "pairs", conditions)
+
+
+def trainer_of(preset: str, **overrides: Any) -> CCoopTrainer:
+    config = configure("ccoopnets", preset, pairs(), {**OVERRIDES, **overrides})
+    trainer = CCOOPNETS.trainer(config, pairs(), 3, CPU)
+    assert isinstance(trainer, CCoopTrainer)
+    return trainer
+
+
+def model_of(preset: str) -> ImageCCoopNets:
+    trainer = trainer_of(preset)
+    card = CCOOPNETS.card(trainer.config, ())
+    model = CCOOPNETS.load(card, trainer.export(), CPU)
+    assert isinstance(model, ImageCCoopNets)
+    return model
+
+
+def job(**fields: Any) -> SimpleNamespace:
+    generator = torch.Generator().manual_seed(5)
+    image = torch.randint(0, 256, (3, 64, 64), generator=generator) / 127.5 - 1
+    common = {"n": 2, "seed": 1, "steps": 4, "step_size": 1.0, "noise": 0.0, "refine": True, "image": image}
+    return SimpleNamespace(**common | fields)
+
+
+def line_art(seed: int) -> Tensor:
+    return torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters())
+
+
+def layer_sizes(network: UNet) -> list[tuple[int, int]]:
+    convolutions = [*network.down, *network.up, network.last]
+    return [(c.in_channels, c.out_channels) for c in convolutions]  # type: ignore[misc,union-attr]
