@@ -191,10 +191,11 @@ class Supervisor:
         raise StartError(f"the bundled Valkey server did not start; see {folder / 'valkey.log'}")
 
     def _start_parts(self, environment: Mapping[str, str]) -> None:
-        # The worker first: importing torch takes the longest.
+        # The worker first: importing torch takes the longest. -P: a folder that happens to be called `models` where the
+        # command was given must not be taken for ours.
         commands = {"worker": 0, **({"trainer": 10} if self._trainer else {}), "api": 0}
         for name, nice in commands.items():
-            part = Part(f"the {name}", [sys.executable, "-m", "coopserve", name], environment, nice)
+            part = Part(f"the {name}", [sys.executable, "-P", "-m", "coopserve", name], environment, nice)
             part.start()
             self._parts.append(part)
 

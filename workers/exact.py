@@ -17,7 +17,6 @@ from pathlib import Path
 
 import torch
 
-import models
 from models.loop import Kernel, Rows
 from models.noise import Key, Noise
 
@@ -142,6 +141,6 @@ def _cpu() -> str:
 def _code() -> str:
     """A digest of the code of all models."""
     digest = hashlib.sha256()
-    for file in sorted(Path(models.__file__).parent.rglob("*.py")):
+    for file in sorted((Path(__file__).resolve().parents[1] / "models").rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()

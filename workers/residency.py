@@ -97,6 +97,8 @@ class Residency:
                     self.warmed.set()
             except CheckpointError as error:
                 log.warning("%s can't be loaded: %s", entry.ref, error)
+            except Exception:  # one model must not keep the worker from serving the others
+                log.exception("%s can't be loaded", entry.ref)
         self.warmed.set()
 
     def pin(self, ref: str) -> None:

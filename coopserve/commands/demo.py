@@ -70,7 +70,7 @@ def _own_server() -> Iterator[str]:
         options = ["--host", "127.0.0.1", "--port", str(port), "--data-dir", f"{folder}/data", "--no-trainer"]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "coopserve", "serve", *options],
+                [sys.executable, "-P", "-m", "coopserve", "serve", *options],
                 # A Redis that others use, too, would give these jobs to workers that write elsewhere.
                 env={**os.environ, "COOPSERVE_REDIS_URL": ""},
                 stdout=output,
