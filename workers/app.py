@@ -165,12 +165,15 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
             thread.start()
 
     def close() -> None:
+        residency.close()
         janitor.stop()
         controller.stop()
         engine.stop()
         heart.stop()
         queue.close()
         client.close()
+        if warming.is_alive():
+            warming.join(settings.drain_seconds)
 
     shutdown = Shutdown(lambda: worker.drain(settings.drain_seconds), settings.drain_seconds)
     return WorkerProcess(celery, INFERENCE_QUEUE, settings.worker_threads, begin, shutdown, close)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import platform
+import threading
 import uuid
 from collections.abc import Sequence
 from functools import cache
@@ -73,9 +74,24 @@ def _varied(value: torch.Tensor, rows: int) -> torch.Tensor:
     return copies
 
 
-def probe(kernels: Sequence[tuple[Kernel, Rows]], max_rows: int) -> dict[Kernel, tuple[int, ...]]:
-    """:func:`agreeing_sizes` of every kernel of a model."""
-    return {kernel: agreeing_sizes(kernel, example, max_rows) for kernel, example in kernels}
+class ClosedError(Exception):
+    """The process is about to end; nothing more is tried."""
+
+
+def probe(
+    kernels: Sequence[tuple[Kernel, Rows]], max_rows: int, closing: threading.Event | None = None
+) -> dict[Kernel, tuple[int, ...]]:
+    """:func:`agreeing_sizes` of every kernel of a model.
+
+    Raises:
+        ClosedError: ``closing`` was set on the way.
+    """
+    found = {}
+    for kernel, example in kernels:
+        if closing is not None and closing.is_set():
+            raise ClosedError
+        found[kernel] = agreeing_sizes(kernel, example, max_rows)
+    return found
 
 
 class KnownSizes:
@@ -87,11 +103,12 @@ class KnownSizes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.closing = threading.Event()
 
     def probe(
         self, identity: bytes, kernels: Sequence[tuple[Kernel, Rows]], max_rows: int, device: torch.device
     ) -> dict[Kernel, tuple[int, ...]]:
-        """:func:`probe`, or what it gave before for the same model, code, machine and versions.
+        """:func:`probe`, or what it gave before for the same model, code, machine and versions; ends at ``closing``.
 
         Args:
             identity: tells this model from all others, with its weights.
@@ -106,7 +123,7 @@ class KnownSizes:
             known = []
         if len(known) == len(kernels):
             return {kernel: sizes for (kernel, _), sizes in zip(kernels, known, strict=True)}
-        found = probe(kernels, max_rows)
+        found = probe(kernels, max_rows, self.closing)
         self._write(path, [found[kernel] for kernel, _ in kernels])
         return found
 

@@ -17,7 +17,7 @@ from models.systems.base import Model
 from service.catalog import Catalog, ModelCard
 from service.catalog import Model as CatalogModel
 from workers.engine import Engine
-from workers.exact import KnownSizes
+from workers.exact import ClosedError, KnownSizes
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,7 @@ class Residency:
         self._pinned: set[str] = set()
         self._leaving: set[str] = set()
         self.warmed = threading.Event()
+        self._closing = threading.Event()
         self.loads = 0
         self.evictions = 0
 
@@ -89,17 +90,27 @@ class Residency:
         newest = [e for e in self._catalog.list() if e.card and e.ref == self._catalog.get(e.name).ref]
         total = 0
         for entry in sorted(newest, key=_pixels):
+            if self._closing.is_set():
+                return
             total += sum(file.bytes for file in entry.card.files.values()) if entry.card else 0
             if total > self._budget:
                 break
             try:
                 with self.use(entry.ref):
                     self.warmed.set()
+            except ClosedError:
+                return
             except CheckpointError as error:
                 log.warning("%s can't be loaded: %s", entry.ref, error)
             except Exception:  # one model must not keep the worker from serving the others
                 log.exception("%s can't be loaded", entry.ref)
         self.warmed.set()
+
+    def close(self) -> None:
+        """Let :meth:`warm` end soon: a thread that is inside torch when the process ends would abort it."""
+        self._closing.set()
+        if self._exact:
+            self._exact.closing.set()
 
     def pin(self, ref: str) -> None:
         """Load a model if need be, and keep it in memory until :meth:`unload`; raises as :meth:`use` does."""

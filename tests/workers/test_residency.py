@@ -12,7 +12,7 @@ from service.catalog import Catalog
 from service.errors import NotFoundError
 from tests.workers.conftest import publish_tiny
 from workers.engine import Engine
-from workers.exact import KnownSizes
+from workers.exact import ClosedError, KnownSizes
 from workers.residency import Residency
 
 
@@ -108,3 +108,16 @@ def test_warm_loads_the_newest_of_each_name_and_survives_damage(tmp_path: Path, 
     models.warm()
     assert set(models.resident()) == {"a@2"}
     assert "b@1 can't be loaded" in caplog.text
+
+
+def test_warming_ends_when_the_worker_closes(tmp_path: Path) -> None:
+    for name in "ab":
+        publish_tiny(tmp_path, name)
+    models = Residency(
+        Catalog([tmp_path]), Engine(max_rows=4), torch.device("cpu"), 10**9, KnownSizes(tmp_path / "nothing known")
+    )
+    models.close()
+    models.warm()
+    assert models.resident() == {}
+    with pytest.raises(ClosedError), models.use("a@1"):
+        pass
