@@ -15,6 +15,7 @@ from models.checkpoints import load_model, read_card
 from models.data.catalog import load
 from models.data.images import ImageData, to_float
 from models.data.pairs import Direction
+from models.data.splits import SPLITS
 from models.latent_evaluation import evaluate_latents
 from models.loop import run, run_together
 from models.metrics.classifier import Classifier
@@ -92,6 +93,21 @@ class Bench:
     classifier: Classifier
 
 
+def splits_for(
+    card: Mapping[str, Any], data_name: str, data_root: Path, direction: Direction
+) -> tuple[ImageData, ImageData, ImageData]:
+    """The train, valid and test images of a set, in the size and channels of a card.
+
+    Raises:
+        DataError: the data can't be used.
+    """
+    size, channels = card["image"]["height"], card["image"]["channels"]
+    train, valid, test = (
+        load(data_name, split, data_root, image_size=size, channels=channels, direction=direction) for split in SPLITS
+    )
+    return train, valid, test
+
+
 def prepare(
     folder: Path,
     data_name: str,
@@ -114,11 +130,7 @@ def prepare(
     """
     card = read_card(folder)
     model = load_model(folder, torch.device("cpu"))
-    channels, size = card["image"]["channels"], card["image"]["height"]
-    train, valid, test = (
-        load(data_name, split, data_root, image_size=size, channels=channels, direction=direction)
-        for split in ("train", "valid", "test")
-    )
+    train, valid, test = splits_for(card, data_name, data_root, direction)
     classifier = load_or_train(data_root, data_name, train, progress=progress)
     task, restyle = card["tasks"]["generate"], card["tasks"].get("restyle", {}).get("defaults")
     trained_steps = task["limits"]["trained_steps"]

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import load_model, read_card
-from models.data.catalog import load
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
+from models.data.pairs import Direction
+from models.evaluation import splits_for
 from models.loop import run_together
 from models.metrics.effnet import Features
 from models.metrics.kid import kid
@@ -74,7 +75,7 @@ def sampler(bench: PictureBench) -> PictureSampler:
     return sample
 
 
-def prepare(folder: Path, data_name: str, data_root: Path, direction: Literal["AtoB", "BtoA"] = "AtoB") -> PictureBench:
+def prepare(folder: Path, data_name: str, data_root: Path, direction: Direction = "AtoB") -> PictureBench:
     """Load a checkpoint and its data.
 
     Raises:
@@ -83,11 +84,7 @@ def prepare(folder: Path, data_name: str, data_root: Path, direction: Literal["A
     """
     card = read_card(folder)
     model = load_model(folder, torch.device("cpu"))
-    size, channels = card["image"]["height"], card["image"]["channels"]
-    train, valid, test = (
-        load(data_name, split, data_root, image_size=size, channels=channels, direction=direction)
-        for split in ("train", "valid", "test")
-    )
+    train, valid, test = splits_for(card, data_name, data_root, direction)
     task: Literal["translate", "inpaint"] = "inpaint" if "inpaint" in card["tasks"] else "translate"
     ability = card["tasks"][task]
     return PictureBench(model, task, ability["defaults"], ability["limits"]["trained_steps"], train, valid, test)

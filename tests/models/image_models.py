@@ -20,10 +20,10 @@ CPU = torch.device("cpu")
 
 
 def pairs(n: int = 8, size: int = 64) -> ImageData:
-    """Random pictures with their random line art."""
+    """Random pictures with random conditions on a light ground."""
     generator = torch.Generator().manual_seed(2)
     images = torch.randint(0, 256, (n, 3, size, size), generator=generator).to(torch.uint8)
-    conditions = torch.randint(0, 256, (n, 1, size, size), generator=generator).to(torch.uint8)
+    conditions = torch.randint(140, 256, (n, 1, size, size), generator=generator).to(torch.uint8)
     return ImageData(images, None, (), "pairs", conditions)
 
 

@@ -19,22 +19,10 @@ from tests.models.image_models import (
     OVERRIDES,
     layer_sizes,
     line_art,
-    model_of,
     pairs,
     parameters,
     trainer_of,
 )
-
-
-@pytest.fixture(scope="module")
-def translator() -> ImageCCoopNets:
-    return model_of("small-emoji")
-
-
-@pytest.fixture(scope="module")
-def inpainter() -> ImageCCoopNets:
-    return model_of("small-inpaint")
-
 
 # Sizes
 

@@ -18,21 +18,9 @@ from tests.models.image_models import (
     CPU,
     job,
     line_art,
-    model_of,
     pairs,
     trainer_of,
 )
-
-
-@pytest.fixture(scope="module")
-def translator() -> ImageCCoopNets:
-    return model_of("small-emoji")
-
-
-@pytest.fixture(scope="module")
-def inpainter() -> ImageCCoopNets:
-    return model_of("small-inpaint")
-
 
 # Inpainting
 
@@ -87,6 +75,21 @@ def test_the_condition_marks_its_hidden_pixels() -> None:
     assert c[0, :, 1, 1].tolist() == [0.5, 0.5, 0.5, 0]
 
 
+# Translation
+
+
+def test_light_lines_on_a_dark_ground_are_turned_round(translator: ImageCCoopNets) -> None:
+    drawing = torch.ones(1, 64, 64)
+    drawing[:, 20:24, 10:50] = -1
+    plain, chalk = (run(translator.tasks["translate"](job(image=c))) for c in (drawing, -drawing))
+    assert torch.equal(plain.images, chalk.images)  # type: ignore[arg-type]
+    assert not plain.warnings
+    assert "inverted" in chalk.warnings[0]
+    filled = torch.ones(1, 64, 64)
+    filled[:, 4:60, 4:60] = -1  # a dark object on a light ground is no drawing in chalk
+    assert not run(translator.tasks["translate"](job(image=filled))).warnings
+
+
 # Interpolation
 
 
@@ -131,7 +134,7 @@ def test_only_jobs_with_the_same_loops_can_be_driven_together(translator: ImageC
 
 
 def test_a_score_is_the_value_of_the_picture(translator: ImageCCoopNets, inpainter: ImageCCoopNets) -> None:
-    image, c = job().image, line_art(3)
+    image, c = job().image, line_art(3).abs()
     found = run(translator.tasks["score"](job(image=image, condition=c, mask=None, steps=0)))
     assert found.images is None
     with torch.no_grad():

@@ -68,12 +68,14 @@ class ImageConfig(BaseConfig):
     """A whole image-conditional CCoopNets.
 
     ``translate``: the condition is the other image of an aligned pair. ``inpaint``: it is the image itself with its
-    hidden pixels set to 0, and the mask of hidden pixels as one more channel.
+    hidden pixels set to 0, and the mask of hidden pixels as one more channel. ``line_art``: conditions are dark lines
+    on a light ground, and a drawing in chalk is inverted when serving.
     """
 
     task: Literal["translate", "inpaint"]
     channels: Literal[1, 3]
     condition_channels: Count
+    line_art: bool = False
     size: Count
     initializer: UNetConfig
     solver: PairSolverConfig
@@ -112,6 +114,7 @@ def _small(task: Literal["translate", "inpaint"], solver_widths: tuple[int, ...]
         task=task,
         channels=3,
         condition_channels=4 if task == "inpaint" else 1,
+        line_art=task == "translate",
         size=64,
         initializer=UNetConfig(widths=(32, 64, 128, 128, 128), dropout_stages=3, finish=16, smooth=True),
         solver=PairSolverConfig(layers=tuple(pooled(width) for width in solver_widths), activation="silu", local=True),

@@ -15,6 +15,7 @@ from models.kernels.values import evaluation, tracked
 from models.loop import Kernel, Rows, Task
 from models.noise import Noise
 from models.systems.base import Output
+from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.image_config import ImageConfig
 from models.systems.ccoopnets.networks import channels_last, fold
 from models.systems.ccoopnets.tasks.common import MAX_STEPS
@@ -24,8 +25,6 @@ from models.systems.ccoopnets.tasks.inpaint import inpaint
 from models.systems.ccoopnets.tasks.translate import translate
 from models.systems.ccoopnets.unet import PairSolver, UNet
 from models.systems.ccoopnets.weights import fill
-
-_FRAMES = 8
 
 _TASKS: Mapping[str, Mapping[str, Callable[..., Task[Output]]]] = {
     "translate": {"translate": translate, "interpolate": interpolate, "score": score},
@@ -156,28 +155,12 @@ def load_image_model(card: Mapping[str, Any], tensors: Mapping[str, Tensor], dev
 
 def describe_image_model(config: ImageConfig) -> dict[str, Any]:
     """The parts of a card that follow from the configuration: image, condition, tasks with defaults and limits."""
-    r = config.refinement
-    defaults = {"n": 1, "steps": r.steps, "step_size": 1.0, "noise": 0.0, "refine": True}
-    limits = {
-        "max_n": 64,
-        "max_steps": MAX_STEPS,
-        "trained_steps": r.steps,
-        "step_size": [0.0, 4.0],
-        "noise": [0.0, 1.0],
-    }
-    own = {"interpolate": {"n": _FRAMES}, "score": {"steps": 0}}
     shape = {"height": config.size, "width": config.size}
     translates = config.task == "translate"
     return {
         "image": {**shape, "channels": config.channels},
         "condition": {**shape, "channels": config.condition_channels} if translates else None,
         "classes": None,
-        "tasks": {
-            name: {
-                "defaults": {**defaults, **own.get(name, {})},
-                "limits": {**limits, "max_n": 1} if name == "score" else limits,
-            }
-            for name in _TASKS[config.task]
-        },
+        "tasks": abilities(config.refinement, _TASKS[config.task]),
         "config": config.model_dump(mode="json"),
     }

@@ -15,6 +15,7 @@ from models.kernels.values import evaluation, tracked
 from models.loop import Kernel, Rows, Task
 from models.noise import Noise
 from models.systems.base import Output
+from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.config import Config
 from models.systems.ccoopnets.networks import Initializer, Solver, fold
 from models.systems.ccoopnets.tasks.common import MAX_STEPS
@@ -132,35 +133,11 @@ def load(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.d
 
 
 def describe(config: Config, classes: Sequence[str]) -> dict[str, Any]:
-    """The parts of a card that follow from the configuration: image, classes, tasks with defaults and limits.
-
-    ``step_size`` is a multiple of the trained eta; ``noise`` is tau itself, in units of the image's range [-1, 1].
-    """
-    r = config.refinement
-    defaults = {"n": 1, "steps": r.steps, "step_size": 1.0, "noise": 0.0, "refine": True}
-    limits = {
-        "max_n": 64,
-        "max_steps": MAX_STEPS,
-        "trained_steps": r.steps,
-        "step_size": [0.0, 4.0],
-        "noise": [0.0, 1.0],
-    }
+    """The parts of a card that follow from the configuration: image, classes, tasks with defaults and limits."""
     latent = {"defaults": {"latent_steps": _LATENT_STEPS}, "limits": {"max_latent_steps": _MAX_LATENT_STEPS}}
-    own: Mapping[str, Mapping[str, Any]] = {
-        "interpolate": {"defaults": {"n": _FRAMES}},
-        "restyle": latent,
-        "reconstruct": latent,
-        "score": {"defaults": {"steps": 0}, "limits": {"max_n": 1}},
-    }
     return {
         "image": {"height": config.size, "width": config.size, "channels": config.channels},
         "classes": list(classes),
-        "tasks": {
-            name: {
-                "defaults": {**defaults, **own.get(name, {}).get("defaults", {})},
-                "limits": {**limits, **own.get(name, {}).get("limits", {})},
-            }
-            for name in _TASKS
-        },
+        "tasks": abilities(config.refinement, _TASKS, {"restyle": latent, "reconstruct": latent}),
         "config": config.model_dump(mode="json"),
     }

@@ -12,6 +12,7 @@ from models.loop import Loop, Task
 from models.noise import row_seeds
 from models.systems.base import Output
 from models.systems.ccoopnets.tasks.common import RefineJob, pictures, refine, repeat, step_numbers
+from models.systems.ccoopnets.tasks.drawings import upright
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.image_model import ImageCCoopNets
@@ -33,7 +34,8 @@ class InterpolateJob(RefineJob, Protocol):
 def interpolate(model: ImageCCoopNets, job: InterpolateJob) -> Task[Output]:
     """Mix the encoder's activations, decode all frames with the same dropout masks, refine each (Fig. 11b)."""
     seeds = row_seeds(job.seed, 1) * job.n
-    first, second = (repeat(image, job.n, model.device) for image in job.images)
+    drawings = [upright(image, model.config.line_art) for image in job.images]
+    first, second = (repeat(drawing, job.n, model.device) for drawing, _ in drawings)
     w = torch.linspace(0, 1, job.n, device=model.device).reshape(-1, 1, 1, 1)
     numbers = step_numbers(model.config.refinement, job, job.n, model.device)
     rows = {"c": first, "c1": second, "w": w, **numbers}
@@ -44,5 +46,10 @@ def interpolate(model: ImageCCoopNets, job: InterpolateJob) -> Task[Output]:
         rows = {"c": torch.lerp(first, second, w), "y": rows["y"], **numbers}
         rows = yield from refine(model, rows, job, seeds)
     return Output(
-        images=pictures(rows), energy=-rows["f"], seeds=seeds, numbers={"t": w.flatten().tolist()}, animated=True
+        images=pictures(rows),
+        energy=-rows["f"],
+        seeds=seeds,
+        numbers={"t": w.flatten().tolist()},
+        animated=True,
+        warnings=list(dict.fromkeys(warning for _, warnings in drawings for warning in warnings)),
     )

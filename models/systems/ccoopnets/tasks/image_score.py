@@ -11,6 +11,7 @@ from models.loop import Task
 from models.systems.base import Output
 from models.systems.ccoopnets.image_problem import condition_of
 from models.systems.ccoopnets.tasks.common import repeat, step_numbers
+from models.systems.ccoopnets.tasks.drawings import upright
 from models.systems.ccoopnets.tasks.score import JudgeJob, judge
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def score(model: ImageCCoopNets, job: ImageScoreJob) -> Task[Output]:
     known = model.calibration.get("pooled")
     if model.config.task == "translate":
         assert job.condition is not None  # the contract asks for it
-        rows = {"y": y, "c": repeat(job.condition, 1, model.device), **numbers}
+        condition, _ = upright(job.condition, model.config.line_art)
+        rows = {"y": y, "c": repeat(condition, 1, model.device), **numbers}
     else:
         mask = centred_square(model.config.size)[None].float() if job.mask is None else job.mask
         mask = repeat(mask, 1, model.device)

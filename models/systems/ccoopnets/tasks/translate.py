@@ -10,6 +10,7 @@ from models.loop import Loop, Task
 from models.noise import row_seeds
 from models.systems.base import Output
 from models.systems.ccoopnets.tasks.common import RefineJob, pictures, refine, repeat, step_numbers
+from models.systems.ccoopnets.tasks.drawings import upright
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.image_model import ImageCCoopNets
@@ -26,10 +27,11 @@ class TranslateJob(RefineJob, Protocol):
 def translate(model: ImageCCoopNets, job: TranslateJob) -> Task[Output]:
     """n answers to one condition image, each by its own dropout masks (sections 4.2.2 and 4.2.3 of the paper)."""
     seeds = row_seeds(job.seed, job.n)
+    drawing, warnings = upright(job.image, model.config.line_art)
     rows = {
-        "c": repeat(job.image, job.n, model.device),
+        "c": repeat(drawing, job.n, model.device),
         **step_numbers(model.config.refinement, job, job.n, model.device),
     }
     rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose")  # fast thinking
     rows = yield from refine(model, rows, job, seeds)  # slow thinking
-    return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds)
+    return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds, warnings=warnings)
