@@ -38,7 +38,7 @@ class Tally:
 
     Args:
         jobs: that have ended.
-        lost: of these, did not succeed.
+        lost: of these, did not succeed; with the reason.
         twice: had more than one end.
         differ: have other images than an unbroken run.
         resumed: seconds from a kill to the next attempt, for each job that the dead worker held.
@@ -115,7 +115,7 @@ class Chaos:
             del self._jobs[id]
             self.tally.jobs += 1
             if record.status is not Status.SUCCEEDED:
-                self.tally.lost.append(id)
+                self.tally.lost.append(f"{id} ({record.error.kind if record.error else record.status})")
             elif self.cluster.images(record) != self._expected[kind]:
                 self.tally.differ.append(id)
             if sum(Status(data["status"]).terminal for _, data in self._events(id)) != 1:

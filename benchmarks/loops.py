@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 
-from models.loop import Loop, Rows, Task
+from models.loop import Kernel, Loop, Rows, Task
 from models.noise import Key, Noise
 
 R = TypeVar("R")
@@ -61,29 +61,45 @@ def _joined(loops: Sequence[Loop]) -> Rows:
 
 
 class BareLoop:
-    """The refinement of one full batch and nothing else: no queue, no jobs, no rows that come and go.
+    """The chains of one full batch and nothing else: no queue, no jobs, no rows that come and go.
+
+    A chain is a loop whose rows can be shown half-way. Where a task has several (one a size), steps are shared evenly.
 
     Args:
-        tasks: one for each row of the batch, of a task that proposes in its first loop and refines in its second.
+        tasks: one for each row of the batch, of a task with at least one chain.
         device: where the rows live.
     """
 
     def __init__(self, tasks: Sequence[Task[R]], device: torch.device) -> None:
-        states = _run_to_longest([next(task) for task in tasks], 0, device)
-        loops = [task.send(state) for task, state in zip(tasks, states, strict=True)]
+        self._device, self._chains = device, list[tuple[Kernel, Rows]]()
+        loops = [next(task) for task in tasks]
+        seeds = [seed for loop in loops for seed in loop.seeds]
+        for number in count():
+            if loops[0].preview:  # the state after it is not needed to measure what follows
+                self._chains.append((loops[0].kernel, _joined(loops)))
+                states = [loop.rows for loop in loops]
+            else:
+                states = _run_to_longest(loops, number, device)
+            try:
+                loops = [task.send(state) for task, state in zip(tasks, states, strict=True)]
+            except StopIteration:
+                break
         for task in tasks:
             task.close()
-        seeds = [seed for loop in loops for seed in loop.seeds]
+        if not self._chains:
+            raise ValueError("these tasks have no chain")
         self.size = len(seeds)
-        self._kernel, self._start, self._device = loops[0].kernel, _joined(loops), device
         self._noise = Noise([Key(seed, 1, 0) for seed in seeds], device)
         self._index = torch.zeros(self.size, dtype=torch.int64, device=device)
 
     def advance(self, steps: int) -> Rows:
         """So many steps of the batch, from its start."""
-        rows = self._start
-        for _ in range(steps):
-            rows = self._kernel(rows, self._index, self._noise)
+        rows: Rows = {}
+        for number, (kernel, start) in enumerate(self._chains):
+            done, end = (steps * part // len(self._chains) for part in (number, number + 1))
+            rows = start
+            for _ in range(end - done):
+                rows = kernel(rows, self._index, self._noise)
         synchronize(self._device)
         return rows
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from models.data.images import ImageData
+from models.data.kinds import Data, check_kind
 from models.systems.base import System
 from models.systems.registry import SYSTEMS
 
@@ -27,8 +27,13 @@ def find_system(name: str) -> System:
     return SYSTEMS[name]
 
 
-def configure(system: str, preset: str, data: ImageData, overrides: Mapping[str, Any]) -> BaseModel:
-    """A preset with some of its values replaced, fitted to the data.
+def configure(system: str, preset: str, data: Data, overrides: Mapping[str, Any]) -> BaseModel:
+    """:func:`choose` and :func:`fit` in one, for data of a known kind."""
+    return fit(system, choose(system, preset, overrides), data)
+
+
+def choose(system: str, preset: str, overrides: Mapping[str, Any]) -> BaseModel:
+    """A preset with some of its values replaced. It says which kind of data it learns from (``System.data``).
 
     Args:
         overrides: dotted path -> value, such as ``{"training.iterations": 3000, "refinement.steps": 15}``.
@@ -49,8 +54,28 @@ def configure(system: str, preset: str, data: ImageData, overrides: Mapping[str,
         if not isinstance(place, dict) or leaf not in place or isinstance(place[leaf], dict | tuple):
             raise TrainingError(f"unknown setting {path!r}; known, for example: {', '.join(_paths(document))}")
         place[leaf] = value
+    return _checked(lambda: type(config).model_validate(document))
+
+
+def fit(system: str, config: BaseModel, data: Data) -> BaseModel:
+    """A configuration with the sizes that the data ask for.
+
+    Raises:
+        TrainingError: the data are of another kind than the configuration learns from, or do not fit it.
+    """
+    entry = find_system(system)
+
+    def fitted() -> BaseModel:
+        check_kind(entry.data(config), data)
+        return entry.fit_to(config, data)
+
+    return _checked(fitted)
+
+
+def _checked(make: Callable[[], BaseModel]) -> BaseModel:
+    """A configuration, with what is wrong about it said in one sentence."""
     try:
-        return entry.fit_to(type(config).model_validate(document), data)
+        return make()
     except ValidationError as error:
         first = error.errors()[0]
         raise TrainingError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

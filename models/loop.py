@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import torch
@@ -80,7 +81,7 @@ def run(task: Task[R], *, device: torch.device | str = "cpu") -> R:
         while True:
             rows, n = loop.rows, len(loop.seeds)
             for step in range(loop.steps):
-                noise = Noise([Key(seed, number, step) for seed in loop.seeds], device)
+                noise = Noise(partial(_keys, loop.seeds, number, step), device)
                 rows = loop.kernel(rows, torch.full((n,), step, device=device), noise)
             check_finite(rows)
             number += 1
@@ -88,6 +89,10 @@ def run(task: Task[R], *, device: torch.device | str = "cpu") -> R:
     except StopIteration as stop:
         result: Any = stop.value
         return result
+
+
+def _keys(seeds: Sequence[int], number: int, step: int) -> list[Key]:
+    return [Key(seed, number, step) for seed in seeds]
 
 
 def run_together(tasks: Sequence[Task[R]], *, device: torch.device | str = "cpu") -> list[R]:

@@ -18,17 +18,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from models.checkpoints import latest_version, load_state, publish, save_state
 from models.configuration import TrainingError, find_system
-from models.data.images import ImageData
+from models.data.kinds import Data
 from models.figures import draw_training, save_sheet
+from models.metrics.kid import kid
+from models.snapshots import EVERY as SNAPSHOT_EVERY
+from models.snapshots import Snapshots
 from models.systems.base import Trainer
 
 SAVE_EVERY = 100
 LOG_EVERY = 25
 SAMPLE_EVERY = 500
+JUDGE_EVERY = 500
+JUDGED = 500
+"""Images that a judgement looks at, drawn and real each."""
 MAX_ROLLBACKS = 3
+"""In one stage of a training."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +55,24 @@ class Plan:
     Args:
         system: a name of the registry.
         config: the system's configuration, fitted to the data; its ``training.iterations`` is the length.
-        data: the training images.
+        data: the training images, of the kind that the configuration learns from.
         name: the name of the model.
         seed: of everything random.
         device: where to train.
         command: how a person repeats this training; goes onto the card.
         facts: what else the card should tell about the data (licence, notice).
+        features: in which drawn images are compared with real ones to find the best state; None keeps the last one.
     """
 
     system: str
     config: Any
-    data: ImageData
+    data: Data
     name: str
     seed: int
     device: torch.device
     command: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    features: Callable[[Tensor], Tensor] | None = None
 
 
 @dataclass
@@ -72,7 +82,16 @@ class Progress:
     iteration: int = 0
     seconds: float = 0.0
     rollbacks: int = 0
-    lr_scale: float = 1.0
+    stage: int = 0
+    stage_rollbacks: int = 0
+    best: float | None = None
+    best_iteration: int | None = None
+    ended: bool = False
+
+    @property
+    def lr_scale(self) -> float:
+        """Rates are halved by each roll-back, for the rest of the stage."""
+        return float(0.5**self.stage_rollbacks)
 
 
 class Training:
@@ -92,6 +111,8 @@ class Training:
         self.progress = Progress()
         (folder / "samples").mkdir(parents=True, exist_ok=True)
         self._claim_folder()
+        self._snapshots = Snapshots(folder / "snapshots")
+        self._real: tuple[int, Tensor] | None = None
         self.trainer: Trainer = find_system(plan.system).trainer(plan.config, plan.data, plan.seed, plan.device)
         if self._state.exists():
             self._restore()
@@ -103,6 +124,10 @@ class Training:
     @property
     def _state(self) -> Path:
         return self.folder / "state.safetensors"
+
+    @property
+    def _best(self) -> Path:
+        return self.folder / "best.safetensors"
 
     @property
     def metrics_file(self) -> Path:
@@ -137,9 +162,10 @@ class Training:
             TrainingError: it diverged again after the last roll-back.
         """
         if not self._state.exists():
-            self._save()  # the first roll-back has a place to go
+            self._save()
+            self._snapshot()  # the first roll-back has a place to go
         clock = time.monotonic()
-        while self.progress.iteration < self.iterations:
+        while self.progress.iteration < self.iterations and not self.progress.ended:
             if should_stop():
                 self._save()
                 return False
@@ -169,14 +195,47 @@ class Training:
     def _housekeeping(self, metrics: Mapping[str, float]) -> None:
         done = self.progress.iteration
         last = done == self.iterations
+        if self.trainer.stage != self.progress.stage:
+            self._enter_stage()
         if done % LOG_EVERY == 0 or last:
             self._log({"iteration": done, "seconds": round(self.progress.seconds, 2), **metrics})
             self._report(Event("metrics", done, metrics))
         if done % SAMPLE_EVERY == 0 or last:
             path = save_sheet(self.trainer.samples(), self.folder / "samples" / f"{done:08d}.png")
             self._report(Event("sample", done, {"path": path}))
+        if done % JUDGE_EVERY == 0 or last:
+            self._judge()
+        if done % SNAPSHOT_EVERY == 0:
+            self._snapshot()
         if done % SAVE_EVERY == 0:
             self._save()
+
+    def _enter_stage(self) -> None:
+        """Roll-backs and the best state are those of one stage."""
+        p = self.progress
+        p.stage, p.stage_rollbacks, p.best, p.best_iteration = self.trainer.stage, 0, None, None
+        self._best.unlink(missing_ok=True)
+        self._snapshots.clear()
+        self._snapshot()
+
+    def _snapshot(self) -> None:
+        self._snapshots.add(self.progress.iteration, self.trainer.state(), vars(self.progress))
+
+    def _judge(self) -> None:
+        """Compare drawn images with real ones, and keep the state if it is the best so far."""
+        features, p = self.plan.features, self.progress
+        drawn = self.trainer.draw(JUDGED) if features else None
+        if features is None or drawn is None:
+            return
+        if self._real is None or self._real[0] != p.stage:
+            real = self.trainer.reference(self.plan.data.images[:JUDGED])
+            self._real = p.stage, features(real)
+        distance = kid(features(drawn), self._real[1])
+        self._log({"iteration": p.iteration, "kid": distance})
+        self._report(Event("metrics", p.iteration, {"kid": distance}))
+        if p.best is None or distance < p.best:
+            p.best, p.best_iteration = distance, p.iteration
+            save_state(self._best, self.trainer.state(), vars(p))
 
     def _log(self, line: Mapping[str, Any]) -> None:
         with self.metrics_file.open("a") as file:
@@ -190,21 +249,35 @@ class Training:
         save_state(self._state, state, vars(self.progress))
 
     def _roll_back(self, reason: str) -> None:
-        """Back to the last save with both rates halved and the data in another order (at most three times)."""
-        rollbacks, at = self.progress.rollbacks + 1, self.progress.iteration
-        if rollbacks > MAX_ROLLBACKS:
-            raise TrainingError(f"diverged at iteration {at} after {MAX_ROLLBACKS} roll-backs: {reason}")
-        seconds = self.progress.seconds
-        tensors, progress = load_state(self._state)
+        """Back to the newest healthy snapshot, rates halved and the data in another order; after the last allowed
+        roll-back of a stage on to the next one, from the best state of this one.
+        """
+        before, at = self.progress, self.progress.iteration
+        tensors, progress = self._snapshots.go_back(at)
         self.trainer.load_state(tensors)
         self.progress = Progress(**progress)
-        self.progress.rollbacks, self.progress.seconds = rollbacks, seconds
-        self.progress.lr_scale = 0.5**rollbacks
+        p = self.progress
+        p.seconds, p.rollbacks, p.stage_rollbacks = before.seconds, before.rollbacks + 1, before.stage_rollbacks + 1
+        p.best, p.best_iteration = before.best, before.best_iteration
+        message = f"iteration {at} undone ({reason}); back to {p.iteration}, rates halved"
+        if p.stage_rollbacks > MAX_ROLLBACKS:
+            message = f"iteration {at} undone ({reason}); {self._end_stage(reason)}"
         self._cut_log()
-        message = f"iteration {at} undone ({reason}); back to {self.progress.iteration}, rates halved"
-        self._log({"iteration": self.progress.iteration, "warning": message})
-        self._report(Event("warning", self.progress.iteration, {"message": message}))
-        save_state(self._state, tensors, vars(self.progress))
+        self._log({"iteration": p.iteration, "warning": message})
+        self._report(Event("warning", p.iteration, {"message": message}))
+        save_state(self._state, self.trainer.state(), vars(p))
+
+    def _end_stage(self, reason: str) -> str:
+        """Take the best state of the stage, and go on from there or end; says what was done."""
+        p = self.progress
+        if p.best is None:
+            raise TrainingError(f"diverged at iteration {p.iteration} after {MAX_ROLLBACKS} roll-backs: {reason}")
+        self.trainer.load_state(load_state(self._best)[0])
+        if self.trainer.leave_stage():
+            self._enter_stage()
+            return f"on to stage {p.stage} with the state of iteration {p.best_iteration}"
+        p.ended = True
+        return f"ended with the state of iteration {p.best_iteration}"
 
     def publish(self, root: Path, *, beside: Path | None = None) -> Path:
         """Write the trained model as the next version of its name; returns its folder. Once: again gives the same.
@@ -213,7 +286,9 @@ class Training:
             root: the folder of models.
             beside: another folder of models, whose versions of the name are not used again.
         """
-        plan = self.plan
+        plan, p = self.plan, self.progress
+        if self._best.exists():
+            self.trainer.load_state(load_state(self._best)[0])
         for card_file in sorted((root / plan.name).glob("*/card.json")):
             if json.loads(card_file.read_text()).get("training", {}).get("run") == self.folder.name:
                 return card_file.parent
@@ -230,9 +305,10 @@ class Training:
                 "run": self.folder.name,
                 "data": {"name": plan.data.name, "images": len(plan.data), "sha256": plan.data.sha256()},
                 "command": plan.command,
-                "iterations": self.progress.iteration,
-                "wall_seconds": round(self.progress.seconds, 1),
-                "rollbacks": self.progress.rollbacks,
+                "iterations": p.iteration,
+                **({} if p.best is None else {"published": {"iteration": p.best_iteration, "kid": p.best}}),
+                "wall_seconds": round(p.seconds, 1),
+                "rollbacks": p.rollbacks,
                 "seed": plan.seed,
                 "device": str(plan.device),
                 "threads": torch.get_num_threads(),

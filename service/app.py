@@ -71,6 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
         description=_DESCRIPTION,
         version=version("coopserve"),
         openapi_tags=_TAGS,
+        generate_unique_id_function=lambda route: route.name,
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,

@@ -66,6 +66,8 @@ class TaskLimits(CardPart):
     max_latent_steps: int | None = Field(
         None, ge=0, description="Most steps of the search for a latent vector; null for tasks without it."
     )
+    proposal: bool = Field(True, description="Whether the model can propose without refinement (`refine` false).")
+    chance: bool = Field(True, description="Whether images of one request differ even without `noise`.")
 
 
 class TaskCard(CardPart):

@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 _BLOCK_MS = 20_000
 _BATCH = 200
+_ANSWER_SECONDS = 5.0
+_QUIET_SECONDS = 5.0
 _RECONNECT_SECONDS = 0.5
 _CONNECTIONS = 8192  # each follower of a stream holds one while it waits
 
@@ -39,11 +41,11 @@ class Event(NamedTuple):
 
 
 def connect(url: str) -> redis.asyncio.Redis:
-    """A client for blocking reads: its socket has no timeout of its own, for the reads have theirs."""
+    """A client for blocking reads: its socket waits longer than they do, and gives up one that fell silent."""
     return redis.asyncio.Redis.from_url(
         url,
         decode_responses=True,
-        socket_timeout=None,
+        socket_timeout=_BLOCK_MS / 1000 + _ANSWER_SECONDS,
         socket_connect_timeout=2.0,
         socket_keepalive=True,
         max_connections=_CONNECTIONS,
@@ -115,17 +117,33 @@ class Finished:
             try:
                 async with self._client.pubsub() as channel:
                     await channel.subscribe(self._channel)
-                    async for message in channel.listen():
-                        self._receive(message)
+                    await self._listen(channel)
             except (RedisError, OSError) as error:
                 log.warning("lost the announcements of finished records, trying again: %s", error)
             await asyncio.sleep(_RECONNECT_SECONDS)
+
+    async def _listen(self, channel: redis.asyncio.client.PubSub) -> None:
+        """Take messages; in a silence ask for a sign of life.
+
+        Raises:
+            TimeoutError: there was none, so the connection is dead without having been closed.
+        """
+        asked = False
+        while True:
+            message = await channel.get_message(timeout=_QUIET_SECONDS)
+            if message is not None:
+                self._receive(message)
+            elif asked:
+                raise TimeoutError(f"no sign of life for {2 * _QUIET_SECONDS:.0f} s")
+            else:
+                await channel.ping()
+            asked = message is None
 
     def _receive(self, message: dict[str, object]) -> None:
         if message["type"] == "message":
             for event in self._waiting.get(str(message["data"]), ()):
                 event.set()
-        else:  # subscribed, perhaps again: something may have been missed before
+        elif message["type"] == "subscribe":  # perhaps again: something may have been missed before
             for waiting in self._waiting.values():
                 for event in waiting:
                     event.set()

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from redis.exceptions import RedisError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from service.errors import PROBLEMS, ServiceError
 
@@ -23,6 +24,7 @@ RETRY_SECONDS = 2
 _ERRORS_SHOWN = 20
 _TEXT_SHOWN = 300
 
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _KIND_OF_STATUS = {
     404: "not-found",
     405: "method-not-allowed",
@@ -117,7 +119,18 @@ def _http_error(request: Request, error: Exception) -> Response:
     else:
         kind = _KIND_OF_STATUS.get(error.status_code, "malformed-request" if error.status_code < 500 else "internal")
         detail = f"{request.method} {request.url.path[:_TEXT_SHOWN]}: {error.detail}"
-    return render(kind, detail, {}, error.headers)
+    headers = {"Allow": _methods_of(request)} if error.status_code == 405 else error.headers
+    return render(kind, detail, {}, headers)
+
+
+def _methods_of(request: Request) -> str:
+    """All methods that the address takes. The router tells those of the first route alone, but each is a route."""
+
+    def taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return ", ".join(filter(taken, _METHODS))
 
 
 def _redis_error(_: Request, error: Exception) -> Response:

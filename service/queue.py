@@ -36,6 +36,9 @@ def celery_options(settings: Settings) -> dict[str, Any]:
             "sep": ":",
             "socket_keepalive": True,
             "socket_connect_timeout": 2.0,
+            # A connection that fell silent is given up: by senders, and by a worker that waits for messages.
+            "socket_timeout": 5.0,
+            "health_check_interval": 5,
         },
         "task_serializer": "json",
         "accept_content": ["json"],

@@ -73,7 +73,11 @@ class Services:
         registry.register(StoreCollector("trainings", trainings, QueueFigures(client, TrainingRecord)))
         registry.register(WorkerCollector(presence))
         keys = Keys(client)
-        post = GuardedPost(allow_http=settings.webhook_allow_http, allow_private=settings.webhook_allow_private)
+        post = GuardedPost(
+            allow_http=settings.webhook_allow_http,
+            allow_private=settings.webhook_allow_private,
+            ports=settings.webhook_port_numbers,
+        )
         secrets = WebhookSecrets(keys, settings.webhook_secret)
         queues: list[Deliveries[Any]] = [Deliveries(client, JobRecord), Deliveries(client, TrainingRecord)]
         return cls(

@@ -15,6 +15,7 @@ from service.limits import RATE
 from service.signing import check_webhook_secret
 
 _REDIS_URL = re.compile(r"(redis|rediss)://\S+|unix:///\S+")
+_PORTS = re.compile(r"\d{1,5}(,\d{1,5})*")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -102,6 +103,7 @@ class Settings(BaseSettings):
     webhook_allow_private: bool = Field(
         False, description="Allow webhooks to private and loopback addresses: for closed networks."
     )
+    webhook_ports: str = Field("443,80", description="Ports that webhooks may go to, with commas between them.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="Log lines as text, or as one JSON object each.")
     otel: bool = Field(
@@ -140,6 +142,13 @@ class Settings(BaseSettings):
             raise ValueError("use a number and a time, such as 600/minute or 5/second")
         return value
 
+    @field_validator("webhook_ports")
+    @classmethod
+    def _known_ports(cls, value: str) -> str:
+        if not _PORTS.fullmatch(value) or not all(0 < port < 2**16 for port in _numbers(value)):
+            raise ValueError("use port numbers with commas between them, such as 443,8443")
+        return value
+
     @field_validator("webhook_secret")
     @classmethod
     def _usable_secret(cls, value: str | None) -> str | None:
@@ -176,6 +185,11 @@ class Settings(BaseSettings):
         return self.redis_url
 
     @property
+    def webhook_port_numbers(self) -> frozenset[int]:
+        """The ports that webhooks may go to."""
+        return frozenset(_numbers(self.webhook_ports))
+
+    @property
     def keep_seconds(self) -> float:
         """How long finished jobs and trainings are kept."""
         return self.keep_hours * 3600
@@ -209,3 +223,7 @@ class Settings(BaseSettings):
     def model_dirs(self) -> tuple[Path, Path]:
         """Where models are looked for: those trained here, then the shipped ones."""
         return self.models_dir, self.checkpoints_dir
+
+
+def _numbers(listed: str) -> list[int]:
+    return [int(number) for number in listed.split(",")]

@@ -28,13 +28,13 @@ __all__ = ["Beat", "Expired", "Idempotency", "Pulse", "QueueLimits", "Queued", "
 
 IDEMPOTENCY_SECONDS = 86_400
 KEEP_SECONDS = 86_400.0
-MAX_ATTEMPTS = 5
+MAX_ATTEMPTS = 5  # that are lost in a row, and have saved nothing
 SWEEP_LIMIT = 100
 NO_LIMITS = QueueLimits()
 
 _GAVE_UP = Failure(
     kind="worker-lost",
-    detail=f"the worker stopped without an answer in each of {MAX_ATTEMPTS} attempts; try a smaller request",
+    detail=f"{MAX_ATTEMPTS} workers in a row stopped without an answer and had saved nothing; try a smaller request",
 )
 _TOO_LATE = Failure(
     kind="queue-timeout",
@@ -226,13 +226,15 @@ class RecordStore(Generic[RecordT]):
         done = self._run("emit", id, attempt, event, json_of(data), *self._pairs(fields))
         self._fence(done == 1, id, attempt)
 
-    def note_saved(self, id: str, attempt: int) -> None:
-        """Note that this attempt has saved its chain, so that the next one goes on from it.
+    def note_saved(self, id: str, attempt: int, position: float | None = None) -> None:
+        """Note that this attempt has saved its work, so that the next one goes on from it.
+
+        Attempts that were lost before do not count any more; given a position, only if it is greater than all before.
 
         Raises:
             StaleAttemptError: the attempt has lost the record.
         """
-        self._fence(self._run("save", id, attempt) == 1, id, attempt)
+        self._fence(self._run("save", id, attempt, _or_empty(position)) == 1, id, attempt)
 
     def finish(self, id: str, attempt: int, status: Status, **fields: Any) -> None:
         """Commit the end of an attempt: a terminal status and fields such as ``outputs`` or ``error``.

@@ -30,7 +30,7 @@ class TrainingRequest(BaseModel):
     data: Word = Field(description="Name of a data set that was fetched on the server.", examples=["fashion-mnist"])
     direction: Literal["AtoB", "BtoA"] = Field(
         "AtoB",
-        description="Of data in aligned pairs A and B: which is the condition, and which is made from it.",
+        description="Of data in two parts A and B: which is the condition or source, and which is made from it.",
         examples=["AtoB"],
     )
     name: str = Field(

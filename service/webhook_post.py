@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Protocol
 
 import httpx
@@ -17,6 +17,7 @@ import httpx
 from service.addresses import is_inside, is_public
 
 TIMEOUT_SECONDS = 10.0
+_PORTS = {"http": 80, "https": 443}
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Gives the addresses of a host name and port."""
@@ -50,6 +51,7 @@ class GuardedPost:
     Args:
         allow_http: also without TLS.
         allow_private: also to addresses that are not public.
+        ports: to these ports alone, so that nothing but web servers gets what is sent.
         resolver: resolves host names.
         seconds: for all of it: resolving, connecting, sending and the head of the answer.
     """
@@ -59,11 +61,12 @@ class GuardedPost:
         *,
         allow_http: bool,
         allow_private: bool,
+        ports: Collection[int],
         resolver: Resolve = resolve,
         seconds: float = TIMEOUT_SECONDS,
     ) -> None:
-        self._allow_http, self._allow_private, self._resolve = allow_http, allow_private, resolver
-        self._seconds = seconds
+        self._allow_http, self._allow_private, self._ports = allow_http, allow_private, ports
+        self._resolve, self._seconds = resolver, seconds
         self._client = httpx.AsyncClient(
             trust_env=False,
             follow_redirects=False,
@@ -81,6 +84,9 @@ class GuardedPost:
         parsed = httpx.URL(url)
         if parsed.scheme != "https" and not self._allow_http:
             raise BlockedError("use https; COOPSERVE_WEBHOOK_ALLOW_HTTP allows http")
+        if _port(parsed) not in self._ports:
+            allowed = ", ".join(map(str, sorted(self._ports)))
+            raise BlockedError(f"use one of the ports {allowed}; COOPSERVE_WEBHOOK_PORTS lists those that are allowed")
         if not self._allow_private and is_inside(parsed.host):
             raise BlockedError(f"{parsed.host} is not a public address; COOPSERVE_WEBHOOK_ALLOW_PRIVATE allows it")
 
@@ -104,8 +110,7 @@ class GuardedPost:
         return await self._send_to(addresses[-1], url, body, headers)
 
     async def _addresses(self, url: httpx.URL) -> list[str]:
-        port = url.port or {"http": 80, "https": 443}[url.scheme]
-        addresses = await self._resolve(url.host, port)
+        addresses = await self._resolve(url.host, _port(url))
         if not addresses:
             raise OSError(f"{url.host} has no address")
         if not self._allow_private and not all(map(is_public, addresses)):
@@ -122,3 +127,7 @@ class GuardedPost:
             extensions={"sni_hostname": url.host},  # the certificate must be the name's
         ) as answer:
             return answer.status_code
+
+
+def _port(url: httpx.URL) -> int:
+    return _PORTS[url.scheme] if url.port is None else url.port

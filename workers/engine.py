@@ -111,23 +111,34 @@ class Engine(threading.Thread):
     def run(self) -> None:
         torch.set_flush_denormal(True)
         self._saver.start()
-        while (fresh := self._wait()) is not None:
-            for ticket in fresh:
-                self._begin(ticket)
-            for key, group in list(self._groups.items()):
-                if self._gathers(group):
-                    continue
-                try:
-                    self._turn(group)
-                except Exception as error:  # a fault of the engine itself must not leave anybody waiting
-                    log.exception("the engine failed; its group is given up")
-                    self._give_up(group, error)
-                if group.empty:
-                    del self._groups[key]
-            if self.checkpoint_seconds:
-                self._save()
+        while self._round():
+            pass
         self._saver.stop()
         self._end_all()
+
+    def _round(self) -> bool:
+        """Wait for work and give every group a turn; False when the engine is to stop.
+
+        A method of its own, so that an idle engine holds nothing of the tasks that it had last.
+        """
+        fresh = self._wait()
+        if fresh is None:
+            return False
+        for ticket in fresh:
+            self._begin(ticket)
+        for key, group in list(self._groups.items()):
+            if self._gathers(group):
+                continue
+            try:
+                self._turn(group)
+            except Exception as error:  # a fault of the engine itself must not leave anybody waiting
+                log.exception("the engine failed; its group is given up")
+                self._give_up(group, error)
+            if group.empty:
+                del self._groups[key]
+        if self.checkpoint_seconds:
+            self._save()
+        return True
 
     def _wait(self) -> list[Ticket[Any]] | None:
         """New tickets, once there is anything to do; None when the engine is to stop."""

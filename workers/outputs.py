@@ -27,6 +27,10 @@ def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Blobs)
         place = job_extra(id, 0, ANIMATION)
         blobs.put(place.key, animation_of(pictures))
         extras[0][ANIMATION] = place.url
+    for k, frames in enumerate(result.film if result.film is not None else ()):
+        place = job_extra(id, k, ANIMATION)
+        blobs.put(place.key, animation_of([picture_of(frame) for frame in frames.detach().cpu()]))
+        extras[k][ANIMATION] = place.url
     outputs = []
     for k, (seed, energy) in enumerate(zip(result.seeds, result.energy.tolist(), strict=True)):
         shown: dict[str, Any] = {"url": None, "width": None, "height": None}

@@ -52,13 +52,17 @@ class Saver(threading.Thread):
     def run(self) -> None:
         while self._given.wait() and not self._stopping:
             begin = time.thread_time()
-            for ticket, snapshot in self._snapshots.items():
-                if self._stopping:
-                    return
-                self._keep(ticket, snapshot)
-            self._snapshots = {}
+            self._keep_all()
             self._rest_until = time.monotonic() + (time.thread_time() - begin) / SHARE
             self._given.clear()
+
+    def _keep_all(self) -> None:
+        """A method of its own, so that an idle thread holds nothing of the tasks that it had last."""
+        for ticket, snapshot in self._snapshots.items():
+            if self._stopping:
+                return
+            self._keep(ticket, snapshot)
+        self._snapshots = {}
 
     def _keep(self, ticket: Ticket[Any], snapshot: Snapshot) -> None:
         if ticket.keep is None or ticket.cancelled:

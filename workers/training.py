@@ -12,9 +12,10 @@ import torch
 from kombu.exceptions import OperationalError
 from redis import RedisError
 
-from models.configuration import TrainingError, configure
-from models.data.catalog import DATASETS, load
+from models.configuration import TrainingError, choose, find_system, fit
+from models.data.catalog import DATASETS, read
 from models.data.images import DataError
+from models.metrics.effnet import installed_features
 from models.training import Event, Plan, Training
 from service.blobs import Blobs
 from service.errors import StaleAttemptError
@@ -125,6 +126,8 @@ class TrainingWorker:
         """How the training ends, with the fields that go with it; None if it is handed back unfinished."""
         try:
             training = self._prepare(record, work)
+            # Where it goes on from: lost attempts do not count any more if they have come further.
+            patiently(lambda: self._store.note_saved(record.id, record.attempt, training.progress.iteration))
             if not training.run(lambda: self._should_stop(record, work)):
                 return (Status.CANCELLED, {}) if work.cancelled else None
             # A trainer that was suspended for long may have lost the training without knowing it yet.
@@ -158,17 +161,20 @@ class TrainingWorker:
     def _prepare(self, record: TrainingRecord, work: _Work) -> Training:
         request = record.params
         root = self._settings.datasets_dir
-        data = load(data_source(request.data, root), "train", root, direction=request.direction)
-        config = configure(request.system, request.preset, data, overrides_of(request))
+        chosen = choose(request.system, request.preset, overrides_of(request))
+        kind = find_system(request.system).data(chosen)
+        data = read(kind, data_source(request.data, root), "train", root, direction=request.direction)
+        device = torch.device(choose_device(self._settings.device))
         plan = Plan(
             system=request.system,
-            config=config,
+            config=fit(request.system, chosen, data),
             data=data,
             name=request.name,
             seed=request.seed,
-            device=torch.device(choose_device(self._settings.device)),
+            device=device,
             command=command_of(request),
             facts=data_facts(request.data),
+            features=installed_features(device),
         )
         training = Training(
             plan, self._settings.trainings_dir / record.id, lambda event: self._report(record, work, event)

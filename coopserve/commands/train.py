@@ -19,7 +19,7 @@ from service.settings import Settings
 if TYPE_CHECKING:
     from models.training import Event, Plan
 
-DIRECTION = "Of data in aligned pairs A and B: which is the condition, and which is made from it."
+DIRECTION = "Of data in two parts A and B: which is the condition or source, and which is made from it."
 
 
 @click.command()
@@ -70,13 +70,16 @@ def train(**options: Any) -> None:
 def _plan(options: dict[str, Any], home: Settings) -> Plan:
     import torch
 
-    from models.configuration import configure
-    from models.data.catalog import load
+    from models.configuration import choose, find_system, fit
+    from models.data.catalog import read
+    from models.metrics.effnet import installed_features
     from models.training import Plan
     from workers.training import choose_device, data_facts
 
     channels = int(options["channels"]) if options["channels"] else None
-    data = load(
+    chosen = choose(options["system"], options["preset"], dict(map(_assignment, options["settings"])))
+    data = read(
+        find_system(options["system"]).data(chosen),
         options["data_name"],
         "train",
         home.datasets_dir,
@@ -84,16 +87,17 @@ def _plan(options: dict[str, Any], home: Settings) -> Plan:
         channels=channels,
         direction=options["direction"],
     )
-    config = configure(options["system"], options["preset"], data, dict(map(_assignment, options["settings"])))
+    device = torch.device(choose_device(options["device"] or home.device))
     return Plan(
         system=options["system"],
-        config=config,
+        config=fit(options["system"], chosen, data),
         data=data,
         name=options["name"],
         seed=options["seed"],
-        device=torch.device(choose_device(options["device"] or home.device)),
+        device=device,
         command=shlex.join(["coopserve", *sys.argv[1:]]),
         facts=data_facts(options["data_name"]),
+        features=installed_features(device),
     )
 
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from models.data.images import DataError, ImageData
-from models.data.own import find_parts
-from models.data.pairs import Direction, directed
+from models.data.kinds import Data, Kind
+from models.data.own import find_domains, find_parts, has_domains
+from models.data.pairs import SIDES, Direction, check_direction, directed
 from models.data.sets.base import DataSet
 from models.data.sets.digits import DIGITS
+from models.data.sets.emoji import EMOJI
 from models.data.sets.fashion_mnist import FASHION_MNIST
 from models.data.sets.fluent import FLUENT
 from models.data.sets.noto import NOTO
 from models.data.splits import SPLITS, Split, choose
+from models.data.unpaired import UnpairedData, drop_pairs, keep_pairs
 
 DATASETS: Mapping[str, DataSet] = {
     "fashion-mnist": FASHION_MNIST,
     "digits": DIGITS,
     "fluent": FLUENT,
     "noto": NOTO,
+    "emoji": EMOJI,
 }
 """The known data sets. To add one, write its file in ``sets/`` and a line here."""
 
@@ -46,8 +50,7 @@ def load(
     Raises:
         DataError: no such data, or they can't be read; the message says what to do.
     """
-    if split not in SPLITS:
-        raise DataError(f"the split must be one of {', '.join(SPLITS)}, got {split!r}")
+    _check_split(split)
     if name in DATASETS:
         folder = root / name
         if not folder.is_dir():
@@ -63,3 +66,76 @@ def load(
         raise DataError(f"no data called {name!r}: give one of {known}, or the path of an npz file or a folder")
     parts = find_parts(path, size=image_size, channels=channels)
     return directed(choose(parts, split, path.stem), direction).fit(image_size, channels)
+
+
+def load_domains(
+    name: str,
+    split: Split,
+    root: Path,
+    *,
+    image_size: int | None = None,
+    channels: int | None = None,
+    direction: Direction = "AtoB",
+    disjoint: bool = False,
+) -> UnpairedData:
+    """Read one split of two domains, for systems that translate without pairs.
+
+    A folder with ``trainA`` and ``trainB`` has no pairs in any split. Data that come in aligned pairs give their
+    ``train`` and ``valid`` images in an order of each domain's own and keep the pairs of ``test``, which score a model.
+
+    Args:
+        name: a name of ``DATASETS`` that holds aligned pairs, or a path to such data or to a folder with ``trainA`` and
+            ``trainB`` (see :func:`models.data.own.find_domains`).
+        split: ``train``, ``valid`` (for choices during training) or ``test``; no two share an image.
+        root: the folder in which fetched data sets lie.
+        image_size: resize to this many pixels square; None keeps the data's own size.
+        channels: 1 converts both domains to grey, 3 to colour; None makes both colour if one of them is.
+        direction: which domain is the source: A of ``AtoB``, B of ``BtoA``.
+        disjoint: for training on aligned pairs, take the source images of one half and the target images of the other.
+
+    Raises:
+        DataError: no such data, they have no two domains, or they can't be read; the message says what to do.
+    """
+    check_direction(direction)
+    if name not in DATASETS and name and has_domains(Path(name)):
+        data = _two_folders(Path(name), split, image_size, channels)
+    else:
+        pairs = load(name, split, root, image_size=image_size)
+        width = channels or max(pairs.shape[0], 1 if pairs.conditions is None else pairs.conditions.shape[1])
+        pairs = pairs.fit(channels=width, condition_channels=width)
+        data = keep_pairs(pairs) if split == "test" else drop_pairs(pairs, disjoint=disjoint and split == "train")
+    return data if direction == "AtoB" else data.reversed()
+
+
+_READERS: Mapping[Kind, Callable[..., Data]] = {"images": load, "domains": load_domains}
+
+
+def read(
+    kind: Kind,
+    name: str,
+    split: Split,
+    root: Path,
+    *,
+    image_size: int | None = None,
+    channels: int | None = None,
+    direction: Direction = "AtoB",
+) -> Data:
+    """Read one split as the kind of data that a system learns from: by :func:`load` or :func:`load_domains`.
+
+    Raises:
+        DataError: as said there.
+    """
+    return _READERS[kind](name, split, root, image_size=image_size, channels=channels, direction=direction)
+
+
+def _two_folders(path: Path, split: Split, size: int | None, channels: int | None) -> UnpairedData:
+    _check_split(split)
+    parts = find_domains(path, size=size, channels=channels)
+    a, b = (choose(own, split, f"{path.stem}/{side}") for own, side in zip(parts, SIDES, strict=True))
+    width = max(a.shape[0], b.shape[0])
+    return UnpairedData(a.fit(channels=width), b.fit(channels=width), f"{path.stem}/{split}")
+
+
+def _check_split(split: Split) -> None:
+    if split not in SPLITS:
+        raise DataError(f"the split must be one of {', '.join(SPLITS)}, got {split!r}")

@@ -14,6 +14,8 @@ from models.data.pairs import SIDES, are_joined, read_joined, read_pairs
 from models.data.splits import Parts
 
 _SPLIT_FOLDERS = {"train": "train", "test": "test", "valid": "valid", "val": "valid"}
+_DOMAIN_FOLDERS = {side: {f"{name}{side}": part for name, part in _SPLIT_FOLDERS.items()} for side in SIDES}
+_DOMAINS = {"trainA", "trainB", "testA", "testB"}
 
 
 def find_parts(path: Path, *, size: int | None, channels: int | None) -> Parts:
@@ -39,7 +41,7 @@ def find_parts(path: Path, *, size: int | None, channels: int | None) -> Parts:
         channels: likewise, for all but pairs, which keep their own.
 
     Raises:
-        DataError: it is none of these.
+        DataError: it is none of these, or holds two domains without pairs (see :func:`find_domains`).
     """
     if path.is_file():
         if path.suffix != ".npz":
@@ -50,10 +52,47 @@ def find_parts(path: Path, *, size: int | None, channels: int | None) -> Parts:
         files = {"train": "train", "test": "t10k"}
         classes = read_idx_pair(path, "train", None, path.name).classes
         return {part: partial(read_idx_pair, path, stem, classes, path.name) for part, stem in files.items()}
+    if has_domains(path):
+        raise DataError(
+            f"{path} holds two domains without pairs (trainA, trainB), for systems that translate without them; "
+            "to learn from pairs, put these under equal names into the folders A and B"
+        )
     if _has_sides(path):
         a, b = (_parts_of(path / side) for side in SIDES)
         return {part: partial(read_pairs, a[part], b.get(part, path / "B" / part), size=size) for part in a}
     return _image_parts(_parts_of(path), size, channels)
+
+
+def has_domains(path: Path) -> bool:
+    """Whether a folder follows the convention for two domains without pairs: ``trainA``, ``testB`` or such is there."""
+    return path.is_dir() and not _DOMAINS.isdisjoint(subfolders(path))
+
+
+def find_domains(path: Path, *, size: int | None, channels: int | None) -> tuple[Parts, Parts]:
+    """How to read each part of two domains: the folders ``trainA``, ``trainB``, ``testA`` and ``testB`` of ``path``.
+
+    ``validA`` and ``validB`` (or ``valA`` and ``valB``) give a validation split. The domains may differ in their number
+    of images, and their files belong to no pairs, whatever their names.
+
+    Args:
+        size: for image files, see :func:`models.data.files.read_files`.
+        channels: likewise.
+
+    Raises:
+        DataError: a folder of one domain lacks its counterpart of the other.
+    """
+    found = set(subfolders(path))
+    a, b = ({part: name for name, part in _DOMAIN_FOLDERS[side].items() if name in found} for side in SIDES)
+    for mine, others, other in ((a, b, "B"), (b, a, "A")):
+        for part, name in mine.items():
+            if part not in others:
+                lacking = path / f"{name[:-1]}{other}"
+                raise DataError(f"{lacking} is missing; the pictures of the other domain go there, beside {name}")
+    source, target = (
+        {part: partial(read_plain, path / name, size=size, channels=channels) for part, name in side.items()}
+        for side in (a, b)
+    )
+    return source, target
 
 
 def _has_sides(folder: Path) -> bool:

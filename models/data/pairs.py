@@ -24,13 +24,22 @@ def directed(data: ImageData, direction: Direction) -> ImageData:
     Raises:
         DataError: no such direction, or the data are no pairs that could be turned round.
     """
-    if direction not in get_args(Direction):
-        raise DataError(f"the direction must be one of {', '.join(get_args(Direction))}, got {direction!r}")
+    check_direction(direction)
     if direction == "AtoB":
         return data
     if data.conditions is None:
         raise DataError(f"{data.name} has no pairs that BtoA could turn round; leave the direction out")
     return ImageData(data.conditions, data.labels, data.classes, f"{data.name}/BtoA", data.images)
+
+
+def check_direction(direction: Direction) -> None:
+    """Refuse what is no direction.
+
+    Raises:
+        DataError: so it is.
+    """
+    if direction not in get_args(Direction):
+        raise DataError(f"the direction must be one of {', '.join(get_args(Direction))}, got {direction!r}")
 
 
 def read_pairs(a: Path, b: Path, *, size: int | None = None) -> ImageData:

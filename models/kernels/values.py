@@ -41,3 +41,18 @@ def tracked(step: Kernel, evaluate: Kernel) -> Kernel:
         return {**after, "trace": rows["trace"].scatter(1, t[:, None], value[:, None])}
 
     return track
+
+
+def filmed(step: Kernel) -> Kernel:
+    """Build a step that also notes the image before every ``every``-th step in ``film``.
+
+    Further state of a row: ``film`` ``[frames, C, H, W]``, ``every`` int64 ``[]``; frames beyond the film are left out.
+    """
+
+    def film(rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        place, rest = t // rows["every"], t % rows["every"]
+        frames = torch.arange(rows["film"].shape[1], device=t.device)
+        now = ((frames[None] == place[:, None]) & (rest == 0)[:, None]).view(*rows["film"].shape[:2], 1, 1, 1)
+        return {**step(rows, t, noise), "film": torch.where(now, rows["y"][:, None], rows["film"])}
+
+    return film

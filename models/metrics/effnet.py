@@ -81,6 +81,14 @@ class EffNetFeatures:
         return colour.contiguous(memory_format=torch.channels_last)
 
 
+def installed_features(device: torch.device | str = "cpu") -> Features | None:
+    """The features, or None where the extra `evaluate` is not installed."""
+    try:
+        return EffNetFeatures(device)
+    except FeaturesError:
+        return None
+
+
 def check_weights(path: Path) -> None:
     """Refuse a file of weights that is missing or is not the one of ``WEIGHTS_SHA256``.
 

@@ -10,7 +10,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from models.data.images import ImageData
+from models.data.kinds import Kind
 from models.loop import Kernel, Rows, Task
 
 
@@ -25,6 +25,7 @@ class Output:
         numbers: what else is known of each row, by name: for each name one value a row that JSON can hold.
         extras: further pictures a row, each ``[n, C, H, W]``, by name.
         animated: the rows are the frames of one sequence.
+        film: the way of each row to its image, ``[n, frames, C, H, W]``; None if it was not asked for.
         warnings: what is unusual about the input or the result, for the job's record.
     """
 
@@ -34,6 +35,7 @@ class Output:
     numbers: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     animated: bool = False
+    film: Tensor | None = None
     warnings: Sequence[str] = ()
 
 
@@ -67,8 +69,21 @@ class Trainer(Protocol):
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a saved state."""
 
+    @property
+    def stage(self) -> int:
+        """The part of the training that it is in, from 0; roll-backs are counted in each by itself."""
+
+    def leave_stage(self) -> bool:
+        """Go on to the next stage early, because this one can't be finished; False if there is none."""
+
     def export(self) -> dict[str, Tensor]:
         """The tensors of the model to serve."""
+
+    def draw(self, n: int) -> Tensor | None:
+        """n images in [-1, 1] as the model would make them now, the same noise each time; None if it can't say."""
+
+    def reference(self, images: Tensor) -> Tensor:
+        """uint8 images of the data as :meth:`draw` gives its own."""
 
     def samples(self) -> Tensor:
         """A sheet of sample images, ``[rows, columns, C, H, W]`` in [-1, 1], the same conditions each time."""
@@ -78,9 +93,12 @@ class Trainer(Protocol):
 class System:
     """A system's entry in the registry.
 
+    ``fit_to``, ``trainer`` and ``calibrate`` are given data of the kind that ``data`` names for the configuration.
+
     Args:
         title: the system's name as the paper prints it.
         presets: configurations by name.
+        data: the kind of data that a configuration learns from.
         fit_to: the configuration with the sizes that the data ask for (channels, image size, classes).
         trainer: (configuration, data, seed, device) -> trainer.
         load: (card, tensors, device) -> model to serve; it reads ``config``, ``classes`` and ``calibration``.
@@ -90,8 +108,9 @@ class System:
 
     title: str
     presets: Mapping[str, BaseModel]
-    fit_to: Callable[[Any, ImageData], BaseModel]
-    trainer: Callable[[Any, ImageData, int, torch.device], Trainer]
+    data: Callable[[Any], Kind]
+    fit_to: Callable[[Any, Any], BaseModel]
+    trainer: Callable[[Any, Any, int, torch.device], Trainer]
     load: Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.device], Model]
     card: Callable[[Any, Sequence[str]], dict[str, Any]]
-    calibrate: Callable[[Any, ImageData], dict[str, Any]]
+    calibrate: Callable[[Any, Any], dict[str, Any]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import random
 
 from PIL import Image, ImageDraw
 
@@ -19,11 +20,25 @@ def data_uri(picture: Image.Image) -> str:
 
 def shirt() -> str:
     """A light T-shirt on black, 28x28, grey."""
+    return data_uri(_shirt(190))
+
+
+def _shirt(light: int) -> Image.Image:
     right_half = [(16, 4), (19, 2), (26, 7), (23, 12), (20, 10), (20, 26)]
     outline = [*right_half, *((28 - x, y) for x, y in reversed(right_half))]
     picture = Image.new("L", (28 * _FINE, 28 * _FINE), 0)
-    ImageDraw.Draw(picture).polygon([(x * _FINE, y * _FINE) for x, y in outline], fill=190)
-    return data_uri(picture.resize((28, 28), Image.Resampling.BOX))
+    ImageDraw.Draw(picture).polygon([(x * _FINE, y * _FINE) for x, y in outline], fill=light)
+    return picture.resize((28, 28), Image.Resampling.BOX)
+
+
+def noisy_shirt() -> str:
+    """A dim shirt under faint noise, 28x28, grey."""
+    noise = random.Random(7)
+    picture = _shirt(170)
+    clean, ink = picture.tobytes(), ImageDraw.Draw(picture)
+    for place in ((x, y) for x in range(28) for y in range(28)):
+        ink.point(place, min(255, max(0, round(clean[place[0] + 28 * place[1]] + noise.gauss(0, 25)))))
+    return data_uri(picture)
 
 
 def face_outline() -> str:

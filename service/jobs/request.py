@@ -110,10 +110,13 @@ class JobRequest(BaseModel, ABC):
         return (self.n or 1) * each
 
     def cost(self, card: ModelCard) -> float:
-        """What a resolved request costs: rows x steps x pixels of an image; the proposal counts as a step."""
+        """What a resolved request costs: rows x steps x pixels of an image; the proposal counts as a step.
+
+        Rows in which latents of a picture are inferred are counted beside those of the images.
+        """
         refinement = self.steps if self.refine and self.steps else 0
-        steps = 1 + refinement + (getattr(self, "latent_steps", None) or 0)
-        return float(self.rows * steps * card.image.width * card.image.height)
+        row_steps = self.rows * (1 + refinement) + self._inference(card)
+        return float(row_steps * card.image.width * card.image.height)
 
     def masked(self, card: ModelCard) -> bool:
         """Whether this task of this model needs to know which pixels of the image are hidden."""
@@ -165,6 +168,15 @@ class JobRequest(BaseModel, ABC):
             UnprocessableError: a field does not fit the model.
         """
 
+    def _inference(self, card: ModelCard) -> int:
+        """Rows x steps that infer latents: a row a latent, and for each class where the picture's label is unknown."""
+        latent_steps = getattr(self, "latent_steps", None)
+        if latent_steps is None:
+            return 0
+        known = getattr(self, "label", None) is not None
+        tried = 1 if known or card.classes is None else len(card.classes)
+        return (self.n or 1) * tried * (1 + int(latent_steps))
+
     def _check(self, ability: TaskCard, card: ModelCard) -> list[str]:
         limits = ability.limits
         ranges = {
@@ -180,6 +192,10 @@ class JobRequest(BaseModel, ABC):
                 raise invalid(field, f"{card.ref} takes {low} to {high}, got {value}")
         if self.rows > limits.max_n:
             raise invalid("n", f"{card.ref} makes at most {limits.max_n} images a job, this asks for {self.rows}")
+        if self.refine is False and not limits.proposal:
+            raise invalid("refine", f"{card.ref} has no initializer to propose images; leave refine out")
+        if self.rows > 1 and not limits.chance and not self.noise:
+            raise invalid("n", f"all results of {card.ref} would be the same: ask for one, or send noise above 0")
         if self.refine and self.steps is not None and self.steps > limits.trained_steps:
             return [
                 f"{card.ref} was trained with {limits.trained_steps} refinement steps; "

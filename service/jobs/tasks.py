@@ -25,9 +25,10 @@ _OWN_LABEL = f"The class of the picture: {LABEL_FORMS}. Absent: it is inferred."
 
 
 class Generate(JobRequest):
-    """Make new images with a model, of one class or of a mix of classes.
+    """Make new images with a model; where it has classes, of one of them or of a mix.
 
-    The initializer proposes each image in one pass, and the solver refines it by `steps` steps of Langevin dynamics.
+    An initializer proposes each image in one pass, if the model has one, and `steps` steps of Langevin dynamics under
+    the model's energy refine it. A model without an initializer starts from noise.
     """
 
     task: ClassVar[str] = "generate"
@@ -63,10 +64,21 @@ class Translate(RestorableRequest):
     pictures: ClassVar[Mapping[str, Role]] = {"image": Role.CONDITION}
 
     image: PictureRef = Field(description=f"The picture to translate. {PICTURE_FORMS}")
+    label: Label | None = Field(
+        None,
+        description="The kind of image to make, for a model that knows several: its name or index. "
+        "Models without classes take none.",
+    )
+    animate: bool = Field(False, description="Also give the way from the start to the result as an animated PNG.")
 
     def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
-        """Nothing of its own."""
-        return {}
+        """The label as weights by class name; needed where the model has classes."""
+        if card.classes is None and self.label is None:
+            return {}
+        if self.label is None:
+            choices = ", ".join(card.classes or [])
+            raise invalid("label", f"{card.ref} makes several kinds of image; choose one of: {choices}")
+        return {"label": mix_of(self.label, classes_of(card, "label"))}
 
 
 class Inpaint(RestorableRequest):
@@ -91,6 +103,24 @@ class Inpaint(RestorableRequest):
         description="A picture of the same size: white (128 to 255) = fill in, black = keep. Absent: the image's own "
         f"transparency is the mask, transparent (alpha below 128) = fill in. {PICTURE_FORMS}",
     )
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """Nothing of its own."""
+        return {}
+
+
+class Denoise(RestorableRequest):
+    """Clean a noisy image.
+
+    The chain of the model starts at the image and takes `steps` steps. Nothing else holds the result to the image, so
+    the number of steps is the strength: a few remove faint noise, many turn the image into one that the model likes.
+    """
+
+    task: ClassVar[str] = "denoise"
+    example: ClassVar[dict[str, Any]] = {"model": "fashion-cfebm", "image": examples.noisy_shirt(), "seed": 7}
+    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.IMAGE}
+
+    image: PictureRef = Field(description=f"The noisy picture. {PICTURE_FORMS}")
 
     def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
         """Nothing of its own."""
@@ -230,6 +260,10 @@ class Score(FittedRequest):
         None, description=f"Which pixels were filled in (white), for a model that fills in. {PICTURE_FORMS}"
     )
 
+    def masked(self, card: ModelCard) -> bool:
+        """A model that makes whole images judges whole images, even if it can also fill in."""
+        return super().masked(card) and "generate" not in card.tasks
+
     def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
         """The label as weights by class name, if the model has classes."""
         needs = {
@@ -250,6 +284,7 @@ TASKS: dict[str, type[JobRequest]] = {
     "generate": Generate,
     "translate": Translate,
     "inpaint": Inpaint,
+    "denoise": Denoise,
     "interpolate": Interpolate,
     "restyle": Restyle,
     "reconstruct": Reconstruct,

@@ -107,12 +107,13 @@ local function move(id, to)
   return true
 end
 
--- What a worker left behind when it fell silent: queued again, unless it was to be cancelled or was tried too often.
+-- What a worker left behind when it fell silent: queued again, unless it was to be cancelled or was lost too often
+-- without having saved anything.
 local function give_up_lease(id, max_attempts, error)
   local key = record_key(id)
   if redis.call('HGET', key, 'cancel_requested') == 'true' then
     move(id, 'cancelled')
-  elseif redis.call('HGET', key, 'attempt') - (redis.call('HGET', key, '_released') or 0) >= tonumber(max_attempts) then
+  elseif redis.call('HINCRBY', key, '_lost', 1) >= tonumber(max_attempts) then
     redis.call('HSET', key, 'error', error)
     move(id, 'failed')
   else

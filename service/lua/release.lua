@@ -3,6 +3,5 @@ local id, attempt = unpack(ARGV)
 if not holds(id, attempt) then
   return 0
 end
-redis.call('HINCRBY', record_key(id), '_released', 1)
 move(id, 'queued')
 return 1

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, Path, Request, Response, UploadFile
 
 from service.problems import responses
+from service.routes import links
 from service.routes.common import json_of, png_answer
 from service.security import Who
 from service.services import Parts
@@ -28,6 +29,7 @@ ImageId = Annotated[
         201: {
             "description": "The image was stored.",
             "headers": {"Location": {"description": "The image.", "schema": {"type": "string"}}},
+            "links": links.IMAGE,
         },
         **responses(
             [

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from service.jobs import JobRecord
 from service.places import job_extra, job_image, job_input, job_preview
 from service.problems import responses
+from service.routes import links
 from service.routes.common import (
     Cursor,
     JobId,
@@ -43,7 +44,11 @@ class JobPage(BaseModel):
     next: str | None = Field(description="Send it as `cursor` for the next page; null at the end.")
 
 
-@router.get("/v1/jobs", response_model=JobPage, responses=responses(["invalid-request", "unavailable"]))
+@router.get(
+    "/v1/jobs",
+    response_model=JobPage,
+    responses={200: {"links": links.JOBS}, **responses(["invalid-request", "unavailable"])},
+)
 def list_jobs(
     parts: Parts, who: Who, status: StatusFilter = None, cursor: Cursor = None, limit: Limit = 20
 ) -> Response:
@@ -53,7 +58,9 @@ def list_jobs(
 
 
 @router.get(
-    "/v1/jobs/{id}", response_model=JobRecord, responses=responses(["unknown-job", "invalid-request", "unavailable"])
+    "/v1/jobs/{id}",
+    response_model=JobRecord,
+    responses={200: {"links": links.JOB}, **responses(["unknown-job", "invalid-request", "unavailable"])},
 )
 def get_job(parts: Parts, who: Who, id: JobId) -> Response:
     """Get the record of a job: its status, progress, and images once it has succeeded."""
@@ -63,7 +70,7 @@ def get_job(parts: Parts, who: Who, id: JobId) -> Response:
 @router.post(
     "/v1/jobs/{id}/cancel",
     response_model=JobRecord,
-    responses=responses(["unknown-job", "invalid-request", "unavailable"]),
+    responses={200: {"links": links.JOB}, **responses(["unknown-job", "invalid-request", "unavailable"])},
 )
 def cancel_job(parts: Parts, who: Who, id: JobId) -> Response:
     """Cancel a job. A queued one is cancelled at once, a running one stops between two steps.

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.catalog import Model, ModelCard
 from service.problems import responses
+from service.routes import links
 from service.routes.common import json_of
 from service.services import Parts, Services
 
@@ -54,7 +55,11 @@ class ModelList(BaseModel):
     items: list[ModelEntry] = Field(description="By name, newest version first.")
 
 
-@router.get("/v1/models", response_model=ModelList, responses=responses(["unavailable"]))
+@router.get(
+    "/v1/models",
+    response_model=ModelList,
+    responses={200: {"links": links.MODELS}, **responses(["unavailable"])},
+)
 def list_models(parts: Parts) -> Response:
     """List all models and versions, the damaged ones too, and where they are in memory."""
     return json_of(ModelList(items=_entries(parts, parts.catalog.list())))

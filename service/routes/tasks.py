@@ -17,6 +17,7 @@ from service.jobs import TASKS, JobRecord, JobRequest
 from service.observability import context
 from service.problems import responses
 from service.queue import INFERENCE_QUEUE, RUN_JOB
+from service.routes import links
 from service.routes.common import IdempotencyKey, check_webhook, json_of, send
 from service.security import Caller, Who
 from service.services import Parts, Services
@@ -78,10 +79,15 @@ def _add(router: APIRouter, name: str, request_type: type[JobRequest]) -> None:
         response_model=JobRecord,
         status_code=202,
         responses={
-            200: {"model": JobRecord, "description": "The finished job, if `Prefer: wait` sufficed."},
+            200: {
+                "model": JobRecord,
+                "description": "The finished job, if `Prefer: wait` sufficed.",
+                "links": links.JOB,
+            },
             202: {
                 "description": "The job was queued.",
                 "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
+                "links": links.JOB,
             },
             **responses(_KINDS),
         },

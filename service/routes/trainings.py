@@ -11,6 +11,7 @@ from service.observability import context
 from service.places import training_sample
 from service.problems import responses
 from service.queue import RUN_TRAINING, TRAINING_QUEUE
+from service.routes import links
 from service.routes.common import (
     Cursor,
     IdempotencyKey,
@@ -61,6 +62,7 @@ class TrainingPage(BaseModel):
         202: {
             "description": "The training was queued.",
             "headers": {"Location": {"description": "The training.", "schema": {"type": "string"}}},
+            "links": links.TRAINING,
         },
         **responses(
             [
@@ -96,7 +98,11 @@ def start_training(
     return json_of(record, 202, {"Location": record.links.self})
 
 
-@router.get("/v1/trainings", response_model=TrainingPage, responses=responses(["invalid-request", "unavailable"]))
+@router.get(
+    "/v1/trainings",
+    response_model=TrainingPage,
+    responses={200: {"links": links.TRAININGS}, **responses(["invalid-request", "unavailable"])},
+)
 def list_trainings(
     parts: Parts, who: Who, status: StatusFilter = None, cursor: Cursor = None, limit: Limit = 20
 ) -> Response:
@@ -108,7 +114,7 @@ def list_trainings(
 @router.get(
     "/v1/trainings/{id}",
     response_model=TrainingRecord,
-    responses=responses(["unknown-training", "invalid-request", "unavailable"]),
+    responses={200: {"links": links.TRAINING}, **responses(["unknown-training", "invalid-request", "unavailable"])},
 )
 def get_training(parts: Parts, who: Who, id: TrainingId) -> Response:
     """Get the record of a training: status, latest metrics, sample sheets, and the model once it has succeeded."""
@@ -118,7 +124,7 @@ def get_training(parts: Parts, who: Who, id: TrainingId) -> Response:
 @router.post(
     "/v1/trainings/{id}/cancel",
     response_model=TrainingRecord,
-    responses=responses(["unknown-training", "invalid-request", "unavailable"]),
+    responses={200: {"links": links.TRAINING}, **responses(["unknown-training", "invalid-request", "unavailable"])},
 )
 def cancel_training(parts: Parts, who: Who, id: TrainingId) -> Response:
     """Cancel a training. A queued one is cancelled at once, a running one stops between two updates.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,39 @@ def test_the_api_is_killed_and_started_again(pair: Pair) -> None:
     assert pair.ends_well(id, 1).attempt == 1
 
 
+@contextmanager
+def full_disk(*processes: Process) -> Iterator[None]:
+    """No file of these processes may get longer than some bytes, as if there were no room."""
+    least, most = 100, resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    for process in processes:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (least, most))
+    yield
+    for process in processes:
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (most, most))
+
+
+def test_without_room_for_images_jobs_fail_with_their_reason_and_nothing_else_does(pair: Pair) -> None:
+    cluster, short = pair.cluster, LONG | {"n": 2, "steps": 2}
+    before = cluster.finished(cluster.submit(**short))
+    images = cluster.images(before)
+    with full_disk(*pair.workers):
+        records = [cluster.finished(cluster.submit(**short)) for _ in range(4)]
+        assert cluster.images(before) == images
+    for record in records:
+        assert (record.status, record.outputs) == (Status.FAILED, [])
+        assert record.error is not None
+        assert record.error.kind == "storage"
+        assert "File too large" in record.error.detail
+    upload = {"file": ("bag.png", images[0], "image/png")}
+    with full_disk(pair.api):
+        answer = cluster.http.post("/v1/images", files=upload)
+        assert (answer.status_code, answer.json()["type"]) == (503, "/errors/unavailable")
+    assert cluster.http.post("/v1/images", files=upload).status_code == 201
+    assert cluster.images(cluster.finished(cluster.submit(**short, seed=before.seed))) == images
+    assert not list(cluster.settings.blobs_dir.rglob(".*"))  # no drafts are left
+    assert all(process.poll() is None for process in [pair.api, *pair.workers])
+
+
 def test_a_killed_trainer_goes_on_once(pair: Pair) -> None:
     cluster = pair.cluster
     datasets = cluster.settings.datasets_dir
@@ -210,3 +245,20 @@ def test_a_killed_trainer_goes_on_once(pair: Pair) -> None:
     wait_for(lambda: look()["status"] in ("succeeded", "failed"), "the end of the training")
     assert (look()["status"], look()["attempt"], look()["model"]) == ("succeeded", 2, "mine@1")
     assert os.listdir(cluster.settings.models_dir / "mine") == ["1"]
+
+
+def test_while_its_workers_drain_it_is_not_ready(pair: Pair) -> None:
+    """The last test: it stops the workers that the others need."""
+    cluster = pair.cluster
+    id = pair.underway(1)[0]
+    for worker in pair.workers:
+        worker.terminate()
+    wait_for(lambda: {said["state"] for said in cluster.presence.workers().values()} == {"draining"}, "draining", 10)
+    answer = cluster.http.get("/v2/health/ready")
+    assert pair.holder(id).poll() is None
+    assert (answer.status_code, answer.json()["missing"]) == (503, ["inference worker"])
+    assert cluster.http.get("/v2/health/live").status_code == 200
+    after = cluster.submit(**LONG, seed=2)
+    assert [worker.wait(DRAIN_SECONDS + 15) for worker in pair.workers] == [0, 0]
+    assert cluster.http.get("/v2/health/ready").status_code == 503
+    assert [cluster.jobs.get(waiting).status for waiting in (id, after)] == [Status.QUEUED, Status.QUEUED]

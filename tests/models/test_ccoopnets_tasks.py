@@ -21,7 +21,8 @@ from models.loop import Loop, Rows, Task, run, run_together
 from models.metrics.classifier import Classifier
 from models.noise import Key, Noise
 from models.systems.base import Output
-from models.systems.ccoopnets.calibration import against, calibrate, summary
+from models.systems.calibration import against, summary
+from models.systems.ccoopnets.calibration import calibrate
 from models.systems.ccoopnets.model import CCoopNets
 from models.systems.ccoopnets.tasks.latents import STEP_SIZE
 from tests.models.zoo import CLASSES, ZOO, images, job, picture, tiny_model

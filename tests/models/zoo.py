@@ -14,6 +14,8 @@ from torch import Tensor
 
 from models.configuration import configure
 from models.data.images import ImageData
+from models.data.kinds import Data
+from models.data.unpaired import UnpairedData, drop_pairs
 from models.systems.base import Model, Trainer
 from models.systems.registry import SYSTEMS
 
@@ -35,10 +37,22 @@ def pairs() -> ImageData:
     return ImageData(_noise(8, 3, 64, 64, seed=1), None, (), "pairs", _noise(8, 1, 64, 64, seed=2))
 
 
+def domains() -> UnpairedData:
+    """Random images of two domains."""
+    return drop_pairs(pairs().fit(32, 3, condition_channels=3))
+
+
 TINY: dict[str, Mapping[str, Any]] = {
     "ccoopnets": {"training.iterations": 12, "training.batch_size": 4, "refinement.steps": 3},
+    "cfebm": {"network.c": 2},
 }
-"""For each system values with which its presets train in a moment."""
+"""For each system values that make its presets small."""
+
+QUICK: dict[str, tuple[str, Mapping[str, Any]]] = {
+    "ccoopnets": ("small", TINY["ccoopnets"]),
+    "cfebm": ("tiny", {"network.c": 2, "training.iterations": 80}),
+}
+"""For each system a preset that generates, and values with which it trains to its end in a moment."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +61,7 @@ class Tiny:
 
     system: str
     preset: str
-    data: Callable[[], ImageData]
+    data: Callable[[], Data]
 
     def config(self) -> BaseModel:
         return configure(self.system, self.preset, self.data(), TINY[self.system])
@@ -62,14 +76,20 @@ class Tiny:
 
     @cache  # noqa: B019 (a handful of them)
     def weights(self) -> dict[str, Tensor]:
-        """The tensors of the untrained model, the same each time."""
-        return self.trainer().export()
+        """The tensors of the untrained model, fully grown, the same each time."""
+        trainer = self.trainer()
+        while trainer.leave_stage():
+            pass
+        return trainer.export()
 
 
 ZOO: dict[str, Tiny] = {
     "ccoopnets": Tiny("ccoopnets", "small", images),
     "ccoopnets-translate": Tiny("ccoopnets", "small-emoji", pairs),
     "ccoopnets-inpaint": Tiny("ccoopnets", "small-inpaint", pairs),
+    "cfebm-chained": Tiny("cfebm", "small", images),
+    "cfebm-single": Tiny("cfebm", "paper-mnist", images),
+    "cfebm-translate": Tiny("cfebm", "small-translate", domains),
 }
 """At least one model of every system; together they do every task."""
 
@@ -115,17 +135,25 @@ def _interpolate(card: Mapping[str, Any]) -> dict[str, Any]:
     return {"labels": [_SOFT, _HARD]}
 
 
+def _translate(card: Mapping[str, Any]) -> dict[str, Any]:
+    asked = {"label": {card["classes"][-1]: 1.0}} if card["classes"] else {}
+    return {"image": picture(card["condition"] or card["image"]), "animate": False, **asked}
+
+
 def _score(card: Mapping[str, Any]) -> dict[str, Any]:
     image = {"n": 1, "image": picture(card["image"])}
     if card.get("condition"):
         return {**image, "condition": picture(card["condition"], 1)}
-    return {**image, "label": _HARD} if card["classes"] else {**image, "mask": _mask(card["image"])}
+    if card["classes"]:
+        return {**image, "label": {card["classes"][1]: 1.0}}
+    return {**image, "mask": _mask(card["image"])}
 
 
 JOBS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "generate": lambda card: {"label": _SOFT},
-    "translate": lambda card: {"image": picture(card["condition"])},
+    "translate": _translate,
     "inpaint": lambda card: {"image": picture(card["image"]), "mask": _mask(card["image"])},
+    "denoise": lambda card: {"image": picture(card["image"])},
     "interpolate": _interpolate,
     "restyle": lambda card: {
         "image": picture(card["image"]),

@@ -104,6 +104,31 @@ def test_references_lead_somewhere(openapi: dict[str, Any]) -> None:
     assert set(references(openapi)) <= known
 
 
+def test_operations_are_named_once_and_as_generated_clients_would_name_them(openapi: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, operation in operations(openapi)]
+    assert len(set(names)) == len(names)
+    assert {"generate", "get_job", "cancel_job", "job_events", "start_training"} <= set(names)
+
+
+def test_links_lead_to_operations_and_give_what_these_need(openapi: dict[str, Any]) -> None:
+    by_id = {operation["operationId"]: operation for _, operation in operations(openapi)}
+    linked = {}
+    for name, operation in by_id.items():
+        for answer in operation["responses"].values():
+            for link in answer.get("links", {}).values():
+                target = by_id[link["operationId"]]
+                parameters = {parameter["name"]: parameter["in"] for parameter in target["parameters"]}
+                assert link["description"]
+                assert link["parameters"].keys() <= parameters.keys()
+                assert {key for key, place in parameters.items() if place == "path"} <= link["parameters"].keys()
+                linked.setdefault(name, set()).add(link["operationId"])
+    follow = {"get_job", "cancel_job", "job_events", "job_output"}
+    assert all(linked[task] == follow for task in [*TASKS, "get_job", "cancel_job"])
+    assert linked["start_training"] == {"get_training", "cancel_training", "training_events"}
+    assert linked["upload_image"] == {"get_image", "delete_image"}
+    assert (linked["list_jobs"], linked["list_models"]) == ({"list_jobs", "get_job"}, {"get_model"})
+
+
 def test_every_setting_is_described() -> None:
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 

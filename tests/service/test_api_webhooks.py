@@ -37,9 +37,15 @@ def test_what_can_not_be_sent_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("webhook", "says"), [("http://hooks.example/", "use https"), ("https://localhost/", "not a public address")]
+    ("webhook", "says"),
+    [
+        ("http://hooks.example/", "use https"),
+        ("https://localhost/", "not a public address"),
+        ("https://hooks.example:6379/", "use one of the ports 80, 443"),
+        ("https://hooks.example:0/", "use one of the ports 80, 443"),
+    ],
 )
-def test_an_inside_address_is_refused(settings: Settings, webhook: str, says: str) -> None:
+def test_an_address_that_must_not_be_reached_is_refused(settings: Settings, webhook: str, says: str) -> None:
     with serving(settings.model_copy(update={"webhook_secret": new_webhook_secret()})) as url:
         answer = httpx.post(f"{url}/v1/generate", json={"model": "toy", "webhook": webhook})
         assert answer.status_code == 422

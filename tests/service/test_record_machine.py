@@ -31,7 +31,8 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
         def submit(self) -> None:
             self.id = store.submit(JobRecord.new(params, []), owner="ann", cost=7.0, lane="toy@1", limits=LIMITS)[0].id
             self.saved: int | None = None
-            self.failed = 0  # attempts that were lost
+            self.failed = 0  # attempts that were lost since one has saved something
+            self.furthest = 0
             self.attempt = 0  # the one that holds the record, as far as this model knows
             self.held = False
             self.expired = False
@@ -80,15 +81,18 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
                 assert store.get(self.id).status is status
                 self.held = self.expired = False
 
-        @rule(back=st.integers(0, 2))
-        def save(self, back: int) -> None:
+        @rule(back=st.integers(0, 2), position=st.none() | st.integers(0, 3))
+        def save(self, back: int, position: int | None) -> None:
             attempt = self.attempt - back
             if self.stale(attempt):
                 with pytest.raises(StaleAttemptError):
-                    store.note_saved(self.id, attempt)
+                    store.note_saved(self.id, attempt, position)
             else:
-                store.note_saved(self.id, attempt)
+                store.note_saved(self.id, attempt, position)
                 self.saved = attempt
+                if position is None or position > self.furthest:
+                    self.failed = 0
+                self.furthest = max(self.furthest, position or 0)
             assert store.get(self.id).saved_attempt == self.saved
 
         @rule(back=st.integers(0, 2))

@@ -85,20 +85,27 @@ def test_models_without_classes_take_no_label() -> None:
 
 
 @pytest.mark.parametrize(
-    ("task", "changes", "rows", "steps"),
+    ("task", "changes", "rows", "row_steps"),
     [
         ("generate", {}, 1, 11),
-        ("generate", {"n": 3, "steps": 4}, 3, 5),
-        ("generate", {"n": 3, "steps": 4, "refine": False}, 3, 1),
-        ("restyle", {"image": "x"}, 3, 31),
-        ("restyle", {"image": "x", "labels": ["Bag", "Coat"], "n": 2, "latent_steps": 7}, 4, 18),
+        ("generate", {"n": 3, "steps": 4}, 3, 3 * 5),
+        ("generate", {"n": 3, "steps": 4, "refine": False}, 3, 3 * 1),
+        # Of three classes each is tried where the label is unknown; one latent serves all labels that are asked for.
+        ("reconstruct", {"image": "x"}, 1, 11 + 3 * 21),
+        ("reconstruct", {"image": "x", "label": "Bag"}, 1, 11 + 21),
+        ("reconstruct", {"image": "x", "n": 4, "latent_steps": 0, "refine": False}, 4, 4 + 4 * 3),
+        ("restyle", {"image": "x"}, 3, 3 * 11 + 3 * 21),
+        ("restyle", {"image": "x", "labels": ["Bag", "Coat"], "n": 2, "latent_steps": 7}, 4, 4 * 11 + 2 * 3 * 8),
+        ("restyle", {"image": "x", "labels": ["Bag", "Coat"], "n": 2, "label": {"Bag": 1, "Coat": 1}}, 4, 44 + 2 * 21),
     ],
 )
-def test_the_cost_is_rows_times_steps_times_pixels(task: str, changes: dict[str, Any], rows: int, steps: int) -> None:
+def test_the_cost_is_rows_times_steps_times_pixels(
+    task: str, changes: dict[str, Any], rows: int, row_steps: int
+) -> None:
     whole = {**cards()[1]["tasks"], **card()["tasks"]}
     able = ModelCard.model_validate(card(tasks=whole))
     request, _ = TASKS[task].model_validate({"model": "toy", **changes}).resolve(able)
-    assert (request.rows, request.cost(able)) == (rows, rows * steps * 28 * 28)
+    assert (request.rows, request.cost(able)) == (rows, row_steps * 28 * 28)
 
 
 def test_a_model_that_cannot_do_the_task_says_what_it_can() -> None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import redis
@@ -195,6 +195,26 @@ def test_a_job_that_loses_every_worker_fails_in_the_end(jobs: Jobs, new_job: New
     assert lost.status is Status.FAILED
     assert lost.error is not None
     assert lost.error.kind == "worker-lost"
+
+
+@pytest.mark.parametrize("positions", [[None] * 9, [0.1 * k for k in range(1, 10)]])
+def test_attempts_that_save_something_may_be_lost_as_often_as_you_like(
+    jobs: Jobs, new_job: NewJob, positions: Sequence[float | None]
+) -> None:
+    id = jobs.submit(new_job())[0].id
+    for attempt, position in enumerate(positions, 1):
+        assert jobs.claim(id, "w", 0.01) is not None
+        jobs.note_saved(id, attempt, position)
+        time.sleep(0.015)
+    for attempt in range(10, 9 + MAX_ATTEMPTS):  # these save nothing, or what was there already
+        assert jobs.claim(id, "w", 0.01) is not None
+        if positions[-1] is not None:
+            jobs.note_saved(id, attempt, positions[-1])
+        time.sleep(0.015)
+    assert jobs.requeue_expired() == []
+    error = jobs.get(id).error
+    assert error is not None
+    assert error.kind == "worker-lost"
 
 
 def test_finish_takes_only_ends_and_known_fields(jobs: Jobs, new_job: NewJob) -> None:

@@ -10,8 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
 from service.addresses import is_inside, is_loopback, is_public
+from service.settings import Settings
 from service.webhook_post import BlockedError, GuardedPost, resolve
 from tests.service.receiver import Receiver, receiving
 
@@ -70,7 +72,8 @@ def receiver() -> Iterator[Receiver]:
 
 def post(url: str, **options: Any) -> int:
     async def send() -> int:
-        sender = GuardedPost(**{"allow_http": True, "allow_private": True, **options})
+        ports = {httpx.URL(url).port}
+        sender = GuardedPost(**{"allow_http": True, "allow_private": True, "ports": ports, **options})
         try:
             return await sender(url, b"{}", {"webhook-id": "1"})
         finally:
@@ -115,6 +118,46 @@ def test_http_needs_to_be_allowed(receiver: Receiver) -> None:
     with pytest.raises(BlockedError, match="use https"):
         post(receiver.url, allow_http=False)
     assert receiver.waiting == 0
+
+
+def test_ports_are_those_of_the_web_unless_others_are_allowed(receiver: Receiver) -> None:
+    web = Settings().webhook_port_numbers
+    with pytest.raises(BlockedError, match="use one of the ports 80, 443"):
+        post(receiver.url, ports=web)
+    assert receiver.waiting == 0
+    assert post(receiver.url, ports={*web, receiver.port}) == 200
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed"),
+    [
+        ("https://hooks.example/", True),
+        ("https://hooks.example:443/", True),
+        ("http://hooks.example/", True),
+        ("https://hooks.example:80/", True),
+        ("https://hooks.example:22/", False),
+        ("http://hooks.example:6379/", False),
+        ("https://hooks.example:8443/", False),
+        ("https://hooks.example:0/", False),
+    ],
+)
+def test_the_port_is_that_of_the_address_or_of_its_scheme(url: str, allowed: bool) -> None:
+    sender = GuardedPost(allow_http=True, allow_private=False, ports=Settings().webhook_port_numbers)
+    if allowed:
+        sender.check(url)
+    else:
+        with pytest.raises(BlockedError, match="ports"):
+            sender.check(url)
+
+
+def test_ports_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Settings().webhook_port_numbers == {443, 80}
+    monkeypatch.setenv("COOPSERVE_WEBHOOK_PORTS", "443,8443")
+    assert Settings().webhook_port_numbers == {443, 8443}
+    for wrong in ("443,", "https", "0", "65536", "443;80", "443, 80", "-1"):
+        monkeypatch.setenv("COOPSERVE_WEBHOOK_PORTS", wrong)
+        with pytest.raises(ValidationError, match="webhook_ports"):
+            Settings()
 
 
 def test_redirects_are_not_followed(receiver: Receiver) -> None:

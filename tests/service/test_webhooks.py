@@ -80,7 +80,7 @@ def send(
     outcomes: Counter[Outcome] = Counter()
 
     async def run() -> None:
-        post = GuardedPost(allow_http=True, allow_private=allow_private)
+        post = GuardedPost(allow_http=True, allow_private=allow_private, ports=range(2**16))
         secrets = WebhookSecrets(Keys(client), SECRET)
         sender = WebhookSender([deliveries], secrets, post, lambda outcome: outcomes.update([outcome]), pauses)
         task = asyncio.create_task(sender.run())
@@ -228,14 +228,15 @@ def test_an_owners_webhooks_are_signed_by_each_of_their_keys(
     assert "no secret" in (state(jobs, orphan).last_error or "")
 
 
-@pytest.fixture(scope="module")
-def url(settings: Settings, own_url: str) -> Iterator[str]:
+@pytest.fixture
+def url(settings: Settings, own_url: str, receiver: Receiver) -> Iterator[str]:
     """An API that sends webhooks to this machine."""
     allowed = {
         "redis_url": own_url,
         "webhook_secret": SECRET,
         "webhook_allow_http": True,
         "webhook_allow_private": True,
+        "webhook_ports": str(receiver.port),
     }
     with serving(settings.model_copy(update=allowed)) as url:
         yield url

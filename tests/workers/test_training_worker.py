@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any, get_args
 
@@ -18,7 +19,7 @@ from service.catalog import Catalog
 from service.presence import Presence
 from service.records import Status, now
 from service.settings import Settings
-from service.store import Queued, RecordStore
+from service.store import MAX_ATTEMPTS, Queued, RecordStore
 from service.trainings import TrainingRecord, TrainingRequest
 from tests.workers.test_inference import eventually
 from workers.heart import Heart
@@ -134,6 +135,31 @@ def test_a_trainer_that_shuts_down_hands_the_training_back_and_another_goes_on(t
     trainers.store.cancel(id)
     thread.join(30)
     assert trainers.store.get(id).status == Status.CANCELLED
+
+
+def lose(trainers: Trainers, id: str) -> Status:
+    """Let a trainer take the training that dies before it has begun; gives what becomes of the training."""
+    assert trainers.store.claim(id, "a-trainer-that-dies", 0.005) is not None
+    time.sleep(0.01)
+    trainers.store.requeue_expired()
+    return trainers.store.get(id).status
+
+
+def test_trainers_may_be_lost_as_long_as_the_training_gets_further(trainers: Trainers) -> None:
+    id = trainers.submit(iterations=100_000)
+    for _ in range(2):
+        done = steps_done(trainers, id)
+        worker = trainers.worker()
+        thread = in_thread(worker, id)
+        eventually(lambda done=done: steps_done(trainers, id) > done + 1, 60)  # type: ignore[misc]
+        worker.stop()
+        thread.join(30)
+        for _ in range(MAX_ATTEMPTS - 1):
+            assert lose(trainers, id) is Status.QUEUED
+    assert lose(trainers, id) is Status.FAILED
+    error = trainers.store.get(id).error
+    assert error is not None
+    assert error.kind == "worker-lost"
 
 
 def test_a_running_training_is_not_started_twice(trainers: Trainers) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.data.images import ImageData
+from models.data.kinds import Kind
 from models.systems.base import Model, System
 from models.systems.ccoopnets.calibration import calibrate, calibrate_pairs
 from models.systems.ccoopnets.config import PRESETS, Config, fit_to
@@ -19,6 +20,11 @@ from models.systems.ccoopnets.image_config import IMAGE_PRESETS, ImageConfig, fi
 from models.systems.ccoopnets.image_model import ImageCCoopNets, describe_image_model, load_image_model
 from models.systems.ccoopnets.model import CCoopNets, describe, load
 from models.systems.ccoopnets.training import make_trainer
+
+
+def _kind(config: Config | ImageConfig) -> Kind:
+    del config  # labels or condition images come with the images
+    return "images"
 
 
 def _fit(config: Config | ImageConfig, data: ImageData) -> Config | ImageConfig:
@@ -41,6 +47,7 @@ def _calibrate(model: CCoopNets | ImageCCoopNets, data: ImageData) -> dict[str, 
 CCOOPNETS = System(
     title="CCoopNets",
     presets={**PRESETS, **IMAGE_PRESETS},
+    data=_kind,
     fit_to=_fit,
     trainer=make_trainer,
     load=_load,

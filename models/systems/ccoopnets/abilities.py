@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from models.systems.ccoopnets.config import RefinementConfig
-from models.systems.ccoopnets.tasks.common import MAX_STEPS
+from models.systems.rows import MAX_STEPS
 
 FRAMES = 8
 """Frames of an interpolation, if a request does not say."""

@@ -6,10 +6,8 @@ cancels. A value by itself therefore says little, and values compare only within
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,6 +15,7 @@ from torch import Tensor
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
 from models.loop import Loop, Task, run
+from models.systems.calibration import summary
 from models.systems.ccoopnets.image_problem import condition_of
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 _CHUNK = 250  # images that are judged at once
 _HOLE_SEED = 7
-_QUANTILES = 21  # from the least to the greatest value, in steps of 5 %
 
 
 def calibrate(model: CCoopNets, data: ImageData) -> dict[str, Any]:
@@ -84,26 +82,3 @@ def calibrate_pairs(model: ImageCCoopNets, data: ImageData) -> dict[str, Any]:
     pairs = zip(y.split(_CHUNK), c.split(_CHUNK), strict=True)
     f = torch.cat([run(_values(model, a.to(model.device), b.to(model.device)), device=model.device) for a, b in pairs])
     return {"data": data.name, "pooled": summary(f)}
-
-
-def summary(values: Tensor) -> dict[str, Any]:
-    """Number, mean, standard deviation and 21 evenly spaced quantiles of values ``[n]``, n >= 2, as plain numbers."""
-    values = values.double()
-    quantiles = torch.quantile(values, torch.linspace(0, 1, _QUANTILES, dtype=torch.float64))
-    return {
-        "images": len(values),
-        "mean": float(values.mean()),
-        "std": float(values.std()),
-        "quantiles": [float(f"{q:.6g}") for q in quantiles.tolist()],
-    }
-
-
-def against(known: Mapping[str, Any], f: float) -> dict[str, float]:
-    """A value against those of real images: ``calibrated``, (f - mean) / std, and ``percentile``, 0 to 100.
-
-    Args:
-        known: what :func:`summary` gave.
-        f: the value, of the same condition.
-    """
-    percentile = np.interp(f, known["quantiles"], np.linspace(0, 100, len(known["quantiles"])))
-    return {"calibrated": (f - known["mean"]) / known["std"], "percentile": float(percentile)}

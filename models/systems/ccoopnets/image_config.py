@@ -7,17 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from models.data.images import ImageData
-from models.systems.ccoopnets.config import (
-    BaseConfig,
-    Count,
-    Layer,
-    NonNegative,
-    RefinementConfig,
-    TrainingConfig,
-    conv,
-    paper_refinement,
-    pooled,
-)
+from models.systems.ccoopnets.config import Layer, RefinementConfig, TrainingConfig, conv, paper_refinement, pooled
+from models.systems.settings import BaseConfig, Count, NonNegative
 
 
 class UNetConfig(BaseConfig):

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor
 
 from models.kernels.langevin import langevin
-from models.kernels.values import evaluation, tracked
+from models.kernels.values import evaluation, filmed, tracked
 from models.loop import Kernel, Rows, Task
 from models.noise import Noise
 from models.systems.base import Output
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.image_config import ImageConfig
 from models.systems.ccoopnets.networks import channels_last, fold
-from models.systems.ccoopnets.tasks.common import MAX_STEPS
 from models.systems.ccoopnets.tasks.image_interpolation import interpolate
 from models.systems.ccoopnets.tasks.image_score import score
 from models.systems.ccoopnets.tasks.inpaint import inpaint
 from models.systems.ccoopnets.tasks.translate import translate
 from models.systems.ccoopnets.unet import PairSolver, UNet
-from models.systems.ccoopnets.weights import fill
+from models.systems.rows import MAX_STEPS, begin_film
+from models.systems.weights import fill
 
 _TASKS: Mapping[str, Mapping[str, Callable[..., Task[Output]]]] = {
     "translate": {"translate": translate, "interpolate": interpolate, "score": score},
@@ -68,6 +68,7 @@ class ImageCCoopNets:
         self.refine: Kernel = langevin(self._value)
         self.evaluate: Kernel = evaluation(self._value)
         self.track: Kernel = tracked(self.refine, self.evaluate)
+        self.film: Kernel = filmed(self.refine)
         self.between = Between(langevin(self._value_between), evaluation(self._value_between))
         self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
             name: partial(task, self) for name, task in _TASKS[config.task].items()
@@ -131,6 +132,7 @@ class ImageCCoopNets:
             (self.refine, full),
             (self.evaluate, full),
             (self.track, {**full, "trace": trace}),
+            (self.film, {**full, **begin_film(y, self.config.refinement.steps)}),
             (self.propose_between, {k: v for k, v in between.items() if k != "y"}),
             (self.between.refine, between),
             (self.between.evaluate, between),

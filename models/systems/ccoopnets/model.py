@@ -18,12 +18,12 @@ from models.systems.base import Output
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.config import Config
 from models.systems.ccoopnets.networks import Initializer, Solver, fold
-from models.systems.ccoopnets.tasks.common import MAX_STEPS
 from models.systems.ccoopnets.tasks.generate import generate
 from models.systems.ccoopnets.tasks.interpolate import interpolate
 from models.systems.ccoopnets.tasks.latents import STEP_SIZE, reconstruct, restyle
 from models.systems.ccoopnets.tasks.score import score
-from models.systems.ccoopnets.weights import fill
+from models.systems.rows import MAX_STEPS
+from models.systems.weights import fill
 
 _TASKS: Mapping[str, Callable[..., Task[Output]]] = {
     "generate": generate,

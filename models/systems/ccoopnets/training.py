@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.data.images import ImageData
+from models.data.images import ImageData, to_float
 from models.kernels.langevin import langevin
 from models.noise import Key, Noise, mix
 from models.optim import adam_state, ema_update, load_adam_state, scheduled_lr
@@ -164,7 +164,20 @@ class CCoopTrainer:
         load_adam_state("opt_initializer", self.opt_initializer, state)
         load_adam_state("opt_solver", self.opt_solver, state)
 
+    @property
+    def stage(self) -> int:
+        return 0
+
+    def leave_stage(self) -> bool:
+        return False
+
     # The result
+
+    def draw(self, n: int) -> Tensor | None:
+        return None  # both networks are averaged, and the average of the last iterations is what is served
+
+    def reference(self, images: Tensor) -> Tensor:
+        return to_float(images)
 
     def export(self) -> dict[str, Tensor]:
         """The averages of both networks."""

@@ -8,14 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from models.loop import Kernel, Loop, Rows, RowsError, Task
+from models.loop import Kernel, Loop, Rows, Task
 from models.systems.ccoopnets.config import RefinementConfig
-
-MAX_PIXEL = 5.0
-"""Images live in [-1, 1]; a chain beyond this has diverged."""
-
-MAX_STEPS = 200
-"""The most refinement steps that a request may ask for, unless a card says otherwise."""
+from models.systems.rows import check_range, pictures
 
 
 class RefineJob(Protocol):
@@ -61,19 +56,3 @@ def refine(model: Refiner, rows: Rows, job: RefineJob, seeds: Sequence[int]) -> 
     rows = yield Loop(model.evaluate, rows, steps=1, seeds=seeds, name="score")
     check_range(rows)
     return rows
-
-
-def check_range(rows: Rows) -> None:
-    """Raise :class:`RowsError` if the refinement has left the range of images."""
-    if float(rows["y"].abs().max()) > MAX_PIXEL:
-        raise RowsError(f"the chain left the range of images (|Y| > {MAX_PIXEL:g}); lower step_size, steps or noise")
-
-
-def pictures(rows: Rows) -> Tensor:
-    """The images of the rows, clipped to [-1, 1]."""
-    return rows["y"].clamp(-1, 1)
-
-
-def repeat(image: Tensor, n: int, device: torch.device) -> Tensor:
-    """One picture ``[C, H, W]`` as the state of n rows."""
-    return image.to(device).expand(n, *image.shape).clone()

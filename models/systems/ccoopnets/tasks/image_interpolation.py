@@ -11,8 +11,9 @@ from torch import Tensor
 from models.loop import Loop, Task
 from models.noise import row_seeds
 from models.systems.base import Output
-from models.systems.ccoopnets.tasks.common import RefineJob, pictures, refine, repeat, step_numbers
+from models.systems.ccoopnets.tasks.common import RefineJob, refine, step_numbers
 from models.systems.ccoopnets.tasks.drawings import upright
+from models.systems.rows import pictures, repeat
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.image_model import ImageCCoopNets

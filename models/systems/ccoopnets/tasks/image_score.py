@@ -10,15 +10,16 @@ from models.data.holes import centred_square
 from models.loop import Task
 from models.systems.base import Output
 from models.systems.ccoopnets.image_problem import condition_of
-from models.systems.ccoopnets.tasks.common import repeat, step_numbers
+from models.systems.ccoopnets.tasks.common import RefineJob, step_numbers
 from models.systems.ccoopnets.tasks.drawings import upright
-from models.systems.ccoopnets.tasks.score import JudgeJob, judge
+from models.systems.judging import JudgeJob, judge
+from models.systems.rows import repeat
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.image_model import ImageCCoopNets
 
 
-class ImageScoreJob(JudgeJob, Protocol):
+class ImageScoreJob(RefineJob, JudgeJob, Protocol):
     """The resolved request of ``score``: the picture ``image`` ``[C, H, W]`` under what the model is conditioned on.
 
     A translation needs ``condition`` ``[Cc, H, W]``. An inpainting takes the picture itself with the hidden part of

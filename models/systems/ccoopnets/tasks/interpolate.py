@@ -10,7 +10,8 @@ import torch
 from models.loop import Loop, Task
 from models.noise import row_seeds
 from models.systems.base import Output
-from models.systems.ccoopnets.tasks.common import RefineJob, label_weights, pictures, refine, step_numbers
+from models.systems.ccoopnets.tasks.common import RefineJob, label_weights, refine, step_numbers
+from models.systems.rows import pictures
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.model import CCoopNets

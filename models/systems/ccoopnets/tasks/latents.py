@@ -11,7 +11,8 @@ from torch import Tensor
 from models.loop import Loop, Rows, Task
 from models.noise import row_seeds
 from models.systems.base import Output
-from models.systems.ccoopnets.tasks.common import RefineJob, label_weights, pictures, refine, repeat, step_numbers
+from models.systems.ccoopnets.tasks.common import RefineJob, label_weights, refine, step_numbers
+from models.systems.rows import pictures, repeat
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.model import CCoopNets

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from torch import Tensor
 
-from models.loop import Loop, Task
+from models.loop import Kernel, Loop, Task
 from models.noise import row_seeds
 from models.systems.base import Output
-from models.systems.ccoopnets.tasks.common import RefineJob, pictures, refine, repeat, step_numbers
+from models.systems.ccoopnets.tasks.common import RefineJob, refine, step_numbers
 from models.systems.ccoopnets.tasks.drawings import upright
+from models.systems.rows import begin_film, end_film, pictures, repeat
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.image_model import ImageCCoopNets
+
+
+class Filmed(NamedTuple):
+    """The refinement that also notes its way."""
+
+    refine: Kernel
+    evaluate: Kernel
 
 
 class TranslateJob(RefineJob, Protocol):
@@ -22,6 +30,7 @@ class TranslateJob(RefineJob, Protocol):
     n: int
     seed: int
     image: Tensor
+    animate: bool
 
 
 def translate(model: ImageCCoopNets, job: TranslateJob) -> Task[Output]:
@@ -33,5 +42,10 @@ def translate(model: ImageCCoopNets, job: TranslateJob) -> Task[Output]:
         **step_numbers(model.config.refinement, job, job.n, model.device),
     }
     rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose")  # fast thinking
-    rows = yield from refine(model, rows, job, seeds)  # slow thinking
-    return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds, warnings=warnings)
+    if not job.animate:
+        rows = yield from refine(model, rows, job, seeds)  # slow thinking
+        return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds, warnings=warnings)
+    rows |= begin_film(rows["y"], job.steps if job.refine else 0)
+    rows = yield from refine(Filmed(model.film, model.evaluate), rows, job, seeds)
+    film = end_film(rows)
+    return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds, warnings=warnings, film=film)

@@ -1,0 +1,125 @@
+"""Configurations of CF-EBM: the paper's sizes, and small ones for a CPU."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from models.systems.settings import BaseConfig, Count, NonNegative, Positive
+
+
+class NetworkConfig(BaseConfig):
+    """The energy network (Table 6). Up to ``full_below`` pixels it is 4c wide, then half as wide with each doubling."""
+
+    c: Count
+    full_below: Count = 32
+    activation: Literal["swish", "leaky_relu", "relu"] = "swish"
+    spectral: bool = True
+    residual: bool = True
+
+    def width(self, size: int) -> int:
+        """Channels of a map of ``size`` pixels a side: 4c up to ``full_below`` pixels, then 2c, c, c/2, ..."""
+        return max(1, 4 * self.c * self.full_below // max(size, self.full_below))
+
+
+class StageConfig(BaseConfig):
+    """One stage of the growth.
+
+    ``phase`` is the number of images over which the new block is faded in; the stage takes as many again.
+    """
+
+    size: Count
+    steps: Count
+    learning_rate: Positive
+    batch_size: Count
+    phase: Count
+
+
+class SamplerConfig(BaseConfig):
+    """The chain: step size ``lr``, and noise that falls linearly from ``s0`` towards ``s1``.
+
+    ``coarse`` chains are annealed over all stages together where growth is chained, and over each stage by itself
+    where it is single.
+    """
+
+    lr: Positive = 1.0
+    s0: NonNegative = 0.015
+    s1: NonNegative = 0.0
+
+
+class GuardConfig(BaseConfig):
+    """Bounds beyond which an update is not applied but undone (section 5 of the specification of stability)."""
+
+    value: Positive = 100.0
+    gap: Positive = 20.0
+    gradient: Positive = 50.0
+    std_ratio: tuple[Positive, Positive] = (0.5, 1.5)
+    clamped: Positive = 0.2
+    patience: Count = 200
+
+
+class TrainingConfig(BaseConfig):
+    """How the energy is fitted. ``iterations`` counts those of the growth and those that follow at full size."""
+
+    iterations: Count
+    betas: tuple[float, float] = (0.5, 0.999)
+    data_noise: NonNegative = 0.0
+    flip: bool = False
+    guards: GuardConfig = GuardConfig()
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Config(BaseConfig):
+    """A whole CF-EBM.
+
+    ``task`` is what the chain starts from: noise (``generate``), or an image of another domain (``translate``, with an
+    energy for each direction). ``image_size`` is that of the data; images are padded by ``border`` up to the size of
+    the last stage, and results cropped again. ``source`` and ``target`` name the domains of a translation, for requests.
+    """
+
+    task: Literal["generate", "translate"] = "generate"
+    source: str = "A"
+    target: str = "B"
+    channels: Literal[1, 3]
+    image_size: Count
+    border: Annotated[float, Field(ge=-1, le=1)] = -1.0
+    growth: Literal["chained", "single"] = "chained"
+    stages: Annotated[tuple[StageConfig, ...], Field(min_length=1)]
+    network: NetworkConfig
+    sampler: SamplerConfig
+    training: TrainingConfig
+
+    @model_validator(mode="after")
+    def _doubling(self) -> Self:
+        sizes = [stage.size for stage in self.stages]
+        if sizes[0] < 8 or sizes[0] & (sizes[0] - 1) or any(b != 2 * a for a, b in pairwise(sizes)):
+            raise ValueError(f"stages must double from a power of two, at least 8; got {sizes}")
+        if self.image_size > self.size or (self.size - self.image_size) % 2:
+            raise ValueError(f"images of {self.image_size} pixels can't be padded to {self.size} evenly")
+        if self.task == "translate" and self.growth == "chained":
+            raise ValueError("a translation starts at an image: its growth is single")
+        if self.training.iterations < (least := growth_iterations(self.stages[:-1])) + 1:
+            raise ValueError(f"the stages before the last one take {least} iterations; give training.iterations more")
+        return self
+
+    @property
+    def size(self) -> int:
+        """Pixels of the side at the last stage."""
+        return self.stages[-1].size
+
+    def entries_of(self, stage: int) -> tuple[int, ...]:
+        """The resolutions at which the network of a stage has blocks, from 8."""
+        return tuple(8 << k for k in range(int(math.log2(self.stages[stage].size // 8)) + 1))
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole chain of the finished model."""
+        return sum(stage.steps for stage in self.stages) if self.growth == "chained" else self.stages[-1].steps
+
+
+def growth_iterations(stages: tuple[StageConfig, ...]) -> int:
+    """Iterations until the last stage has seen twice its phase."""
+    return sum(2 * stage.phase // stage.batch_size + 1 for stage in stages)

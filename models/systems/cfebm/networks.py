@@ -1,0 +1,176 @@
+"""The energy network of CF-EBM: a trunk that grows a block a stage (Table 6 of the paper).
+
+The network is split in two. :class:`Energy` holds what is learned: raw kernels under spectral normalisation or an
+equalised learning rate. Its :meth:`~Energy.effective` gives the plain kernels that these stand for, and
+:func:`value` is the network as a function of plain kernels. A chain of many steps, and all of serving, therefore
+compute the normalisation once, and every convolution that is followed by a pooling as one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from models.systems.cfebm.config import NetworkConfig
+
+Kernels: TypeAlias = Mapping[str, Tensor]
+"""Plain weights and biases of the convolutions, by name."""
+
+BASE = 4
+"""Pixels of the side at which the trunk ends."""
+
+_WARM_UP = 30
+"""Power iterations at construction: the first chain runs before any update, and with a random start of the singular
+vectors the served kernel's largest singular value can be 32 instead of 1."""
+
+_SWISH = 1.1
+
+ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
+    "swish": lambda x: F.silu(x) / _SWISH,
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
+    "relu": F.relu,
+}
+
+
+class Equalised(nn.Module):
+    """A 1x1 convolution with an equalised learning rate: standard normal weights, times sqrt(2 / fan_in) when used."""
+
+    def __init__(self, fan_in: int, out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out, fan_in, 1, 1))
+        self.bias = nn.Parameter(torch.zeros(out))
+        self._scale = math.sqrt(2 / fan_in)
+
+    def plain(self) -> tuple[Tensor, Tensor]:
+        """The weight ``[out, in, 1, 1]`` as it is used, and the bias."""
+        return self.weight * self._scale, self.bias
+
+
+class Convolution(nn.Conv2d):
+    """A convolution as a holder of parameters; its kernel may be under spectral normalisation."""
+
+    def __init__(self, channels: int, out: int, kernel: int, spectral: bool) -> None:
+        super().__init__(channels, out, kernel)
+        if spectral:
+            parametrizations.spectral_norm(self, n_power_iterations=1)
+            with torch.no_grad():
+                for _ in range(_WARM_UP):
+                    self.weight  # noqa: B018 - reading it in training mode is one power iteration
+
+    def plain(self) -> tuple[Tensor, Tensor]:
+        """The normalised kernel and the bias. In training mode each call is one power iteration."""
+        assert self.bias is not None
+        return self.weight, self.bias
+
+
+class Energy(nn.Module):
+    """What is learned of f = -E for images of up to ``size`` pixels.
+
+    Args:
+        config: widths, activation, normalisation.
+        channels: of the images.
+        sizes: the resolutions at which images may enter, ascending from 8.
+    """
+
+    def __init__(self, config: NetworkConfig, channels: int, sizes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.config, self.channels, self.sizes = config, channels, sizes
+        top = config.width(BASE)
+        # Blocks come last, so that a grown network's parameters extend those of the one before.
+        layers: dict[str, nn.Module] = {
+            "top_first": Convolution(top, top, 3, config.spectral),
+            "top_second": Convolution(top, top, BASE, config.spectral),
+            "head": Equalised(top, 1),
+        }
+        for size in sizes:
+            wide, narrow = config.width(size), config.width(size // 2)
+            layers[f"rgb{size}"] = Equalised(channels, wide)
+            layers[f"first{size}"] = Convolution(wide, narrow, 3, config.spectral)
+            layers[f"second{size}"] = Convolution(narrow, narrow, 3, config.spectral)
+            if config.residual:
+                layers[f"skip{size}"] = Equalised(wide, narrow)
+        self.layers = nn.ModuleDict(layers)
+
+    def grow(self, size: int) -> Energy:
+        """A network with one more block below, its other parameters and singular vectors those of this one."""
+        grown = Energy(self.config, self.channels, (*self.sizes, size))
+        grown.load_state_dict(self.state_dict(), strict=False)
+        return grown.to(next(self.parameters()).device)
+
+    def effective(self) -> dict[str, Tensor]:
+        """The plain kernels, with gradients to the parameters; in training mode one power iteration each.
+
+        ``first*``, ``second*`` (3x3, before its pooling), ``skip*``, ``rgb*``, ``top_*`` and ``head``, each as
+        ``NAME.weight`` and ``NAME.bias``.
+        """
+        plain: dict[str, Tensor] = {}
+        for name, layer in self.layers.items():
+            assert isinstance(layer, Equalised | Convolution)
+            plain[f"{name}.weight"], plain[f"{name}.bias"] = layer.plain()
+        return plain
+
+    def singular_values(self) -> dict[str, float]:
+        """The largest singular value of each 3x3 and 4x4 kernel as it is used, seen as ``[out, in * k * k]``."""
+        with torch.no_grad():
+            kernels = {
+                name: layer.weight.flatten(1) for name, layer in self.layers.items() if isinstance(layer, Convolution)
+            }
+            return {name: float(torch.linalg.eigvalsh(w @ w.T)[-1].sqrt()) for name, w in kernels.items()}
+
+
+def fuse(plain: Kernels) -> dict[str, Tensor]:
+    """Kernels for :func:`value`: each ``second*`` with the pooling that follows it, as one 4x4 kernel of stride 2.
+
+    A 3x3 convolution and the mean of 2x2 pixels are one 4x4 convolution of stride 2 and padding 1, whose kernel is the
+    mean of the four shifts of the 3x3 kernel by one pixel.
+    """
+    fused = dict(plain)
+    for name, kernel in plain.items():
+        if name.startswith("second") and name.endswith("weight"):
+            fused[name] = F.avg_pool2d(F.pad(kernel, (1, 1, 1, 1)), 2, stride=1)
+    return fused
+
+
+def value(kernels: Kernels, images: Tensor, *, activation: str = "swish", alpha: float = 1.0) -> Tensor:
+    r"""f of images ``[n, C, R, R]``, entered at resolution R: ``[n]``.
+
+    .. math:: h = \alpha\, b_R(rgb_R(x)) + (1 - \alpha)\, rgb_{R/2}(pool(x)), \quad f(x) = trunk_{R/2}(h)
+
+    with the expand block :math:`b_R(x) = (skip(pool(x)) + act(pool(conv(act(conv(x))))))/\sqrt 2`. At alpha = 1 the
+    fade path is left out.
+
+    Args:
+        kernels: what :func:`fuse` gave.
+        activation: a name of ``ACTIVATIONS``.
+        alpha: how far the block of resolution R is faded in; needs R > 8 if below 1.
+    """
+    act = ACTIVATIONS[activation]
+    size = images.shape[-1]
+    h = _block(kernels, size, _conv(kernels, f"rgb{size}", images), act)
+    if alpha < 1:
+        h = torch.lerp(_conv(kernels, f"rgb{size // 2}", F.avg_pool2d(images, 2)), h, alpha)
+    while (size := size // 2) > BASE:
+        h = _block(kernels, size, h, act)
+    h = act(_conv(kernels, "top_first", h, padding=1))
+    h = act(_conv(kernels, "top_second", h))
+    # In float32 under autocast too: the value is a difference of large sums.
+    return (h.flatten(1).float() * kernels["head.weight"].flatten()).sum(1) + kernels["head.bias"]
+
+
+def _conv(kernels: Kernels, name: str, x: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
+    return F.conv2d(x, kernels[f"{name}.weight"], kernels[f"{name}.bias"], stride, padding)
+
+
+def _block(kernels: Kernels, size: int, x: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
+    h = act(_conv(kernels, f"first{size}", x, padding=1))
+    h = act(_conv(kernels, f"second{size}", h, stride=2, padding=1))
+    if f"skip{size}.weight" not in kernels:
+        return h
+    # Pooling and a 1x1 convolution commute; pooled first it costs a quarter.
+    return (_conv(kernels, f"skip{size}", F.avg_pool2d(x, 2)) + h) / math.sqrt(2)

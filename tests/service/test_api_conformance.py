@@ -1,0 +1,137 @@
+"""The API as its OpenAPI document describes it, asked by a machine that has read nothing else.
+
+Requests are made from the document: good ones, ones at the bounds, and bad ones, each alone and in chains along the
+document's links. No worker takes jobs, so they stay queued until they are cancelled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import hypothesis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase
+from schemathesis.config import SchemathesisConfig
+from schemathesis.core.transport import Response
+from schemathesis.generation.stateful.state_machine import APIStateMachine
+
+from service.app import create_app
+from service.jobs import TASKS
+from service.keys import Keys, Scope
+from service.presence import Presence
+from service.settings import Settings
+from service.store import connect
+from tests.service.fakes import SQUARE, card, cards, write_card
+from tests.service.serving import serving
+
+CONFIG = {
+    "seed": 1,
+    "generation": {
+        "deterministic": True,
+        "max-examples": 2,  # beside the examples of the document and requests at the bounds of every field
+        "database": "none",
+        "with-security-parameters": False,  # each request has the key; that none is refused is checked with others
+    },
+    "max-stream-events": 1,  # a stream of events has one at its start; the next would come with a worker
+    # What is valid by the schema may still ask for what no model can do: an answer of 404 or 422.
+    "checks": {"positive_data_acceptance": {"enabled": False}},
+    # Figures need no key on the server's own machine.
+    "operations": [{"include-path": "/metrics", "checks": {"ignored_auth": {"enabled": False}}}],
+}
+CLASSES = ["Bag", "Dress", "Pullover", "Sneaker", "T-shirt/top"]
+DOCUMENT = schemathesis.openapi.from_dict(
+    create_app(Settings(redis_url="redis://127.0.0.1:1/0")).openapi(), config=SchemathesisConfig.from_dict(CONFIG)
+)
+
+
+def models() -> list[dict[str, Any]]:
+    """The models that the examples of the tasks name; each can do the tasks whose examples name it."""
+    ability = cards()[1]["tasks"]["restyle"]
+    tasks: dict[str, dict[str, Any]] = {}
+    for task in TASKS.values():
+        tasks.setdefault(task.example["model"], {})[task.task] = ability
+    shapes = {"translate": {"classes": None, "condition": SQUARE}, "inpaint": {"classes": None}}
+    return [
+        card(name, tasks=able, **shapes.get(next(iter(able)), {"classes": CLASSES})) for name, able in tasks.items()
+    ]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running API, and a key that may do everything."""
+
+    url: str
+    token: str
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """How requests reach it."""
+        return {"base_url": self.url, "headers": {"Authorization": f"Bearer {self.token}"}}
+
+
+@pytest.fixture(scope="module")
+def server(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("conformance")
+    for content in models():
+        write_card(root / "checkpoints", content)
+    settings = Settings(
+        redis_url=redis_url,
+        data_dir=root / "var",
+        checkpoints_dir=root / "checkpoints",
+        auth="on",
+        wait_max_seconds=0.05,
+    )
+    with connect(redis_url) as client, serving(settings) as url:
+        client.flushdb()
+        Presence(client).announce("idle", {"kind": "inference"}, ttl=600)
+        yield Server(url, Keys(client).add("machine", frozenset({Scope.ADMIN})).token)
+
+
+def example_of(case: schemathesis.Case) -> dict[str, Any]:
+    """The example of the task that a good request asks for; nothing for any other request."""
+    task = TASKS.get(case.path.removeprefix("/v1/"))
+    good = case.meta is None or case.meta.generation.mode.is_positive
+    return task.example if task is not None and good and isinstance(case.body, dict) else {}
+
+
+@DOCUMENT.parametrize()
+def test_every_request_gets_an_answer_that_is_documented(case: schemathesis.Case, server: Server) -> None:
+    # Its other values stay, but it is about a model, classes and pictures that exist.
+    if example := example_of(case):
+        case.body |= {field: value for field, value in example.items() if field in case.body}
+    case.call_and_validate(**server.request)
+
+
+def test_chains_of_requests_along_the_links_do_too(server: Server) -> None:
+    seen: Counter[tuple[str, int]] = Counter()
+
+    class Chains(DOCUMENT.as_state_machine()):  # type: ignore[misc]
+        def before_call(self, case: schemathesis.Case) -> None:
+            case.body = example_of(case) or case.body
+
+        def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
+            return server.request
+
+        def after_call(self, response: Response, case: schemathesis.Case) -> None:
+            super().after_call(response, case)
+            seen[case.operation.label, response.status_code] += 1
+
+    machine: type[APIStateMachine] = Chains
+    machine.run(
+        settings=hypothesis.settings(
+            max_examples=15,
+            stateful_step_count=6,
+            derandomize=True,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+    )
+    followed = ("GET /v1/jobs/{id}", "POST /v1/jobs/{id}/cancel", "GET /v1/jobs/{id}/events", "GET /v1/trainings/{id}")
+    assert [operation for operation in followed if not seen[operation, 200]] == []
+    assert [name for name in TASKS if not seen[f"POST /v1/{name}", 202]] == []
