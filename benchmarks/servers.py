@@ -28,11 +28,11 @@ class ServerError(Exception):
 
 @contextmanager
 def coopserve(settings: Settings) -> Iterator[str]:
-    """``coopserve serve`` with all its parts in an empty data directory; gives its address."""
+    """``coopserve serve`` in an empty data directory, with all its parts that take jobs; gives its address."""
     with tempfile.TemporaryDirectory(prefix="coopserve-bench-") as folder:
         port = _free_port()
         data = ["--port", str(port), "--data-dir", f"{folder}/data"]
-        command = [sys.executable, "-m", "coopserve", "serve", *data]
+        command = [sys.executable, "-m", "coopserve", "serve", "--no-trainer", *data]
         environment = {"COOPSERVE_WAIT_MAX_SECONDS": str(WAIT_SECONDS), **_environment(settings)}
         with _process(command, environment, Path(folder) / "log", f"http://127.0.0.1:{port}", "/v2/health/ready") as at:
             yield at

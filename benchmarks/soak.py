@@ -9,6 +9,7 @@ everything that still grows is a leak.
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 import time
 from dataclasses import asdict
@@ -18,11 +19,12 @@ from typing import Any
 import click
 import torch
 
-from benchmarks.cluster import Cluster
+from benchmarks.cluster import Cluster, free_port
 from benchmarks.footprint import MIB, Series, footprint, table
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from benchmarks.visitors import Tally, visit
 from coopserve.configured import settings_from
+from service.jobs import TASKS
 
 PARTS = ("api", "worker", "trainer")
 MEMORY_PERCENT = 5.0
@@ -43,14 +45,19 @@ class Soak:
         self._pids = {"database": cluster.database.pid, **{part: cluster.start(part).pid for part in PARTS}}
         cluster.wait_until_ready()
 
-    async def run(self, clients: int, seconds: float) -> None:
-        """Let clients visit for so long."""
-        sampling = asyncio.create_task(self._sample())
-        try:
-            await visit(str(self._cluster.http.base_url), self.tally, clients, seconds)
-        finally:
+    async def run(self, hook_port: int, clients: int, seconds: float) -> None:
+        """Let clients visit for so long, and sample meanwhile."""
+        address = str(self._cluster.http.base_url)
+        async with asyncio.TaskGroup() as tasks:
+            sampling = tasks.create_task(self._sample())
+            await visit(address, hook_port, self._tasks(), self.tally, clients, seconds)
             sampling.cancel()
-        await asyncio.gather(sampling, return_exceptions=True)
+
+    def _tasks(self) -> list[str]:
+        """The tasks of which the model is there that their example names."""
+        cards = [entry["card"] for entry in self._cluster.http.get("/v1/models").json()["items"]]
+        able = {card["name"]: card["tasks"] for card in cards if card}
+        return [name for name, task in TASKS.items() if name in able.get(task.example["model"], ())]
 
     def tracebacks(self) -> int:
         """How many unexpected errors the parts have logged."""
@@ -65,12 +72,13 @@ class Soak:
 
     def _figures(self) -> dict[str, float]:
         memory: Any = self._cluster.client.info("memory")
-        files = [path for path in self._cluster.settings.blobs_dir.rglob("*") if path.is_file()]
+        # Not rglob(), which fails where a folder is deleted meanwhile.
+        files = sum(len(names) for _, _, names in os.walk(self._cluster.settings.blobs_dir))
         return {
             **footprint(self._pids),
             "database: data, MiB": memory["used_memory_dataset"] / MIB,
-            "database: keys": float(self._cluster.client.dbsize()),  # type: ignore[arg-type]
-            "data directory: files": float(len(files)),
+            "database: keys": float(self._cluster.client.dbsize()),
+            "data directory: files": float(files),
         }
 
 
@@ -112,12 +120,14 @@ def main(
 ) -> None:
     """Work for minutes, and tell what has grown."""
     torch.set_num_threads(threads)
+    hook_port = free_port()
     settings = settings_from(
         torch_threads=threads,
         keep_hours=keep_minutes / 60,
         webhook_secret="whsec_c29hay1zb2FrLXNvYWstc29hay1zb2Fr",
         webhook_allow_http=True,
         webhook_allow_private=True,
+        webhook_ports=str(hook_port),
         log_level="warning",
     )
     facts = machine(torch.device("cpu"))
@@ -128,7 +138,7 @@ def main(
         try:
             cluster.start_database()
             soak = Soak(cluster, every)
-            asyncio.run(soak.run(clients, (warmup_minutes + minutes) * 60))
+            asyncio.run(soak.run(hook_port, clients, (warmup_minutes + minutes) * 60))
             claims = claims_of(soak, warmup_minutes * 60)
         finally:
             cluster.close()

@@ -8,8 +8,9 @@ import random
 import time
 from base64 import b64decode
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
+from io import BytesIO
 from typing import Any
 
 import aiohttp
@@ -53,18 +54,23 @@ class Tally:
 
 
 class Receiver:
-    """A web server on this machine that takes webhooks."""
+    """A web server on this machine that takes webhooks.
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally, self.url = tally, ""
+    Args:
+        tally: where they are counted.
+        port: where it listens.
+    """
+
+    def __init__(self, tally: Tally, port: int) -> None:
+        self._tally, self._port = tally, port
+        self.url = f"http://127.0.0.1:{port}/hook"
         app = web.Application()
         app.router.add_post("/hook", self._take)
         self._runner = web.AppRunner(app, access_log=None)
 
     async def __aenter__(self) -> Receiver:
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/hook"
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -82,11 +88,14 @@ class Visitor:
         session: connections to the API.
         tally: what all visitors count together.
         hook: the address for webhooks.
+        tasks: that the server's models do.
         seed: of all that chance decides.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, tally: Tally, hook: str, seed: int) -> None:
-        self._session, self._tally, self._hook = session, tally, hook
+    def __init__(
+        self, session: aiohttp.ClientSession, tally: Tally, hook: str, tasks: Collection[str], seed: int
+    ) -> None:
+        self._session, self._tally, self._hook, self._tasks = session, tally, hook, tasks
         self._chance = random.Random(seed)
 
     async def stay(self, until: float) -> None:
@@ -114,7 +123,7 @@ class Visitor:
 
     async def uploaded(self) -> None:
         """A task whose picture was uploaded before; every other upload is left to expire."""
-        task, body = self._body(["translate", "inpaint", "reconstruct"])
+        task, body = self._body({"translate", "inpaint", "reconstruct"})
         _, _, picture = body["image"].partition(",")
         form = aiohttp.FormData()
         form.add_field("file", b64decode(picture), filename="picture.png")
@@ -189,13 +198,13 @@ class Visitor:
             (f"/v1/jobs/{JobRecord.new_id()}/cancel", 404, ""),
         ):
             headers = {"Content-Type": "application/json"}
-            await self._call("POST", path, [due], data=content.encode(), headers=headers)
+            await self._call("POST", path, [due], data=BytesIO(content.encode()), headers=headers)
 
     # ---- parts of visits -----------------------------------------------------------------------------------------
 
-    def _body(self, tasks: Sequence[str] = tuple(TASKS)) -> tuple[str, dict[str, Any]]:
+    def _body(self, tasks: Collection[str] = TASKS.keys()) -> tuple[str, dict[str, Any]]:
         """A task and a request for it: its example, of another seed and length."""
-        task = self._chance.choice(tasks)
+        task = self._chance.choice([task for task in self._tasks if task in tasks])
         fields = TASKS[task].model_fields
         body = {**TASKS[task].example, "seed": self._chance.randrange(2**32), "steps": self._chance.randint(1, 20)}
         if task in ("generate", "translate", "inpaint"):
@@ -274,16 +283,28 @@ VISITS: dict[Callable[[Visitor], Awaitable[None]], int] = {
 """The visits, and how often each is paid in comparison."""
 
 
-async def visit(address: str, tally: Tally, clients: int, seconds: float) -> None:
-    """Let so many clients visit for so long; then wait for webhooks that are still to come."""
+async def visit(
+    address: str, hook_port: int, tasks: Collection[str], tally: Tally, clients: int, seconds: float
+) -> None:
+    """Let so many clients visit for so long; then wait for webhooks that are still to come.
+
+    Args:
+        address: of the server.
+        hook_port: where webhooks are taken; the server must allow it.
+        tasks: that the server's models do.
+        tally: where all is counted.
+        clients: how many there are at a time.
+        seconds: how long they go on.
+    """
     timeout = aiohttp.ClientTimeout(total=2 * WAIT_SECONDS)
     connector = aiohttp.TCPConnector(limit=0)
     async with (
-        Receiver(tally) as receiver,
+        Receiver(tally, hook_port) as receiver,
         aiohttp.ClientSession(address, connector=connector, timeout=timeout) as session,
     ):
         until = time.monotonic() + seconds
-        await asyncio.gather(*(Visitor(session, tally, receiver.url, seed).stay(until) for seed in range(clients)))
+        visitors = [Visitor(session, tally, receiver.url, tasks, seed) for seed in range(clients)]
+        await asyncio.gather(*(visitor.stay(until) for visitor in visitors))
         deadline = time.monotonic() + WAIT_SECONDS
         while tally.hooks_due - tally.hooks and time.monotonic() < deadline:
             await asyncio.sleep(0.1)

@@ -62,7 +62,7 @@ def sampler(bench: PictureBench) -> PictureSampler:
         for places in torch.arange(len(conditions)).split(max(_ROWS // results, 1)):
             jobs = [
                 SimpleNamespace(
-                    **{**bench.defaults, "n": results, "refine": refine},
+                    **{"animate": False, **bench.defaults, "n": results, "refine": refine},
                     seed=mix(seed, k) >> 1,
                     image=conditions[k],
                     mask=None if masks is None else masks[k],

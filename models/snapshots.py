@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -50,7 +49,7 @@ class Snapshots:
             late.unlink()
         return load_state(healthy[-1])
 
-    def clear(self) -> None:
-        """Forget all: the training has entered another stage."""
-        shutil.rmtree(self._folder)
-        self._folder.mkdir()
+    def keep_newest(self) -> None:
+        """Forget all others: the training has entered another stage."""
+        for old in self._all()[:-1]:
+            old.unlink()

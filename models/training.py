@@ -162,8 +162,8 @@ class Training:
             TrainingError: it diverged again after the last roll-back.
         """
         if not self._state.exists():
-            self._save()
             self._snapshot()  # the first roll-back has a place to go
+            self._save()
         clock = time.monotonic()
         while self.progress.iteration < self.iterations and not self.progress.ended:
             if should_stop():
@@ -207,16 +207,20 @@ class Training:
             self._judge()
         if done % SNAPSHOT_EVERY == 0:
             self._snapshot()
-        if done % SAVE_EVERY == 0:
+        if done % SAVE_EVERY == 0 or last:
             self._save()
 
     def _enter_stage(self) -> None:
-        """Roll-backs and the best state are those of one stage."""
+        """Roll-backs and the best state are those of one stage.
+
+        Saved at once: a training that is killed must not go on from before the stage with the snapshots of after.
+        """
         p = self.progress
         p.stage, p.stage_rollbacks, p.best, p.best_iteration = self.trainer.stage, 0, None, None
-        self._best.unlink(missing_ok=True)
-        self._snapshots.clear()
         self._snapshot()
+        save_state(self._state, self.trainer.state(), vars(p))
+        self._snapshots.keep_newest()
+        self._best.unlink(missing_ok=True)
 
     def _snapshot(self) -> None:
         self._snapshots.add(self.progress.iteration, self.trainer.state(), vars(self.progress))
@@ -228,7 +232,9 @@ class Training:
         if features is None or drawn is None:
             return
         if self._real is None or self._real[0] != p.stage:
-            real = self.trainer.reference(self.plan.data.images[:JUDGED])
+            images = self.plan.data.images  # drawn at random: a set may be in the order of its classes
+            chosen = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:JUDGED]
+            real = self.trainer.reference(images[chosen])
             self._real = p.stage, features(real)
         distance = kid(features(drawn), self._real[1])
         self._log({"iteration": p.iteration, "kid": distance})
@@ -272,12 +278,13 @@ class Training:
         p = self.progress
         if p.best is None:
             raise TrainingError(f"diverged at iteration {p.iteration} after {MAX_ROLLBACKS} roll-backs: {reason}")
+        best = f"with the state of iteration {p.best_iteration}"
         self.trainer.load_state(load_state(self._best)[0])
         if self.trainer.leave_stage():
             self._enter_stage()
-            return f"on to stage {p.stage} with the state of iteration {p.best_iteration}"
+            return f"on to stage {p.stage} {best}"
         p.ended = True
-        return f"ended with the state of iteration {p.best_iteration}"
+        return f"ended {best}"
 
     def publish(self, root: Path, *, beside: Path | None = None) -> Path:
         """Write the trained model as the next version of its name; returns its folder. Once: again gives the same.
@@ -287,7 +294,7 @@ class Training:
             beside: another folder of models, whose versions of the name are not used again.
         """
         plan, p = self.plan, self.progress
-        if self._best.exists():
+        if p.best is not None:
             self.trainer.load_state(load_state(self._best)[0])
         for card_file in sorted((root / plan.name).glob("*/card.json")):
             if json.loads(card_file.read_text()).get("training", {}).get("run") == self.folder.name:

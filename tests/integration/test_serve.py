@@ -79,7 +79,7 @@ def test_another_redis_is_used_if_configured_and_a_fresh_server_gives_the_same_b
 
 
 def test_nothing_outlives_a_supervisor_that_is_killed(launch: Launch, tmp_path: Path) -> None:
-    with launch(tmp_path / "var") as server:
+    with launch(tmp_path / "var", COOPSERVE_DRAIN_SECONDS="2") as server:
         with httpx.Client(base_url=server.url) as client:
             submit(client, **LONG)
         ending = server.end(signal.SIGKILL)

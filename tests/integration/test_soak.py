@@ -12,8 +12,10 @@ from aiohttp import web
 from click.testing import CliRunner
 
 from benchmarks import soak
+from benchmarks.cluster import free_port
 from benchmarks.footprint import Series
 from benchmarks.visitors import VISITS, Tally, visit
+from service.jobs import TASKS
 
 SHORT = ["--minutes=0.12", "--warmup-minutes=0.03", "--keep-minutes=0.05", "--every=0.2", "--clients=4"]
 
@@ -49,8 +51,11 @@ def test_what_goes_wrong_is_counted() -> None:
         runner = web.AppRunner(app)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        await visit(f"http://127.0.0.1:{runner.addresses[0][1]}", tally, clients=2, seconds=0.3)
-        await runner.cleanup()
+        address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        try:
+            await visit(address, free_port(), list(TASKS), tally, clients=2, seconds=0.3)
+        finally:
+            await runner.cleanup()
         return tally
 
     tally = asyncio.run(go())

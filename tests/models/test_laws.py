@@ -161,12 +161,21 @@ def test_every_kernel_of_a_task_has_an_example(name: str) -> None:
     known = {kernel: _form(rows) for kernel, rows in model.examples()}
     used = set()
     for task, make_task in model.tasks.items():
-        for animate in (False, True):
-            asked = job(name, task, animate=animate, steps=ZOO[name].card()["tasks"][task]["limits"]["trained_steps"])
+        for asked in _variants(name, task):
             for loop in _loops(make_task(asked)):
                 assert known[loop.kernel] <= _form(loop.rows), f"{task}: {loop.name}"
                 used.add(loop.kernel)
     assert used == known.keys()
+
+
+def _variants(name: str, task: str) -> Iterator[Any]:
+    """Jobs that together use all kernels of a task: with each label, and with a film where the task gives one."""
+    card, fields = ZOO[name].card(), TASKS[task].model_fields
+    labels = [{"label": {label: 1.0}} for label in card["classes"] or () if "label" in fields]
+    filmed = {"animate": True, "steps": card["tasks"][task]["limits"]["trained_steps"]}  # a film's length is theirs
+    for way in ({}, filmed) if "animate" in fields else ({},):
+        for label in labels or [{}]:
+            yield job(name, task, **way, **label)
 
 
 def _form(rows: Rows) -> set[tuple[str, torch.Size, torch.dtype]]:

@@ -112,7 +112,7 @@ def test_operations_are_named_once_and_as_generated_clients_would_name_them(open
 
 def test_links_lead_to_operations_and_give_what_these_need(openapi: dict[str, Any]) -> None:
     by_id = {operation["operationId"]: operation for _, operation in operations(openapi)}
-    linked = {}
+    linked: dict[str, set[str]] = {}
     for name, operation in by_id.items():
         for answer in operation["responses"].values():
             for link in answer.get("links", {}).values():

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from service.blobs import Blobs
 from service.catalog import ModelCard
 from service.errors import UnprocessableError
-from service.jobs import TASKS, Generate, JobRecord, mix_of
+from service.jobs import TASKS, Generate, JobRecord, Score, Translate, mix_of
 from service.queue import INFERENCE_QUEUE, RUN_JOB, JobQueue
 from service.records import TRANSITIONS, Status
 from service.settings import Settings
@@ -112,6 +112,65 @@ def test_a_model_that_cannot_do_the_task_says_what_it_can() -> None:
     ability = card()["tasks"]["generate"]
     with pytest.raises(UnprocessableError, match="score"):
         Generate(model="toy").resolve(ModelCard.model_validate(card(tasks={"score": ability})))
+
+
+def energy_card(**limits: Any) -> ModelCard:
+    """A model without an initializer and without labels, or (with ``chance`` false) one of two domains."""
+    ability = card()["tasks"]["generate"]
+    able = {**ability, "limits": {**ability["limits"], "proposal": False, **limits}}
+    single = {**able, "limits": {**able["limits"], "max_n": 1}}
+    tasks = {"generate": able, "inpaint": able, "denoise": able, "score": single}
+    if not able["limits"].get("chance", True):
+        return ModelCard.model_validate(card(classes=["A", "B"], tasks={"translate": able, "score": single}))
+    return ModelCard.model_validate(card(classes=None, tasks=tasks))
+
+
+def test_cards_that_say_nothing_of_it_have_proposals_and_chance() -> None:
+    limits = CARD.tasks["generate"].limits
+    assert (limits.proposal, limits.chance) == (True, True)
+
+
+@pytest.mark.parametrize("task", ["generate", "denoise", "inpaint"])
+def test_a_model_without_an_initializer_proposes_nothing(task: str) -> None:
+    body = {"model": "toy"} | ({"image": "x"} if TASKS[task].pictures else {})
+    assert TASKS[task].model_validate(body).resolve(energy_card())[0].refine is True
+    with pytest.raises(UnprocessableError, match="no initializer to propose images"):
+        TASKS[task].model_validate({**body, "refine": False}).resolve(energy_card())
+
+
+def test_several_equal_results_are_refused_and_noise_makes_them_differ() -> None:
+    asked = {"model": "toy", "image": "x", "label": "B"}
+    two_domains = energy_card(chance=False)
+    with pytest.raises(UnprocessableError, match="would be the same: ask for one, or send noise above 0"):
+        Translate.model_validate({**asked, "n": 2}).resolve(two_domains)
+    assert Translate.model_validate({**asked, "n": 2, "noise": 0.01}).resolve(two_domains)[0].n == 2
+    assert Translate.model_validate(asked).resolve(two_domains)[0].n == 1
+    assert Generate(model="toy", n=2).resolve(energy_card())[0].n == 2
+
+
+def test_a_translation_between_domains_names_the_one_it_leads_to() -> None:
+    asked, two_domains = {"model": "toy", "image": "x"}, energy_card(chance=False)
+    resolved = Translate.model_validate({**asked, "label": "b", "animate": True}).resolve(two_domains)[0]
+    assert (resolved.label, resolved.animate) == ({"B": 1.0}, True)
+    with pytest.raises(UnprocessableError, match="several kinds of image; choose one of: A, B"):
+        Translate.model_validate(asked).resolve(two_domains)
+    pairs = ModelCard.model_validate(cards()[2])
+    plain = Translate.model_validate(asked).resolve(pairs)[0]
+    assert (plain.label, plain.animate) == (None, False)
+    with pytest.raises(UnprocessableError, match="no classes"):
+        Translate.model_validate({**asked, "label": "B"}).resolve(pairs)
+
+
+def test_only_models_that_do_nothing_but_fill_in_judge_with_a_mask() -> None:
+    holes = ModelCard.model_validate(cards()[3])
+    asked = {"model": "toy", "image": "x"}
+    whole = Score.model_validate(asked)
+    assert (whole.masked(holes), whole.masked(energy_card())) == (True, False)
+    assert whole.resolve(energy_card())[0].model_dump(include={"label", "mask"}) == {"label": None, "mask": None}
+    masked = Score.model_validate({**asked, "mask": "y"})
+    assert masked.resolve(holes)[0].mask == "y"
+    with pytest.raises(UnprocessableError, match="takes no mask; leave it out"):
+        masked.resolve(energy_card())
 
 
 def test_ids_sort_by_time() -> None:

@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from service.errors import NotFoundError, ServiceError, StaleAttemptError
 from service.jobs import Generate, JobRecord
 from service.records import TRANSITIONS, Failure, Status
-from service.store import Idempotency, QueueLimits, RecordStore, connect
+from service.store import MAX_ATTEMPTS, Idempotency, QueueLimits, RecordStore, connect
 from tests.service.queue_model import Job, QueueModel
 
 LONG, SHORT = 60.0, 0.002
@@ -165,7 +165,7 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
 
         @rule(held=held, status=st.sampled_from(ENDS))
         def finish(self, held: Held, status: Status) -> None:
-            fields = {"error": FAILURE} if status is Status.FAILED else {}
+            fields: dict[str, Any] = {"error": FAILURE} if status is Status.FAILED else {}
             if written := self.write(held, lambda: store.finish(*held, status, **fields)):
                 job, _ = written
                 job.move(status, FAILURE.kind if fields else None)
@@ -175,6 +175,12 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
         @rule()
         def requeue_expired(self) -> None:
             assert {record.id for record in store.requeue_expired()} == self.model.sweep()
+
+        @rule(id=jobs, worker=st.sampled_from(WORKERS), times=st.integers(1, MAX_ATTEMPTS))
+        def lose_it_again_and_again(self, id: str, worker: str, times: int) -> None:
+            for _ in range(times):
+                self.claim(id, worker, True)
+                self.requeue_expired()
 
         @rule()
         def fail_late(self) -> None:

@@ -46,8 +46,12 @@ def request_for(task: str, card: ModelCard) -> dict[str, Any]:
         return {**ends, "n": 3, "animate": True}
     body: dict[str, Any] = {"image": "x"} if TASKS[task].pictures else {}
     if task == "score":
-        body |= {"label": 0} if card.classes else {"condition": "x"} if card.condition else {"mask": "x"}
-    return body | ({"mask": "x"} if task == "inpaint" else {})
+        body |= {"label": 0} if card.classes else {"condition": "x"} if card.condition else {}
+    if task == "translate" and card.classes:
+        body |= {"label": 1}
+    if "animate" in TASKS[task].model_fields:
+        body |= {"animate": True}
+    return body | ({"mask": "x"} if TASKS[task].model_construct().masked(card) else {})
 
 
 def fitting(card: ModelCard, role: Role) -> Image.Image:
@@ -82,7 +86,7 @@ def test_a_task_runs_from_the_request_to_the_files(name: str, task: str, tmp_pat
             picture = Image.open(io.BytesIO(blobs.get(f"jobs/job_1/{k}.png")))
             assert picture.size == (output.width, output.height) == (card.image.width, card.image.height)
         assert output.energy is not None
-    assert ("animation" in outputs[0].extras) == (task == "interpolate")
+    assert ("animation" in outputs[0].extras) == ("animate" in TASKS[task].model_fields)
 
 
 @pytest.mark.parametrize(("name", "task"), [(n, t) for n, t in abilities() if t == "inpaint"])

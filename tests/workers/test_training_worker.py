@@ -21,11 +21,15 @@ from service.records import Status, now
 from service.settings import Settings
 from service.store import MAX_ATTEMPTS, Queued, RecordStore
 from service.trainings import TrainingRecord, TrainingRequest
+from tests.models.test_data_kinds import save_domains
 from tests.workers.test_inference import eventually
 from workers.heart import Heart
 from workers.training import TrainingWorker, command_of, data_source
 
 SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"
+
+
+TRANSLATION = {"system": "cfebm", "preset": "small-translate", "iterations": 1, "batch_size": None}
 
 
 class Trainers:
@@ -38,6 +42,7 @@ class Trainers:
         self.hearts: list[Heart] = []
         settings.datasets_dir.mkdir(parents=True)
         shutil.copy(SAMPLE, settings.datasets_dir / "sample.npz")
+        save_domains(settings.datasets_dir / "horses", trainA=5, trainB=4)
 
     def worker(self, name: str = "trainer-1") -> TrainingWorker:
         heart = Heart(self.store, Presence(self.client), self.settings, "training", name, dict)
@@ -48,7 +53,8 @@ class Trainers:
 
     def submit(self, **changes: Any) -> str:
         body = {"data": "sample", "name": "mine", "iterations": 6, "batch_size": 4, **changes}
-        body["overrides"] = {"refinement.steps": 2, **changes.get("overrides", {})}
+        if "system" not in changes:
+            body["overrides"] = {"refinement.steps": 2, **changes.get("overrides", {})}
         request = TrainingRequest.model_validate(body)
         record = TrainingRecord(id=TrainingRecord.new_id(), created_at=now(), params=request)
         return self.store.submit(record)[0].id
@@ -77,6 +83,17 @@ def test_a_training_ends_in_a_model_of_the_catalog(trainers: Trainers) -> None:
     assert "--set refinement.steps=2 --set training.iterations=6" in card.training["command"]
 
 
+def test_two_domains_without_pairs_are_learned(trainers: Trainers) -> None:
+    id = trainers.submit(**TRANSLATION, data="horses", direction="BtoA", overrides={"network.c": 1})
+    trainers.worker().run(id)
+    record = trainers.store.get(id)
+    assert (record.status, record.model) == (Status.SUCCEEDED, "mine@1"), record.error
+    card = Catalog(trainers.settings.model_dirs).get("mine@1")
+    assert set(card.tasks) == {"translate", "score"}
+    assert card.training["data"]["name"] == "horses/train/BtoA"
+    assert card.training["data"]["images"] == 3  # two are held out
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -85,6 +102,11 @@ def test_a_training_ends_in_a_model_of_the_catalog(trainers: Trainers) -> None:
         ({"preset": "huge"}, "unknown preset 'huge'"),
         ({"system": "gan"}, "unknown system 'gan'"),
         ({"overrides": {"speed": 9}}, "unknown setting 'speed'"),
+        ({**TRANSLATION, "data": "sample"}, "sample/train has no two domains; give aligned pairs"),
+        (
+            {**TRANSLATION, "data": "horses", "preset": "tiny", "iterations": None},
+            "systems that translate without them",
+        ),
         ({"overrides": {"training.lr_solver": 1e6}, "iterations": 200}, "diverged"),
     ],
 )

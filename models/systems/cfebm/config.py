@@ -62,9 +62,14 @@ class GuardConfig(BaseConfig):
 
 
 class TrainingConfig(BaseConfig):
-    """How the energy is fitted. ``iterations`` counts those of the growth and those that follow at full size."""
+    """How the energy is fitted. ``iterations`` counts those of the growth and those that follow at full size.
+
+    ``lr_final`` is the part of the last stage's learning rate that is left at the end: after the growth the rate falls
+    linearly. Pictures of a chain change with every update, most in their grounds; a small rate lets them settle.
+    """
 
     iterations: Count
+    lr_final: Annotated[float, Field(gt=0, le=1)] = 1.0
     betas: tuple[float, float] = (0.5, 0.999)
     data_noise: NonNegative = 0.0
     flip: bool = False
@@ -77,7 +82,7 @@ class Config(BaseConfig):
 
     ``task`` is what the chain starts from: noise (``generate``), or an image of another domain (``translate``, with an
     energy for each direction). ``image_size`` is that of the data; images are padded by ``border`` up to the size of
-    the last stage, and results cropped again. ``source`` and ``target`` name the domains of a translation, for requests.
+    the last stage, and results cropped again. ``source`` and ``target`` name the domains of a translation.
     """
 
     task: Literal["generate", "translate"] = "generate"
@@ -101,9 +106,14 @@ class Config(BaseConfig):
             raise ValueError(f"images of {self.image_size} pixels can't be padded to {self.size} evenly")
         if self.task == "translate" and self.growth == "chained":
             raise ValueError("a translation starts at an image: its growth is single")
-        if self.training.iterations < (least := growth_iterations(self.stages[:-1])) + 1:
-            raise ValueError(f"the stages before the last one take {least} iterations; give training.iterations more")
+        if self.training.iterations < (least := self._least_iterations()):
+            raise ValueError(f"the growth takes {least} iterations; give training.iterations at least as many")
         return self
+
+    def _least_iterations(self) -> int:
+        """Until the last block is faded in: before that there is no model of whole images."""
+        last, coarser = self.stages[-1], self.stages[:-1]
+        return growth_iterations(coarser) + -(-last.phase // last.batch_size) if coarser else 1
 
     @property
     def size(self) -> int:
@@ -121,5 +131,5 @@ class Config(BaseConfig):
 
 
 def growth_iterations(stages: tuple[StageConfig, ...]) -> int:
-    """Iterations until the last stage has seen twice its phase."""
+    """Iterations until the last of these stages has seen twice its phase."""
     return sum(2 * stage.phase // stage.batch_size + 1 for stage in stages)

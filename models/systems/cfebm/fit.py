@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,10 +40,13 @@ class EnergyFit:
         config: sizes, chain and rates, already fitted to the data.
         seed: everything random is a function of it, of the iteration and of the salt.
         device: where the network is trained.
+        function: f of images under plain kernels, called as :func:`models.systems.cfebm.networks.value` is.
     """
 
-    def __init__(self, config: Config, seed: int, device: torch.device) -> None:
-        self.config, self.seed, self.device = config, seed, device
+    def __init__(
+        self, config: Config, seed: int, device: torch.device, function: Callable[..., Tensor] = value
+    ) -> None:
+        self.config, self.seed, self.device, self._function = config, seed, device, function
         torch.manual_seed(mix(seed) >> 1)
         self._begin(Growth())
         self.live = Energy(config.network, config.channels, config.entries_of(0)).to(device)
@@ -73,7 +77,9 @@ class EnergyFit:
         segment = self._segment
         assert segment is not None
         with self._precision():
-            return value(segment.kernels, rows["y"], activation=self.config.network.activation, alpha=segment.alpha)
+            return self._function(
+                segment.kernels, rows["y"], activation=self.config.network.activation, alpha=segment.alpha
+            )
 
     def _plain(self, net: Energy) -> dict[str, Tensor]:
         """The fused kernels of a network that is not updated meanwhile."""
@@ -122,7 +128,11 @@ class EnergyFit:
         return y
 
     def _run(self, segment: Segment, y: Tensor, keys: Sequence[int], number: int, done: int) -> Tensor:
-        """The steps of one segment, clamped at its end."""
+        """The steps of one segment, clamped at its end.
+
+        A translation is not clamped: where the ground is white the data reach beyond 1 by their noise, and an energy
+        could tell clamped chains from them by that alone.
+        """
         sampler = self.config.sampler
         chained = self.config.growth == "chained" and self.config.task == "generate"
         total = sum(stage.steps for stage in self.config.stages) if chained else max(1, segment.steps)
@@ -134,7 +144,8 @@ class EnergyFit:
             step = torch.full((len(y),), k, device=self.device)
             rows = self._chain(rows, step, Noise([Key(key, number, k) for key in keys], self.device))
         self._segment = None
-        return rows["y"].detach().clamp(-1, 1)
+        end = rows["y"].detach()
+        return end if self.config.task == "translate" else end.clamp(-1, 1)
 
     # The update
 
@@ -152,7 +163,7 @@ class EnergyFit:
         stage = self.config.stages[self.growth.stage]
         self.live.train()
         with self._precision():
-            f = value(
+            f = self._function(
                 fuse(self.live.effective()),
                 torch.cat([data, chain]),
                 activation=self.config.network.activation,
@@ -168,6 +179,8 @@ class EnergyFit:
             "f_chain": f_chain,
             "gap": f_data - f_chain,
             "gradient": norm,
+            "sigma_max": max(self.live.singular_values().values()) if math.isfinite(norm) else math.nan,
+            "jump": norm / statistics.median(self.norms) if len(self.norms) >= _ENOUGH else 1.0,
             "alpha": self.alpha,
             "stage": float(self.growth.stage),
             "seen": float(self.growth.seen),
@@ -188,7 +201,6 @@ class EnergyFit:
             "data_mean": float(data.mean()),
             "data_std": float(data.std()),
             "clamped": _clamped(chain),
-            "sigma_max": max(self.live.singular_values().values()),
         }
 
     def _strained(self, data: Tensor, chain: Tensor) -> bool:
@@ -210,8 +222,8 @@ class EnergyFit:
             return f"the scale of f runs away (|mean f| {size:.3g} > {guards.value:g})"
         if abs(metrics["gap"]) > guards.gap:
             return f"chain and data are too far apart (gap {metrics['gap']:.3g}, at most {guards.gap:g})"
-        if len(self.norms) >= _ENOUGH and metrics["gradient"] > guards.gradient * statistics.median(self.norms):
-            return f"the gradient jumped (norm {metrics['gradient']:.3g}, median {statistics.median(self.norms):.3g})"
+        if metrics["jump"] > guards.gradient:
+            return f"the gradient jumped (norm {metrics['gradient']:.3g}, {metrics['jump']:.3g} times its median)"
         if metrics["strained"] >= guards.patience:
             return f"chain ends had another contrast than the data for {guards.patience} iterations"
         return None

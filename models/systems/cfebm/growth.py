@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from models.systems.cfebm.config import StageConfig
+from models.systems.cfebm.config import Config, StageConfig, growth_iterations
+
+
+def rate_factor(config: Config, iteration: int) -> float:
+    """What the stage's learning rate is multiplied by: 1 in the growth, then falling linearly to ``lr_final``."""
+    begin, end = growth_iterations(config.stages), config.training.iterations
+    after = (iteration - begin) / (end - begin) if end > begin else 0.0
+    return 1 - (1 - config.training.lr_final) * min(1.0, max(0.0, after))
 
 
 class Growth(NamedTuple):

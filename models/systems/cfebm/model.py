@@ -54,7 +54,7 @@ class EnergyModel:
         self.config, self.energies, self.calibration, self.device = config, energies, calibration, device
         frame = Frame(config)
         self.padded, self.cropped, self.shown = frame.padded, frame.cropped, frame.shown
-        self.begin: Mapping[int, Kernel] = {e.size: partial(_begin, config.channels, e.size) for e in energies}
+        self.begin: Kernel = partial(_begin, config.channels, energies[0].size)
         self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
             name: partial(task, self) for name, task in _TASKS.items()
         }
@@ -73,13 +73,12 @@ class EnergyModel:
         return self.finest.f(self.padded(images.to(self.device)))
 
     def examples(self) -> list[tuple[Kernel, Rows]]:
-        found: list[tuple[Kernel, Rows]] = []
+        numbers = chain_numbers(self, 1, 0.015, 1.0, 0, 45)
+        found: list[tuple[Kernel, Rows]] = [(self.begin, numbers)]
         for energy in self.energies:
-            numbers = chain_numbers(self, 1, 0.015, 1.0, 0, 45)
             y = torch.linspace(-1, 1, self.config.channels * energy.size**2, device=self.device)
             rows = {**numbers, "y": y.reshape(1, -1, energy.size, energy.size)}
-            found += [(self.begin[energy.size], numbers), (energy.chain, rows)]
-            found += [(energy.chain, {**rows, "mask": (rows["y"][:, :1] > 0).float()})]
+            found.append((energy.chain, rows))
         trace = torch.zeros(1, MAX_STEPS, device=self.device)
         return [*found, (self.finest.evaluate, rows), (self.finest.track, {**rows, "trace": trace})]
 

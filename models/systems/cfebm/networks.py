@@ -116,7 +116,11 @@ class Energy(nn.Module):
         return plain
 
     def singular_values(self) -> dict[str, float]:
-        """The largest singular value of each 3x3 and 4x4 kernel as it is used, seen as ``[out, in * k * k]``."""
+        """The largest singular value of each 3x3 and 4x4 kernel as it is used, seen as ``[out, in * k * k]``.
+
+        Leaves the network in evaluation mode: to look at a kernel in training mode would be a power iteration.
+        """
+        self.eval()
         with torch.no_grad():
             kernels = {
                 name: layer.weight.flatten(1) for name, layer in self.layers.items() if isinstance(layer, Convolution)

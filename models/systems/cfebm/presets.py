@@ -86,7 +86,7 @@ def _small(
         stages=stages,
         network=NetworkConfig(c=16, full_below=8),
         sampler=SamplerConfig(),
-        training=TrainingConfig(iterations=iterations, data_noise=0.01, flip=flip, precision="bf16"),
+        training=TrainingConfig(iterations=iterations, lr_final=0.05, data_noise=0.01, flip=flip, precision="bf16"),
     )
 
 
@@ -100,6 +100,7 @@ def _translation(
     *,
     precision: Literal["fp32", "bf16"] = "fp32",
     flip: bool = False,
+    lr_final: float = 1.0,
 ) -> Config:
     return Config(
         task="translate",
@@ -110,14 +111,16 @@ def _translation(
         stages=(StageConfig(size=size, steps=steps, batch_size=16, phase=1, learning_rate=rate),),
         network=NetworkConfig(c=c, full_below=full_below),
         sampler=SamplerConfig(s0=0.0),
-        training=TrainingConfig(iterations=iterations, data_noise=0.01, flip=flip, precision=precision),
+        training=TrainingConfig(
+            iterations=iterations, lr_final=lr_final, data_noise=0.01, flip=flip, precision=precision
+        ),
     )
 
 
 PRESETS: dict[str, Config] = {
     "small": _small(
         [(8, 128, 20_000, 1e-3), (16, 64, 20_000, 1e-3), (32, 32, 20_000, 5e-4)],
-        3_500,
+        3_000,
         channels=1,
         image_size=28,
         flip=True,
@@ -129,7 +132,7 @@ PRESETS: dict[str, Config] = {
         image_size=28,
         flip=False,
     ),
-    "small-translate": _translation(32, 20, 16, 8, 5e-4, 1_500, precision="bf16"),
+    "small-translate": _translation(32, 20, 16, 8, 5e-4, 1_500, precision="bf16", lr_final=0.05),
     "tiny": Config(
         channels=1,
         image_size=16,

@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.data.images import ImageData, to_float
+from models.data.images import fit as fit_images
 from models.data.kinds import Data, one_set, two_domains
 from models.data.unpaired import UnpairedData
 from models.noise import mix
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.fit import EnergyFit
+from models.systems.cfebm.growth import rate_factor
 
 DATA, START, CHAIN, NOISE, FLIP, DRAW = range(6)
 """Purposes of random numbers: each is keyed by (seed, purpose, iteration), so that a resumed training repeats them."""
@@ -46,7 +48,7 @@ class GenerationTrainer:
         data = self._observed(iteration, salt)
         start = self._noise(START, iteration, salt, len(data))
         keys = [mix(self.seed, CHAIN, iteration, salt, row) for row in range(len(data))]
-        metrics = self.fit.step(data, self.fit.draw(start, keys), lr_scale)
+        metrics = self.fit.step(data, self.fit.draw(start, keys), lr_scale * rate_factor(self.config, iteration))
         if self.fit.harm(metrics) is None:
             self.fit.advance(stage.batch_size)
         return metrics
@@ -97,7 +99,7 @@ class GenerationTrainer:
 
     def reference(self, images: Tensor) -> Tensor:
         """Real uint8 images as :meth:`draw` gives its own: padded, and pooled to the size of the stage."""
-        return prepared(images, self.config, self.config.stages[self.fit.growth.stage].size)
+        return _fitted(images, self.config, self.stage)
 
     def samples(self) -> Tensor:
         start = self._noise(DRAW, 0, 0, _SHEET**2)
@@ -143,7 +145,7 @@ class TranslationTrainer:
         data = self._drawn(name, stage.batch_size, (DATA, place, iteration, salt))
         start = self._drawn(other, stage.batch_size, (START, place, iteration, salt))
         keys = [mix(self.seed, CHAIN, place, iteration, salt, row) for row in range(len(data))]
-        metrics = fit.step(data, fit.draw(start, keys), lr_scale)
+        metrics = fit.step(data, fit.draw(start, keys), lr_scale * rate_factor(self.config, iteration))
         if fit.harm(metrics) is None:
             fit.advance(stage.batch_size)
         return metrics
@@ -202,13 +204,14 @@ class TranslationTrainer:
         return torch.cat([self._translated(self.config.target, part) for part in parts])
 
     def reference(self, images: Tensor) -> Tensor:
-        return prepared(images, self.config, self.config.stages[self.stage].size)
+        return _fitted(images, self.config, self.stage)
 
     def samples(self) -> Tensor:
         """Rows: images of the source, their translations, images of the target, their translations."""
+        shown = min(_SHEET, *map(len, self.domains.values()))
         rows = []
         for name, other in ((self.config.target, self.config.source), (self.config.source, self.config.target)):
-            start = self.domains[other][:_SHEET]
+            start = self.domains[other][:shown]
             translated = self._translated(name, start)
             rows += [F.interpolate(start, size=translated.shape[-2:], mode="area"), translated]
         return torch.stack(rows)
@@ -221,9 +224,12 @@ def prepared(images: Tensor, config: Config, size: int) -> Tensor:
     return F.avg_pool2d(padded, config.size // size) if size < config.size else padded
 
 
-def make_trainer(
-    config: Config, data: Data, seed: int, device: torch.device
-) -> GenerationTrainer | TranslationTrainer:
+def _fitted(images: Tensor, config: Config, stage: int) -> Tensor:
+    """The same of images as the data have them, which may be larger or of other channels."""
+    return prepared(fit_images(images, config.image_size, config.channels), config, config.stages[stage].size)
+
+
+def make_trainer(config: Config, data: Data, seed: int, device: torch.device) -> GenerationTrainer | TranslationTrainer:
     """A fresh training of a configuration that was fitted to the data.
 
     Raises:

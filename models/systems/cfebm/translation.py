@@ -62,11 +62,10 @@ class CFEBMTranslation:
             y = torch.linspace(-1, 1, self.config.channels * energy.size**2, device=self.device)
             y = y.reshape(1, -1, energy.size, energy.size)
             rows = {**chain_numbers(self, 1, 0.0, 1.0, 0, self.config.steps), "y": y}
-            saliency = {**rows, "net": y, "path": y}
             trace = torch.zeros(1, MAX_STEPS, device=self.device)
             found += [
-                (energy.chain, saliency),
-                (energy.film, {**saliency, **begin_film(y, self.config.steps)}),
+                (energy.chain, rows),
+                (energy.film, {**rows, **begin_film(y, self.config.steps)}),
                 (energy.evaluate, rows),
                 (energy.track, {**rows, "trace": trace}),
             ]

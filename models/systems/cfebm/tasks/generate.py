@@ -29,10 +29,10 @@ def generate(model: EnergyModel, job: GenerateJob) -> Task[Output]:
     """
     seeds = row_seeds(job.seed, job.n)
     rows = chain_numbers(model, job.n, job.noise, job.step_size, 0, job.steps)
-    rows = yield Loop(model.begin[model.energies[0].size], rows, steps=1, seeds=seeds, name="start")
+    rows = yield Loop(model.begin, rows, steps=1, seeds=seeds, name="start")
     done = 0
     for energy, steps in zip(model.energies, split_steps(job.steps, len(model.energies)), strict=True):
-        if done or energy is not model.energies[0]:
+        if energy is not model.energies[0]:
             rows["y"] = F.interpolate(rows["y"], size=(energy.size, energy.size))
         rows["k0"] = rows["k0"] * 0 + done
         rows = yield Loop(energy.chain, rows, steps, seeds, name=f"{energy.size} px", preview=model.shown)
