@@ -24,7 +24,7 @@ from models.kernels.shortrun import shortrun
 from models.loop import Kernel, Rows
 from models.noise import Noise
 from models.systems.cfebm.config import Config
-from models.systems.cfebm.networks import ACTIVATIONS, BASE, Energy, Kernels, fuse, value
+from models.systems.cfebm.networks import ACTIVATIONS, BASE, Energy, Kernels, fold, fuse, value
 from workers.app import prepare_torch
 
 
@@ -52,17 +52,19 @@ def as_printed(kernels: Kernels, images: Tensor, activation: str) -> Tensor:
 
 
 def variants(config: Config) -> dict[str, Kernel]:
-    """The chain of the finest energy, three times; the networks have random weights, which cost what trained ones do."""
+    """The chain of the finest energy, four times; the weights are random ones, which cost what trained ones do."""
     net = (
         Energy(config.network, config.channels, config.entries_of(len(config.stages) - 1)).eval().requires_grad_(False)
     )
     activation = config.network.activation
     baked = net.effective()
     fused = fuse(baked)
+    folded = fold(fused, config.size)
     functions: dict[str, Callable[[Tensor], Tensor]] = {
         "as trained": lambda y: as_printed(net.effective(), y, activation),
         "plain kernels": lambda y: as_printed(baked, y, activation),
-        "plain kernels, pooling fused": lambda y: value(fused, y, activation=activation),
+        "pooling fused": lambda y: value(fused, y, activation=activation),
+        "as served: 1x1 folded too": lambda y: value(folded, y, activation=activation),
     }
     return {name: _chain(f) for name, f in functions.items()}
 

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 _SHIFT = 2
 """Rows are tried at two places of the batch, beside other neighbours."""
 
+_MOVE = 37
+"""Each row holds the example's numbers so many places further on: rows that only differ in scale agree too easily."""
+
 
 def candidate_sizes(max_rows: int) -> list[int]:
     """Sizes worth trying: all small ones, then in steps of an eighth: neither padding nor trying costs much."""
@@ -66,12 +69,13 @@ def agreeing_sizes(kernel: Kernel, example: Rows, max_rows: int) -> tuple[int, .
 
 
 def _varied(value: torch.Tensor, rows: int) -> torch.Tensor:
-    """Copies of one row that differ a little from each other where they are not plain numbers of the row."""
-    copies = value.expand(rows, *value.shape[1:]).clone()
-    if value.is_floating_point() and value[0].numel() > 1:
-        factor = torch.linspace(1.0, 0.5, rows, device=value.device)
-        copies = copies * factor.reshape(-1, *[1] * (value.dim() - 1))
-    return copies
+    """Copies of one row that differ, moved on and scaled, where they are not plain numbers of the row."""
+    row = value[0].flatten()
+    if not value.is_floating_point() or row.numel() == 1:
+        return value.expand(rows, *value.shape[1:]).clone()
+    scales = torch.linspace(1.0, 0.5, rows).tolist()
+    moved = torch.stack([row.roll(_MOVE * k) * scale for k, scale in enumerate(scales)])
+    return moved.reshape(rows, *value.shape[1:])
 
 
 class ClosedError(Exception):

@@ -14,7 +14,7 @@ from models.configuration import configure
 from models.systems.cfebm.config import Config, NetworkConfig
 from models.systems.cfebm.energies import restore
 from models.systems.cfebm.fit import EnergyFit
-from models.systems.cfebm.networks import Energy, Equalised, fuse, value
+from models.systems.cfebm.networks import Energy, Equalised, fold, fuse, value
 from tests.models.zoo import CPU, images
 
 NETWORK = NetworkConfig(c=4, full_below=16)
@@ -107,6 +107,22 @@ def test_plain_and_fused_kernels_are_the_network_as_printed(net: Energy, size: i
         torch.testing.assert_close(value(kernels_of(net), x), expected, atol=1e-5, rtol=1e-5)
     mine = gradient(lambda x: value(kernels_of(net), x), x)
     torch.testing.assert_close(mine, gradient(lambda x: as_printed(net, x), x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_1x1_convolutions_fold_into_what_follows(channels: int) -> None:
+    torch.manual_seed(2)
+    net = Energy(NetworkConfig(c=4, full_below=8), channels, SIZES).eval().requires_grad_(False)
+    for name, parameter in net.named_parameters():
+        if name.endswith("bias"):  # they begin at 0, and the border of the image must feel them
+            parameter.add_(torch.randn_like(parameter))
+    fused = fuse(net.effective())
+    for size in SIZES:
+        x = torch.rand(3, channels, size, size) * 2 - 1
+        folded = fold(fused, size)
+        torch.testing.assert_close(value(folded, x), value(fused, x), atol=1e-5, rtol=1e-5)
+        mine, expected = (gradient(lambda x, k=kernels: value(k, x), x) for kernels in (folded, fused))
+        torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("growth", ["chained", "single"])

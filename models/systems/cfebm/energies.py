@@ -13,12 +13,12 @@ from models.kernels.values import filmed, tracked
 from models.loop import Kernel, Rows
 from models.noise import Noise
 from models.systems.cfebm.config import Config
-from models.systems.cfebm.networks import Energy, fuse, value
+from models.systems.cfebm.networks import Energy, fold, fuse, value
 
 
 @final
 class FrozenEnergy:
-    """One energy at one size: plain kernels, with each pooling inside the convolution before it.
+    """One energy at one size: plain kernels, poolings and 1x1 convolutions inside the convolutions beside them.
 
     Args:
         plain: weights and biases by name, see :meth:`models.systems.cfebm.networks.Energy.effective`.
@@ -35,7 +35,7 @@ class FrozenEnergy:
 
     def __init__(self, plain: Mapping[str, Tensor], size: int, activation: str, device: torch.device) -> None:
         self.size, self._activation = size, activation
-        self._kernels = {name: kernel.to(device).contiguous() for name, kernel in fuse(plain).items()}
+        self._kernels = {name: kernel.to(device).contiguous() for name, kernel in fold(fuse(plain), size).items()}
         self.chain: Kernel = shortrun(self._value)
         self.evaluate: Kernel = self._evaluate
         self.track: Kernel = tracked(self.chain, self._evaluate)

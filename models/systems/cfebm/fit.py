@@ -17,7 +17,7 @@ from models.noise import Key, Noise, mix
 from models.optim import adam_state, load_adam_state
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.growth import Growth
-from models.systems.cfebm.networks import Energy, Kernels, fuse, value
+from models.systems.cfebm.networks import Energy, Kernels, fold, fuse, value
 
 _HISTORY = 200
 _ENOUGH = 50
@@ -81,19 +81,21 @@ class EnergyFit:
                 segment.kernels, rows["y"], activation=self.config.network.activation, alpha=segment.alpha
             )
 
-    def _plain(self, net: Energy) -> dict[str, Tensor]:
-        """The fused kernels of a network that is not updated meanwhile."""
+    def _plain(self, net: Energy, size: int | None) -> dict[str, Tensor]:
+        """The fused kernels of a network that is not updated meanwhile; folded for a size if it is the only one."""
         with torch.no_grad():
-            return {name: kernel.detach() for name, kernel in fuse(net.eval().effective()).items()}
+            fused = fuse(net.eval().effective())
+            kernels = fused if size is None else fold(fused, size)
+            return {name: kernel.detach() for name, kernel in kernels.items()}
 
     def _segments(self) -> list[Segment]:
         """The chain of a generation at this place of the growth (Algorithm 2 and appendix A.8)."""
         stages, growth, alpha = self.config.stages, self.growth, self.alpha
-        live = self._plain(self.live)
+        live = self._plain(self.live, stages[growth.stage].size if alpha == 1 else None)
         last = Segment(live, stages[growth.stage].size, stages[growth.stage].steps, alpha)
         if self.config.growth == "chained":
             frozen = [
-                Segment(self._plain(net), stage.size, stage.steps)
+                Segment(self._plain(net, stage.size), stage.size, stage.steps)
                 for net, stage in zip(self.frozen, stages, strict=False)
             ]
             return [*frozen, last]
@@ -113,7 +115,8 @@ class EnergyFit:
         """
         if self.config.task == "translate":
             stage = self.config.stages[self.growth.stage]
-            return self._run(Segment(self._plain(self.live), stage.size, stage.steps, self.alpha), start, keys, 0, 0)
+            kernels = self._plain(self.live, stage.size if self.alpha == 1 else None)
+            return self._run(Segment(kernels, stage.size, stage.steps, self.alpha), start, keys, 0, 0)
         segments = self._segments()
         chained = self.config.growth == "chained"
         y, done = start[..., : segments[0].size, : segments[0].size], 0
