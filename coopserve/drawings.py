@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -65,6 +66,20 @@ _DRAWINGS: dict[str, Callable[[_Pen], None]] = {"house": _house, "fish": _fish, 
 def line_art() -> dict[str, bytes]:
     """Black lines on white, as PNG files by name."""
     return {name: _png(_drawn(name, colour=False).convert("L")) for name in _DRAWINGS}
+
+
+def in_colour() -> dict[str, bytes]:
+    """Coloured pictures on white, as PNG files by name."""
+    return {name: _png(_drawn(name, colour=True)) for name in _DRAWINGS}
+
+
+def with_noise(png: bytes, seed: int, std: float = 0.2) -> bytes:
+    """A grey picture with Gaussian noise; ``std`` is on the scale on which pixels run from -1 to 1."""
+    with Image.open(io.BytesIO(png)) as picture:
+        clean, size = picture.convert("L").tobytes(), picture.size
+    noise = random.Random(seed)
+    noisy = bytes(min(255, max(0, round(value + noise.gauss(0, std * 127.5)))) for value in clean)
+    return _png(Image.frombytes("L", size, noisy))
 
 
 def with_holes() -> dict[str, bytes]:

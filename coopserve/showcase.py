@@ -11,13 +11,14 @@ from typing import Any
 import click
 import httpx
 
-from coopserve.drawings import line_art, with_holes
+from coopserve.drawings import in_colour, line_art, with_holes, with_noise
 from coopserve.sheet import Row
 
 IMAGES = 8
 SEED = 7
 WAIT_SECONDS = 60
 _FEW = 4
+_STRENGTHS = (2, 5, 10, 20)
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ class Api:
         card: dict[str, Any] = _json(self._http.get(f"/v1/models/{model}"))
         return card
 
-    def able(self, task: str) -> str | None:
-        """The name of the first model that can do a task; None if there is none."""
+    def able(self, task: str, *, proposal: bool) -> str | None:
+        """The name of the first model that can do a task, with an initializer or without; None if there is none."""
         entries = _json(self._http.get("/v1/models"))["items"]
-        names = [entry["card"]["name"] for entry in entries if entry["card"] and task in entry["card"]["tasks"]]
+        cards = [entry["card"] for entry in entries if entry["card"] and task in entry["card"]["tasks"]]
+        names = [card["name"] for card in cards if card["tasks"][task]["limits"]["proposal"] is proposal]
         return names[0] if names else None
 
     def upload(self, png: bytes) -> str:
@@ -113,12 +115,54 @@ def restyled(api: Api, model: str) -> Sheet:
     return Sheet(("given", "restyled as every class"), rows)
 
 
+def from_noise(api: Api, model: str) -> Sheet:
+    """Images that an energy alone makes, and one chain on its way."""
+    steps = api.card(model)["tasks"]["generate"]["defaults"]["steps"]
+    images = api.images("generate", model=model, n=4 * IMAGES)
+    rows = [Row("from noise" if k == 0 else "", [images[k : k + IMAGES]]) for k in range(0, len(images), IMAGES)]
+    every = -(-steps // IMAGES)
+    job = api.job("generate", model=model, preview_every=every)
+    previews = [api.png(f"{job['links']['self']}/previews/{step}") for step in range(every, steps, every)]
+    return Sheet(("",), [*rows, Row("step by step", [[*previews[: IMAGES - 1], *api.images_of(job)]])])
+
+
+def denoised(api: Api, model: str) -> Sheet:
+    """Noisy images, and what more and more steps make of them."""
+    rows = []
+    for k, clean in enumerate(api.images("generate", model=model, n=_FEW)):
+        noisy = with_noise(clean, seed=k)
+        given = api.upload(noisy)
+        cleaned = [api.images("denoise", model=model, image=given, steps=steps)[0] for steps in _STRENGTHS]
+        rows.append(Row(f"image {k + 1}", [[clean], [noisy], cleaned]))
+    return Sheet(("clean", "noisy", f"after {', '.join(map(str, _STRENGTHS))} steps"), rows)
+
+
+def carried(api: Api, model: str) -> Sheet:
+    """Pictures drawn to each of two domains, and where they were changed."""
+    rows = []
+    for title, png in in_colour().items():
+        given = api.upload(png)
+        blocks = [[png]]
+        for label in api.card(model)["classes"]:
+            job = api.job("translate", model=model, image=given, label=label)
+            blocks.append([*api.images_of(job), api.png(job["outputs"][0]["extras"]["path"])])
+        rows.append(Row(title, blocks))
+    return Sheet(("given", *(f"as {label}, changes" for label in api.card(model)["classes"])), rows)
+
+
 SHEETS: dict[str, Callable[[Api, str], Sheet]] = {
     "translate": translated,
     "inpaint": inpainted,
     "restyle": restyled,
 }
-"""The sheets that any model can show that can do the task."""
+"""The sheets that any model can show that can do the task and has an initializer."""
+
+ENERGY_SHEETS: dict[str, Callable[[Api, str], Sheet]] = {
+    "generate": from_noise,
+    "denoise": denoised,
+    "translate": carried,
+}
+"""The sheets that any model can show that can do the task and has none."""
 
 
 def _answered(api: Api, task: str, model: str, given: Mapping[str, bytes]) -> Sheet:

@@ -254,6 +254,7 @@ class Engine(threading.Thread):
                 ticket.fail(error)
                 return
             number = ticket.begin(loop)
+            ticket.show_start(loop)
             if loop.steps > 0 and loop.seeds:
                 self._place(Member(ticket, loop, number))
                 return

@@ -186,7 +186,7 @@ class Group:
                 self._slots[place] = None
                 if member.complete:
                     done.append(member)
-            elif member.ticket.preview_every and member.loop.preview and step % member.ticket.preview_every == 0:
+            elif member.ticket.preview_every and member.loop.preview and member.shown_at(step):
                 previews.setdefault(member, []).append(place)
             member.ticket.step = member.advanced // member.size
         self._counted = self._age
@@ -210,4 +210,5 @@ class Group:
         if member.loop.preview is None:
             return
         images = member.loop.preview({k: v[places] for k, v in self._rows.items()}).detach().cpu()
-        member.ticket.show(Preview(slots[0].base + self._age, tuple(slot.row for slot in slots), images))
+        step = member.before + slots[0].base + self._age
+        member.ticket.show(Preview(step, tuple(slot.row for slot in slots), images))

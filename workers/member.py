@@ -23,7 +23,7 @@ class Member:
     """
 
     def __init__(self, ticket: Ticket[Any], loop: Loop, number: int, chain: Chain | None = None) -> None:
-        self.ticket, self.loop, self.number = ticket, loop, number
+        self.ticket, self.loop, self.number, self.before = ticket, loop, number, ticket.before
         self.order = (-ticket.priority, next(_arrivals))
         self.rows = chain.rows if chain else loop.rows
         self.steps = chain.steps if chain else [0] * self.size
@@ -36,6 +36,10 @@ class Member:
         for row in range(self.size if len(self.todo) < self.size else 0):
             if self.steps[row] >= loop.steps:
                 self.collect(row, {k: v[row] for k, v in self.rows.items()})
+
+    def shown_at(self, step: int) -> bool:
+        """Whether rows that have done so many steps of the loop are due to be shown."""
+        return (self.before + step) % self.ticket.preview_every == 0
 
     @property
     def size(self) -> int:
@@ -96,4 +100,5 @@ class Slot:
         """How many steps from the last packing until it leaves or is to be shown."""
         loop, every = self.member.loop, self.member.ticket.preview_every
         left = loop.steps - self.base
-        return min(left, every - self.base % every) if every and loop.preview else left
+        done = self.member.before + self.base
+        return min(left, every - done % every) if every and loop.preview else left

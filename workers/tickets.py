@@ -37,7 +37,7 @@ class Preview:
     """Pictures of a task's rows, half-way.
 
     Args:
-        step: the step that the rows have finished.
+        step: the step that the rows have finished, counted over all loops of the task that can be shown.
         rows: the numbers of the job's rows that are shown.
         images: ``[len(rows), C, H, W]`` in [-1, 1].
     """
@@ -73,6 +73,9 @@ class Ticket(Generic[R]):
         """The rows of the loops that have finished."""
         self.stage, self.step, self.steps = "waiting", 0, 0
         self.cancelled = False
+        self.before = 0
+        """Steps of the loops before the present one that can be shown."""
+        self._shown_steps = 0
         self._loops = 0
         self._events: queue.SimpleQueue[Preview | None] = queue.SimpleQueue()
         self._result: R | None = None
@@ -108,8 +111,17 @@ class Ticket(Generic[R]):
     def begin(self, loop: Loop) -> int:
         """Note the start of the task's next loop; returns the loop's number."""
         self.stage, self.step, self.steps = loop.name, 0, loop.steps
+        self.before = self._shown_steps
+        if loop.preview:
+            self._shown_steps += loop.steps
         self._loops += 1
         return self._loops - 1
+
+    def show_start(self, loop: Loop) -> None:
+        """Show the rows that a loop begins with, if they are due: the loop before it ended at this step."""
+        if loop.preview and self.preview_every and self.before and self.before % self.preview_every == 0:
+            images = loop.preview(loop.rows).detach().cpu()
+            self.show(Preview(self.before, tuple(range(len(loop.seeds))), images))
 
     def show(self, preview: Preview) -> None:
         self._events.put(preview)

@@ -17,7 +17,7 @@ import click
 import httpx
 
 from coopserve.sheet import draw
-from coopserve.showcase import SHEETS, WAIT_SECONDS, Api, Sheet, generated
+from coopserve.showcase import ENERGY_SHEETS, SHEETS, WAIT_SECONDS, Api, Sheet, generated
 
 START_SECONDS = 120.0
 
@@ -45,11 +45,12 @@ def demo(out: Path, url: str | None, model: str) -> None:
 def _sheets(api: Api, model: str) -> dict[str, Sheet]:
     """The sheets by file name: generated images of the model, and one for each further task that a model can do."""
     sheets = {"demo.png": generated(api, model)}
-    for task, make in SHEETS.items():
-        if (able := api.able(task)) is not None:
-            begin = time.perf_counter()
-            sheets[f"demo-{task}.png"] = make(api, able)
-            click.echo(f"{task} with {able} took {time.perf_counter() - begin:.2f} s")
+    for prefix, proposal, makers in (("demo", True, SHEETS), ("demo-energy", False, ENERGY_SHEETS)):
+        for task, make in makers.items():
+            if (able := api.able(task, proposal=proposal)) is not None:
+                begin = time.perf_counter()
+                sheets[f"{prefix}-{task}.png"] = make(api, able)
+                click.echo(f"{task} with {able} took {time.perf_counter() - begin:.2f} s")
     return sheets
 
 

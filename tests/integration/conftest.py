@@ -70,15 +70,19 @@ def server(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 IMAGE_MODELS = {"translate": "tiny-pairs", "inpaint": "tiny-holes"}
 """Small models that have never been trained, by the task that they do."""
 
+ENERGY_MODELS = {"cfebm-chained": "tiny-energy", "cfebm-translate": "tiny-ways"}
+"""And models without an initializer, by their names in the zoo."""
+
 
 @pytest.fixture(scope="session")
 def picture_server(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with models that take pictures. Batch sizes are not tried out, which takes long for untrained models."""
     data_dir = tmp_path_factory.mktemp("pictures") / "var"
-    for task, name in IMAGE_MODELS.items():
-        tiny = ZOO[f"ccoopnets-{task}"]
+    models = {**{f"ccoopnets-{task}": name for task, name in IMAGE_MODELS.items()}, **ENERGY_MODELS}
+    for key, name in models.items():
+        tiny = ZOO[key]
         head = {"name": name, "title": "t", "description": "d", "license": "MIT"}
-        publish(data_dir / "models", {**head, **tiny.card()}, tiny.trainer().export())
+        publish(data_dir / "models", {**head, **tiny.card()}, tiny.weights())
     with launch(data_dir, "--no-trainer", COOPSERVE_EXACT="false") as server:
         yield server
 

@@ -224,6 +224,19 @@ def test_previews_come_every_k_steps_and_progress_is_told(engine: Engine) -> Non
     assert equal(ticket.result(), run(task(10, 3, n=2)))  # asking twice is fine
 
 
+def test_previews_are_counted_over_all_loops_that_can_be_shown(engine: Engine) -> None:
+    def chained():  # type: ignore[no-untyped-def]
+        rows = state(1)
+        for steps in (6, 5, 4):
+            rows = yield Loop(walk, rows, steps, [7], preview=lambda rows: rows["x"])
+        return rows
+
+    ticket = engine.submit(chained(), preview_every=3)
+    previews = list(ticket.previews())
+    assert [preview.step for preview in previews] == [3, 6, 9, 12]  # at 6 the second loop begins; 15 is the result
+    assert len({preview.images.numpy().tobytes() for preview in previews}) == 4
+
+
 def task_of_steps(steps: int, seed: int, n: int):  # type: ignore[no-untyped-def]
     return (yield Loop(walk, state(n), steps, [seed + k for k in range(n)]))
 
