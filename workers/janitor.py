@@ -43,7 +43,7 @@ class Janitor(threading.Thread):
         super().__init__(name="janitor", daemon=True)
         self._store, self._send, self._room, self._dispose = store, send, room, delete  # Thread has a _delete
         self._lease_seconds = lease_seconds
-        self._contact: float | None = None
+        self._away = False
         self._patient_until = 0.0
         self._stop_event = threading.Event()
 
@@ -70,15 +70,8 @@ class Janitor(threading.Thread):
         Raises:
             RedisError, OperationalError, OSError: the store, the broker or the blobs do not answer.
         """
-        late = self._store.fail_late()
-        if late:
-            log.info("%d records had waited too long", late)
-        now = time.monotonic()
-        if self._contact is not None and now - self._contact > self._lease_seconds / 2:
-            # The store was away, and leases have run out under workers that live: let them renew these first.
-            self._patient_until = now + self._lease_seconds
-        self._contact = now
-        if now >= self._patient_until:
+        self._fail_late()
+        if time.monotonic() >= self._patient_until:
             for queued in self._store.requeue_expired():
                 log.warning("the worker of %s fell silent; it is queued again", queued.id)
                 self._send(queued)
@@ -87,6 +80,24 @@ class Janitor(threading.Thread):
             for queued in self._store.waiting(free, full):
                 self._send(queued)
         self._clear()
+
+    def _fail_late(self) -> None:
+        """The first call of a sweep, which tells whether the store was away.
+
+        If it was, leases have run out under workers that live: let them renew these first. That this thread itself is
+        late says nothing: on a busy machine the dead worker's jobs would only wait longer.
+        """
+        asked = time.monotonic()
+        try:
+            late = self._store.fail_late()
+        except RedisError:
+            self._away = True
+            raise
+        now = time.monotonic()
+        if self._away or now - asked > self._lease_seconds / 2:
+            self._away, self._patient_until = False, now + self._lease_seconds
+        if late:
+            log.info("%d records had waited too long", late)
 
     def _clear(self) -> None:
         expired = self._store.expired()

@@ -11,7 +11,7 @@ from models.loop import Kernel, Loop, Rows, Task
 from models.noise import row_seeds
 from models.systems.base import Output
 from models.systems.calibration import against
-from models.systems.rows import MAX_STEPS, check_range, pictures
+from models.systems.rows import MAX_PIXEL, MAX_STEPS, check_range, pictures
 
 
 class Judge(Protocol):
@@ -34,7 +34,9 @@ class JudgeJob(Protocol):
     seed: int
 
 
-def judge(model: Judge, rows: Rows, job: JudgeJob, known: Mapping[str, Any] | None) -> Task[Output]:
+def judge(
+    model: Judge, rows: Rows, job: JudgeJob, known: Mapping[str, Any] | None, most: float = MAX_PIXEL
+) -> Task[Output]:
     """The value ``f`` of one row; with steps > 0 also ``trace``, f before the refinement and after each of its steps.
 
     Args:
@@ -42,6 +44,7 @@ def judge(model: Judge, rows: Rows, job: JudgeJob, known: Mapping[str, Any] | No
         rows: one row of state of the refinement.
         job: steps and their sizes.
         known: values of real images under the same condition, if they were measured.
+        most: the greatest pixel that the refinement may reach.
     """
     seeds = row_seeds(job.seed, 1)
     judged = yield Loop(model.evaluate, rows, steps=1, seeds=seeds, name="score")
@@ -57,6 +60,6 @@ def judge(model: Judge, rows: Rows, job: JudgeJob, known: Mapping[str, Any] | No
         rows = yield Loop(
             model.track, {**rows, "trace": trace}, steps=job.steps, seeds=seeds, name="refine", preview=pictures
         )
-        check_range(rows)
+        check_range(rows, most)
         numbers["trace"] = [[f, *rows["trace"][0, : job.steps].tolist()]]
     return Output(images=None, energy=-judged["f"], seeds=seeds, numbers=numbers)

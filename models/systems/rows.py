@@ -16,10 +16,10 @@ MAX_STEPS = 200
 _FRAMES = 16
 
 
-def check_range(rows: Rows) -> None:
+def check_range(rows: Rows, most: float = MAX_PIXEL) -> None:
     """Raise :class:`RowsError` if the refinement has left the range of images."""
-    if float(rows["y"].abs().max()) > MAX_PIXEL:
-        raise RowsError(f"the chain left the range of images (|Y| > {MAX_PIXEL:g}); lower step_size, steps or noise")
+    if float(rows["y"].abs().max()) > most:
+        raise RowsError(f"the chain left the range of images (|Y| > {most:g}); lower step_size, steps or noise")
 
 
 def pictures(rows: Rows) -> Tensor:

@@ -28,11 +28,22 @@ def new_job(model: str = "toy@1") -> JobRecord:
     return JobRecord.new(Generate(model=model, n=1, seed=7, steps=3, step_size=1.0, noise=0.0, refine=True), [])
 
 
+class Away(RecordStore[JobRecord]):
+    """A store that can be out of reach."""
+
+    away = False
+
+    def fail_late(self) -> int:
+        if self.away:
+            raise redis.ConnectionError("away")
+        return super().fail_late()
+
+
 class Sweeps:
     """A janitor with all that it calls."""
 
     def __init__(self, client: redis.Redis, keep_seconds: float = 60.0) -> None:
-        self.store = RecordStore(client, JobRecord, keep_seconds=keep_seconds)
+        self.store = Away(client, JobRecord, keep_seconds=keep_seconds)
         self.sent: list[Queued] = []
         self.deleted: list[str] = []
         self.room: tuple[int, list[str]] = (0, [])
@@ -73,13 +84,26 @@ def test_after_the_store_was_away_workers_may_renew_their_leases_first(sweeps: S
     sweeps.janitor.sweep()
     id = sweeps.submit()
     sweeps.store.claim(id, "alive", 0.01)
-    time.sleep(LEASE)  # as long as nobody could reach the store
+    sweeps.store.away = True
+    with pytest.raises(redis.ConnectionError):
+        sweeps.janitor.sweep()
+    sweeps.store.away = False
+    time.sleep(LEASE)
     sweeps.janitor.sweep()
     assert sweeps.store.get(id).status is Status.RUNNING
     deadline = time.monotonic() + 10
     while not sweeps.sent and time.monotonic() < deadline:
         time.sleep(LEASE / 4)
         sweeps.janitor.sweep()
+    assert sweeps.sent == [Queued(id, 5)]
+
+
+def test_a_janitor_that_is_late_itself_does_not_wait_any_longer(sweeps: Sweeps) -> None:
+    sweeps.janitor.sweep()
+    id = sweeps.submit()
+    sweeps.store.claim(id, "dead", 0.01)
+    time.sleep(2 * LEASE)
+    sweeps.janitor.sweep()
     assert sweeps.sent == [Queued(id, 5)]
 
 

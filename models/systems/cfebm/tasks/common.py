@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from models.systems.cfebm.translation import CFEBMTranslation
 
 
+FREE = 50.0
+"""Chains are clamped only at the end of a size, and trained ones reach 5 on the way; beyond this they have diverged."""
+
+
 class ChainJob(Protocol):
     """The part of a resolved request that says how to run the chain."""
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from models.loop import Loop, Task
 from models.noise import row_seeds
 from models.systems.base import Output
-from models.systems.cfebm.tasks.common import ChainJob, chain_numbers
+from models.systems.cfebm.tasks.common import FREE, ChainJob, chain_numbers
 from models.systems.rows import check_range, repeat
 
 if TYPE_CHECKING:
@@ -34,6 +34,6 @@ def denoise(model: EnergyModel, job: DenoiseJob) -> Task[Output]:
     rows["y"] = repeat(model.padded(job.image.to(model.device)), job.n, model.device)
     energy = model.finest
     rows = yield Loop(energy.chain, rows, job.steps, seeds, name="denoise", preview=model.shown)
-    check_range(rows)
+    check_range(rows, FREE)
     rows = yield Loop(energy.evaluate, rows, steps=1, seeds=seeds, name="score")
     return Output(images=model.shown(rows), energy=-rows["f"], seeds=seeds)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from models.loop import Loop, Task
 from models.noise import row_seeds
 from models.systems.base import Output
-from models.systems.cfebm.tasks.common import ChainJob, chain_numbers, split_steps
+from models.systems.cfebm.tasks.common import FREE, ChainJob, chain_numbers, split_steps
 from models.systems.rows import check_range
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def generate(model: EnergyModel, job: GenerateJob) -> Task[Output]:
             rows["y"] = F.interpolate(rows["y"], size=(energy.size, energy.size))
         rows["k0"] = rows["k0"] * 0 + done
         rows = yield Loop(energy.chain, rows, steps, seeds, name=f"{energy.size} px", preview=model.shown)
-        check_range(rows)
+        check_range(rows, FREE)
         rows["y"] = rows["y"].clamp(-1, 1)
         done += steps
     rows = yield Loop(model.finest.evaluate, rows, steps=1, seeds=seeds, name="score")

@@ -11,7 +11,7 @@ from torch import Tensor
 from models.loop import Loop, Task
 from models.noise import row_seeds
 from models.systems.base import Output
-from models.systems.cfebm.tasks.common import ChainJob, chain_numbers, split_steps
+from models.systems.cfebm.tasks.common import FREE, ChainJob, chain_numbers, split_steps
 from models.systems.rows import check_range, repeat
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def inpaint(model: EnergyModel, job: InpaintJob) -> Task[Output]:
         filled = F.interpolate(rows["y"], size=(energy.size, energy.size))
         rows |= {"y": torch.where(hidden > 0, filled, known), "mask": hidden, "k0": rows["k0"] * 0 + done}
         rows = yield Loop(energy.chain, rows, steps, seeds, name=f"{energy.size} px", preview=model.shown)
-        check_range(rows)
+        check_range(rows, FREE)
         rows["y"] = torch.where(hidden > 0, rows["y"].clamp(-1, 1), known)
         done += steps
     rows = yield Loop(model.finest.evaluate, rows, steps=1, seeds=seeds, name="score")

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models.loop import Task
 from models.systems.base import Output
-from models.systems.cfebm.tasks.common import ChainJob, chain_numbers
+from models.systems.cfebm.tasks.common import FREE, ChainJob, chain_numbers
 from models.systems.judging import JudgeJob, judge
 from models.systems.rows import repeat
 
@@ -27,4 +27,4 @@ def score(model: EnergyModel, job: ScoreJob) -> Task[Output]:
     total = max(model.config.steps, job.steps)
     rows = chain_numbers(model, 1, job.noise, job.step_size, total - job.steps, total)
     rows["y"] = repeat(model.padded(job.image.to(model.device)), 1, model.device)
-    return (yield from judge(model.finest, rows, job, model.calibration.get("pooled")))
+    return (yield from judge(model.finest, rows, job, model.calibration.get("pooled"), FREE))

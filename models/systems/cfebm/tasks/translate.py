@@ -11,7 +11,7 @@ from torch import Tensor
 from models.loop import Loop, Task
 from models.noise import row_seeds
 from models.systems.base import Output
-from models.systems.cfebm.tasks.common import ChainJob, chain_numbers
+from models.systems.cfebm.tasks.common import FREE, ChainJob, chain_numbers
 from models.systems.judging import JudgeJob, judge
 from models.systems.rows import begin_film, check_range, end_film, repeat
 
@@ -45,7 +45,7 @@ def translate(model: CFEBMTranslation, job: TranslateJob) -> Task[Output]:
         rows |= begin_film(y, job.steps)
         chain = energy.film
     rows = yield Loop(chain, rows, job.steps, seeds, name="translate", preview=model.shown)
-    check_range(rows)
+    check_range(rows, FREE)
     rows = yield Loop(energy.evaluate, rows, steps=1, seeds=seeds, name="score")
     maps = {"net": rows["lr"] * rows["net"], "path": rows["path"]}
     return Output(
@@ -83,4 +83,4 @@ def score(model: CFEBMTranslation, job: ScoreJob) -> Task[Output]:
     rows = chain_numbers(model, 1, job.noise, job.step_size, 0, job.steps)
     rows["y"] = repeat(model.padded(job.image.to(model.device)), 1, model.device)
     known = model.calibration.get("conditions", {}).get(name)
-    return (yield from judge(model.energies[name], rows, job, known))
+    return (yield from judge(model.energies[name], rows, job, known, FREE))
