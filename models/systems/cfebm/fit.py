@@ -131,11 +131,7 @@ class EnergyFit:
         return y
 
     def _run(self, segment: Segment, y: Tensor, keys: Sequence[int], number: int, done: int) -> Tensor:
-        """The steps of one segment, clamped at its end.
-
-        A translation is not clamped: where the ground is white the data reach beyond 1 by their noise, and an energy
-        could tell clamped chains from them by that alone.
-        """
+        """The steps of one segment, clamped at its end."""
         sampler = self.config.sampler
         chained = self.config.growth == "chained" and self.config.task == "generate"
         total = sum(stage.steps for stage in self.config.stages) if chained else max(1, segment.steps)
@@ -147,8 +143,7 @@ class EnergyFit:
             step = torch.full((len(y),), k, device=self.device)
             rows = self._chain(rows, step, Noise([Key(key, number, k) for key in keys], self.device))
         self._segment = None
-        end = rows["y"].detach()
-        return end if self.config.task == "translate" else end.clamp(-1, 1)
+        return rows["y"].detach().clamp(-1, 1)
 
     # The update
 

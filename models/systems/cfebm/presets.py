@@ -132,7 +132,7 @@ PRESETS: dict[str, Config] = {
         image_size=28,
         flip=False,
     ),
-    "small-translate": _translation(32, 20, 16, 8, 5e-4, 1_500, precision="bf16", lr_final=0.05),
+    "small-translate": _translation(32, 20, 16, 8, 2e-4, 900, precision="bf16", lr_final=0.05),
     "tiny": Config(
         channels=1,
         image_size=16,

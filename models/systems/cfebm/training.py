@@ -151,7 +151,11 @@ class TranslationTrainer:
         return metrics
 
     def _drawn(self, name: str, n: int, keys: tuple[int, ...]) -> Tensor:
-        """Images of a domain with the noise of the training, at the size of its stage."""
+        """Images of a domain with the noise of the training, at the size of its stage.
+
+        Clamped, as chain ends are: by what reaches beyond a white ground alone an energy could tell the two apart. The
+        authors clamp neither; at this size their chains left the range and f with them.
+        """
         training, generator = self.config.training, self._generator(*keys)
         images = self.domains[name]
         chosen = images[torch.randint(len(images), (n,), generator=generator)]
@@ -160,7 +164,8 @@ class TranslationTrainer:
             chosen = torch.where(flipped, chosen.flip(3), chosen)
         size = self.config.stages[self.stage].size
         pooled = F.avg_pool2d(chosen, self.config.size // size) if size < self.config.size else chosen
-        return (pooled + training.data_noise * torch.randn(pooled.shape, generator=generator)).to(self.device)
+        noisy = pooled + training.data_noise * torch.randn(pooled.shape, generator=generator)
+        return noisy.clamp(-1, 1).to(self.device)
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
         for name, fit in self.fits.items():
