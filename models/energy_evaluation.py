@@ -63,6 +63,7 @@ PROTOCOL: dict[str, str] = {
     "steps of denoise; interior_optimum: some number of steps is better than both none and the most",
     "detection": "AUROC of the value f of {scored} test images against images of other kinds ({kinds}); "
     "a half tells nothing",
+    "detection_by_slope": "the same for minus the norm of the gradient of f",
     "seconds": "wall time of each part on the machine that measured",
 }
 
@@ -115,7 +116,10 @@ def evaluate(
     if "denoise" in bench.tasks:
         parts["denoise"] = lambda: {"denoising": denoising(bench)}
     if "score" in bench.tasks:
-        parts["score"] = lambda: {"detection": separation(bench, images)}
+        parts["score"] = lambda: {
+            "detection": separation(bench, images),
+            "detection_by_slope": separation(bench, images, "slope"),
+        }
     report: dict[str, Any] = {}
     seconds: dict[str, float] = {}
     for name, measure in parts.items():
@@ -141,6 +145,6 @@ def _protocol(bench: EnergyBench, images: int, report: Mapping[str, Any]) -> dic
     kinds = {name: _SETS.get(name, f"test images of {name}") for name in report.get("detection", ())}
     words = {name: f"{count:,}" for name, count in counts.items()}
     words["kinds"] = "; ".join(f"{name}: {kind}" for name, kind in kinds.items())
-    absent = {"inpainting", "denoising", "detection"} - report.keys()
+    absent = {"inpainting", "denoising", "detection", "detection_by_slope"} - report.keys()
     absent |= set() if bench.classifier else {"kid_judge", "classes"}
     return {name: text.format(**words) for name, text in PROTOCOL.items() if name not in absent}

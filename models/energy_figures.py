@@ -115,16 +115,23 @@ def denoising(bench: EnergyBench) -> dict[str, Any]:
     }
 
 
-def separation(bench: EnergyBench, n: int) -> dict[str, float]:
-    """How well the value f tells test images from those of other kinds, by kind: AUROC."""
+def separation(bench: EnergyBench, n: int, by: str = "f") -> dict[str, float]:
+    """How well a number of ``score`` tells test images from those of other kinds, by kind: AUROC.
 
-    def value(images: Tensor) -> Tensor:
+    Args:
+        bench: what is measured.
+        n: images of each kind.
+        by: ``f``, the value; or ``slope``, minus the norm of its gradient.
+    """
+    sign = -1.0 if by == "slope" else 1.0
+
+    def number(images: Tensor) -> Tensor:
         own = [{"image": image} for image in images]
         outputs = run_jobs(bench.model, "score", bench.tasks["score"], own, seed=SEED, at_once=_SCORED)
-        return torch.cat([-output.energy.cpu() for output in outputs])
+        return torch.tensor([sign * float(output.numbers[by][0]) for output in outputs])
 
     images = _some(bench.test, n)
-    return detection(value, images, comparison_sets(images, n, SEED, bench.others))
+    return detection(number, images, comparison_sets(images, n, SEED, bench.others))
 
 
 def _some(data: ImageData, n: int) -> Tensor:

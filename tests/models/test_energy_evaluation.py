@@ -49,7 +49,9 @@ def answered(images: Tensor, job: SimpleNamespace, value: Tensor | None = None) 
     """The images, after a loop that does nothing; by default their value is 0."""
     seeds = [job.seed + k for k in range(len(images))]
     rows = yield Loop(still, {"y": images}, steps=1, seeds=seeds)
-    return Output(images=rows["y"], energy=torch.zeros(len(images)) if value is None else -value, seeds=seeds)
+    f = torch.zeros(len(images)) if value is None else value
+    numbers = {"f": f.tolist(), "slope": (-2 * f).tolist()}
+    return Output(images=rows["y"], energy=-f, seeds=seeds, numbers=numbers)
 
 
 class Plain:
@@ -150,9 +152,10 @@ def test_denoising_finds_the_best_number_of_steps() -> None:
 
 
 def test_the_value_tells_plain_images_from_noise_but_not_from_other_plain_ones() -> None:
-    found = separation(bench(), 12)
-    assert found["uniform"] == found["digits"] == 1
-    assert found["constant"] == found["grey"] == found["interp"] == 0.5
+    for by in ("f", "slope"):
+        found = separation(bench(), 12, by)
+        assert found["uniform"] == found["digits"] == 1
+        assert found["constant"] == found["grey"] == found["interp"] == 0.5
 
 
 def archive(root: Path, name: str = "sample", test: int = 12) -> str:
@@ -187,7 +190,7 @@ def test_a_checkpoint_is_measured_by_all_its_tasks(tmp_path: Path) -> None:
     report = energy_evaluation.evaluate(bench, features, images=20, progress=said.append)
     assert {"generated", "real", "inpainting", "denoising", "detection"} < report.keys()
     assert set(report["generated"]["classes"]) == {"dark", "light"}
-    assert set(report["detection"]) == {"uniform", "constant", "grey", "interp"}
+    assert set(report["detection"]) == set(report["detection_by_slope"]) == {"uniform", "constant", "grey", "interp"}
     assert report["denoising"]["psnr"]["0"] == pytest.approx(report["denoising"]["input"])
     assert report["inpainting"]["completed"]["std"] > 0
     assert set(report["seconds"]) == set(model.tasks)
