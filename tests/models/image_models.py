@@ -45,8 +45,8 @@ def model_of(preset: str) -> ImageCCoopNets:
 def job(**fields: Any) -> SimpleNamespace:
     generator = torch.Generator().manual_seed(5)
     image = torch.randint(0, 256, (3, 64, 64), generator=generator) / 127.5 - 1
-    common = {"n": 2, "seed": 1, "steps": 4, "step_size": 1.0, "noise": 0.0, "refine": True, "image": image}
-    return SimpleNamespace(**common | fields)
+    common = {"n": 2, "seed": 1, "steps": 4, "step_size": 1.0, "noise": 0.0, "refine": True, "animate": False}
+    return SimpleNamespace(**common | {"image": image} | fields)
 
 
 def line_art(seed: int) -> Tensor:

@@ -117,6 +117,18 @@ def test_neighbouring_frames_are_nearer_than_the_ends(translator: ImageCCoopNets
 # Many jobs in one batch
 
 
+def test_the_film_goes_from_the_proposal_to_the_result(translator: ImageCCoopNets) -> None:
+    common = {"image": line_art(1), "noise": 0.1}
+    filmed = run(translator.tasks["translate"](job(**common, animate=True)))
+    assert filmed.film is not None
+    assert filmed.film.shape == (2, 5, 3, 64, 64)  # before each of four steps, and after the last
+    proposed = run(translator.tasks["translate"](job(**common, refine=False))).images
+    torch.testing.assert_close(filmed.film[:, 0], proposed, atol=0, rtol=0)
+    plain = run(translator.tasks["translate"](job(**common))).images
+    assert torch.equal(filmed.film[:, -1], plain)
+    assert torch.equal(filmed.images, plain)
+
+
 def test_jobs_driven_together_are_the_same_as_alone(translator: ImageCCoopNets) -> None:
     jobs = [job(image=line_art(k), seed=k, n=1 + k % 2) for k in range(3)]
     together = run_together([translator.tasks["translate"](one) for one in jobs])
