@@ -96,9 +96,9 @@ def test_an_update_is_one_power_iteration(tmp_path: Path) -> None:
     assert all(torch.equal(v, twin.live.state_dict()[name]) for name, v in vectors.items())
 
 
-@pytest.mark.parametrize("iterations", [1, 3])
-def test_a_translation_resumes_to_the_bit(iterations: int, tmp_path: Path) -> None:
-    config = configure("cfebm", "small-translate", domains(), {**TINY["cfebm"], "training.iterations": 4})
+def test_a_translation_resumes_to_the_bit(tmp_path: Path) -> None:
+    iterations = 1
+    config = configure("cfebm", "small-translate", domains(), {**TINY["cfebm"], "training.iterations": 2})
     whole, parts = (Training(_plan(config, domains()), tmp_path / name) for name in ("whole", "parts"))
     left = iter(range(iterations))
     assert whole.run()
