@@ -26,9 +26,10 @@ from models.data.catalog import load
 from models.data.images import DataError, ImageData
 from models.metrics.effnet import EffNetFeatures, Features, FeaturesError
 from models.metrics.kid import kid_with_error
+from models.plan import Plan
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.presets import PRESETS
-from models.training import Plan, Training
+from models.training import Training
 from workers.app import prepare_torch
 
 _ENDLESS = 1_000_000

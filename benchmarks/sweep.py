@@ -26,7 +26,8 @@ from models import picture_evaluation
 from models.configuration import configure
 from models.data.catalog import load
 from models.metrics.effnet import EffNetFeatures, Features
-from models.training import Plan, Training
+from models.plan import Plan
+from models.training import Training
 
 _COLUMNS = ("psnr", "ssim", "kid", "diversity")
 

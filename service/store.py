@@ -28,10 +28,7 @@ __all__ = ["Beat", "Expired", "Idempotency", "Pulse", "QueueLimits", "Queued", "
 
 IDEMPOTENCY_SECONDS = 86_400
 KEEP_SECONDS = 86_400.0
-MAX_ATTEMPTS = 10
-"""That are lost in a row and have saved nothing. Not fewer: a job that only waits for its turn in a worker when that
-one dies has saved nothing either, and is not what killed it.
-"""
+MAX_ATTEMPTS = 10  # lost in a row with nothing saved, which may also be jobs that waited in a worker that others killed
 SWEEP_LIMIT = 100
 NO_LIMITS = QueueLimits()
 

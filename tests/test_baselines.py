@@ -19,10 +19,11 @@ from benchmarks.rivals import PatchCritic, Rival, fit
 from models.configuration import configure
 from models.data.catalog import load
 from models.picture_evaluation import PictureBench, sampler
+from models.plan import Plan
 from models.systems.ccoopnets.image_config import ImageConfig
 from models.systems.ccoopnets.image_model import ImageCCoopNets
 from models.systems.ccoopnets.training import make_trainer
-from models.training import Plan, Training
+from models.training import Training
 from tests.models.zoo import ZOO, pairs, tiny_model
 
 CPU = torch.device("cpu")

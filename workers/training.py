@@ -16,7 +16,8 @@ from models.configuration import TrainingError, choose, find_system, fit
 from models.data.catalog import DATASETS, read
 from models.data.images import DataError
 from models.metrics.effnet import installed_features
-from models.training import Event, Plan, Training
+from models.plan import Event, Plan
+from models.training import Training
 from service.blobs import Blobs
 from service.errors import StaleAttemptError
 from service.places import training_sample

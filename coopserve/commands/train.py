@@ -17,7 +17,7 @@ from coopserve.configured import settings_from
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from models.training import Event, Plan
+    from models.plan import Event, Plan
 
 DIRECTION = "Of data in two parts A and B: which is the condition or source, and which is made from it."
 
@@ -73,7 +73,7 @@ def _plan(options: dict[str, Any], home: Settings) -> Plan:
     from models.configuration import choose, find_system, fit
     from models.data.catalog import read
     from models.metrics.effnet import installed_features
-    from models.training import Plan
+    from models.plan import Plan
     from workers.training import choose_device, data_facts
 
     channels = int(options["channels"]) if options["channels"] else None

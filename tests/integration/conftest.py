@@ -17,7 +17,8 @@ import torch
 from models.checkpoints import publish
 from models.configuration import configure
 from models.data.catalog import load
-from models.training import Plan, Training
+from models.plan import Plan
+from models.training import Training
 from tests.integration.server import Ending, Server, running
 from tests.models.zoo import ZOO
 

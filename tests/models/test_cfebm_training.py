@@ -15,11 +15,12 @@ from models.checkpoints import load_model, load_state
 from models.configuration import TrainingError, configure
 from models.data.kinds import Data
 from models.loop import run
+from models.plan import Event, Plan
 from models.systems.cfebm.config import Config, SamplerConfig, StageConfig
 from models.systems.cfebm.fit import EnergyFit
 from models.systems.cfebm.networks import Kernels
 from models.systems.cfebm.training import GenerationTrainer
-from models.training import Event, Plan, Training
+from models.training import Training
 from tests.models.zoo import CPU, QUICK, TINY, GenerateJob, domains, images
 
 GROWN = 9

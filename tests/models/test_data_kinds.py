@@ -16,8 +16,9 @@ from models.data.catalog import read
 from models.data.images import DataError
 from models.data.kinds import one_set, two_domains
 from models.data.unpaired import UnpairedData
+from models.plan import Plan
 from models.systems.registry import SYSTEMS
-from models.training import Plan, Training
+from models.training import Training
 from tests.models.zoo import domains, images, pairs
 
 SMALL = {"network.c": 1, "training.iterations": 2}

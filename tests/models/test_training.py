@@ -15,8 +15,9 @@ from models.configuration import TrainingError, configure
 from models.data.catalog import load
 from models.data.images import ImageData
 from models.loop import run
+from models.plan import Event, Plan
 from models.systems.registry import SYSTEMS
-from models.training import Event, Plan, Training
+from models.training import Training
 from tests.models.zoo import QUICK, GenerateJob, images
 
 SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"

@@ -17,6 +17,7 @@ from models.noise import Key, Noise, mix
 from models.optim import adam_state, load_adam_state
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.growth import Growth
+from models.systems.cfebm.guards import harm, measures, strained
 from models.systems.cfebm.networks import Energy, Kernels, fold, fuse, value
 
 _HISTORY = 200
@@ -172,7 +173,7 @@ class EnergyFit:
         self.optimizer.zero_grad()
         loss.backward()
         norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.live.parameters() if p.grad is not None]))
-        metrics = self._measure(data, chain) | {
+        metrics = measures(data, chain) | {
             "f_data": f_data,
             "f_chain": f_chain,
             "gap": f_data - f_chain,
@@ -182,7 +183,7 @@ class EnergyFit:
             "alpha": self.alpha,
             "stage": float(self.growth.stage),
             "seen": float(self.growth.seen),
-            "strained": float(self.strained + 1 if self._strained(data, chain) else 0),
+            "strained": float(self.strained + 1 if strained(self.config.training.guards, data, chain) else 0),
         }
         if self.harm(metrics) is None:
             for group in self.optimizer.param_groups:
@@ -192,39 +193,9 @@ class EnergyFit:
             self.strained = int(metrics["strained"])
         return metrics
 
-    def _measure(self, data: Tensor, chain: Tensor) -> dict[str, float]:
-        return {
-            "chain_mean": float(chain.mean()),
-            "chain_std": float(chain.std()),
-            "data_mean": float(data.mean()),
-            "data_std": float(data.std()),
-            "clamped": _clamped(chain),
-        }
-
-    def _strained(self, data: Tensor, chain: Tensor) -> bool:
-        guards = self.config.training.guards
-        low, high = guards.std_ratio
-        ratio = float(chain.std() / data.std().clamp_min(1e-6))
-        return not low <= ratio <= high or _clamped(chain) > _clamped(data) + guards.clamped
-
     def harm(self, metrics: Mapping[str, float]) -> str | None:
-        """Why an update with these metrics must not be applied; None if it may.
-
-        A divergence comes from one iteration to the next, so every iteration is looked at.
-        """
-        guards = self.config.training.guards
-        size = max(abs(metrics["f_data"]), abs(metrics["f_chain"]))
-        if not torch.isfinite(torch.tensor(list(metrics.values()))).all():
-            return "a number is not finite"
-        if size > guards.value:
-            return f"the scale of f runs away (|mean f| {size:.3g} > {guards.value:g})"
-        if abs(metrics["gap"]) > guards.gap:
-            return f"chain and data are too far apart (gap {metrics['gap']:.3g}, at most {guards.gap:g})"
-        if metrics["jump"] > guards.gradient:
-            return f"the gradient jumped (norm {metrics['gradient']:.3g}, {metrics['jump']:.3g} times its median)"
-        if metrics["strained"] >= guards.patience:
-            return f"chain ends had another contrast than the data for {guards.patience} iterations"
-        return None
+        """Why an update with these metrics must not be applied; None if it may."""
+        return harm(self.config.training.guards, metrics)
 
     # Growth
 
@@ -306,7 +277,3 @@ class EnergyFit:
 def mixed(coarse: Tensor, noise: Tensor, alpha: float) -> Tensor:
     r"""The start of a single-growth chain: :math:`\sqrt{1 - \alpha^2}\, x + \alpha\, U`; at alpha 1 noise alone."""
     return (1 - alpha**2) ** 0.5 * coarse + alpha * noise
-
-
-def _clamped(images: Tensor) -> float:
-    return float((images.abs() > 0.99).float().mean())

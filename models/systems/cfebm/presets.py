@@ -117,16 +117,18 @@ def _translation(
     )
 
 
+_SMALL_STAGES = ((8, 128, 20_000, 1e-3), (16, 64, 20_000, 1e-3), (32, 32, 20_000, 5e-4))
+
 PRESETS: dict[str, Config] = {
     "small": _small(
-        [(8, 128, 20_000, 1e-3), (16, 64, 20_000, 1e-3), (32, 32, 20_000, 5e-4)],
+        _SMALL_STAGES,
         3_000,
         channels=1,
         image_size=28,
         flip=True,
     ),
     "small-digits": _small(
-        [(8, 128, 20_000, 1e-3), (16, 64, 20_000, 1e-3), (32, 32, 20_000, 5e-4)],
+        _SMALL_STAGES,
         2_800,
         channels=1,
         image_size=28,
