@@ -15,6 +15,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 
 from service import observability, problems
+from service.background import beside
 from service.intake import PICTURES_A_REQUEST
 from service.jobs import TASKS
 from service.keys import Scope
@@ -57,13 +58,10 @@ def create_app(settings: Settings) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         jobs = (services.finished.run(), services.webhooks.run(), _sweep(services.uploads))
-        running = [asyncio.create_task(job) for job in jobs]
         try:
-            yield
+            async with beside(*jobs):
+                yield
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
             await services.close()
 
     app = FastAPI(

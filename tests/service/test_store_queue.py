@@ -11,7 +11,7 @@ import redis
 from service.errors import TooManyError
 from service.jobs import Generate, JobRecord
 from service.records import Status
-from service.store import Expired, Idempotency, QueueLimits, RecordStore
+from service.store import MAX_ATTEMPTS, Expired, Idempotency, QueueLimits, RecordStore
 
 Jobs = RecordStore[JobRecord]
 NewJob = Callable[[], JobRecord]
@@ -82,7 +82,7 @@ def test_an_owner_has_room_again_when_a_job_has_ended(jobs: Jobs, new_job: NewJo
         jobs.cancel(first)
         jobs.cancel(first)
     elif end == "lost":
-        for _ in range(6):
+        for _ in range(MAX_ATTEMPTS):
             jobs.claim(first, "w", 0.001)
             time.sleep(0.002)
             jobs.requeue_expired()

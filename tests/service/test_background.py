@@ -1,0 +1,42 @@
+"""What runs beside the API ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from service.background import beside
+from service.events import Finished, connect
+
+
+def test_work_that_misses_a_cancellation_ends_all_the_same() -> None:
+    missed = []
+
+    async def deaf() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            missed.append(1)
+        await asyncio.sleep(60)
+
+    async def failing() -> None:
+        raise ValueError("of no interest when all ends")
+
+    async def main() -> None:
+        async with asyncio.timeout(5), beside(deaf(), failing()):
+            await asyncio.sleep(0.01)
+
+    asyncio.run(main())
+    assert missed == [1]
+
+
+def test_the_listener_ends_whenever_it_is_told_to(redis_url: str) -> None:
+    """A moment after the start it subscribes; a cancellation in just that moment was once lost, and stopping hung."""
+
+    async def main() -> None:
+        for tenth_of_ms in range(60):
+            client = connect(redis_url)
+            async with asyncio.timeout(5), beside(Finished(client, "channel").run()):
+                await asyncio.sleep(tenth_of_ms * 1e-4)
+            await client.aclose()
+
+    asyncio.run(main())
