@@ -66,12 +66,19 @@ class TrainingConfig(BaseConfig):
 
     ``lr_final`` is the part of the last stage's learning rate that is left at the end: after the growth the rate falls
     linearly. Pictures of a chain change with every update, most in their grounds; a small rate lets them settle.
+
+    ``spoiled`` is the share of chains that start, at the size of their stage, from observed images with noise of a
+    standard deviation up to ``spoiled_std``, every second one also with a square hole full of noise. The paper has no
+    such chains. But where growth is chained nothing noisy or incomplete passes the finest energy, and there f means
+    nothing: the model makes images, but can neither denoise nor complete them, nor tell noise from them.
     """
 
     iterations: Count
     lr_final: Annotated[float, Field(gt=0, le=1)] = 1.0
     betas: tuple[float, float] = (0.5, 0.999)
     data_noise: NonNegative = 0.0
+    spoiled: Annotated[float, Field(ge=0, le=1)] = 0.0
+    spoiled_std: NonNegative = 0.5
     flip: bool = False
     guards: GuardConfig = GuardConfig()
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -105,7 +105,7 @@ class EnergyFit:
         coarse = stages[growth.stage - 1]
         return [Segment(live, coarse.size, int(coarse.steps * (1 - alpha))), last]
 
-    def draw(self, start: Tensor, keys: Sequence[int]) -> Tensor:
+    def draw(self, start: Tensor, keys: Sequence[int], spoiled: Tensor | None = None) -> Tensor:
         """Chain ends in [-1, 1] at the size of the stage.
 
         Args:
@@ -113,6 +113,7 @@ class EnergyFit:
                 uniform in [-1, 1], at the size of the last stage of the whole growth, of which each segment takes a
                 corner.
             keys: one seed a row.
+            spoiled: images from which the last rows of a generation start, in the last segment.
         """
         if self.config.task == "translate":
             stage = self.config.stages[self.growth.stage]
@@ -120,14 +121,17 @@ class EnergyFit:
             return self._run(Segment(kernels, stage.size, stage.steps, self.alpha), start, keys, 0, 0)
         segments = self._segments()
         chained = self.config.growth == "chained"
-        y, done = start[..., : segments[0].size, : segments[0].size], 0
+        made = len(start) - (0 if spoiled is None else len(spoiled))
+        y, done = start[:made, :, : segments[0].size, : segments[0].size], 0
         for number, segment in enumerate(segments):
             if number:
                 y = F.interpolate(y, scale_factor=2.0)
                 if not chained:
-                    noise = start[..., : segment.size, : segment.size]
+                    noise = start[:made, :, : segment.size, : segment.size]
                     y = mixed(y, noise, segment.alpha).clamp(-1, 1)
-            y = self._run(segment, y, keys, number, done)
+            if spoiled is not None and segment is segments[-1]:
+                y = torch.cat([y, spoiled])
+            y = self._run(segment, y, keys[: len(y)], number, done)
             done += segment.steps if chained else 0
         return y
 

@@ -86,24 +86,10 @@ def _small(
         stages=stages,
         network=NetworkConfig(c=16, full_below=8),
         sampler=SamplerConfig(),
-        training=TrainingConfig(iterations=iterations, lr_final=0.05, data_noise=0.01, flip=flip, precision="bf16"),
+        training=TrainingConfig(
+            iterations=iterations, lr_final=0.05, data_noise=0.01, spoiled=0.5, flip=flip, precision="bf16"
+        ),
     )
-
-
-def _small_single(phase: int, iterations: int) -> Config:
-    """One network that grows, and chains that start from noise at its full size: it has seen noise and half-made
-    pictures there, which the finest network of a chained growth never does.
-    """
-    chained = _small(
-        [(8, 128, phase, 1e-3), (16, 64, phase, 1e-3), (32, 32, phase, 5e-4)],
-        iterations,
-        channels=1,
-        image_size=28,
-        flip=True,
-    )
-    steps = (15, 20, 24)
-    stages = [stage.model_copy(update={"steps": n}) for stage, n in zip(chained.stages, steps, strict=True)]
-    return chained.model_copy(update={"growth": "single", "stages": tuple(stages), "sampler": SamplerConfig(s0=0.02)})
 
 
 def _translation(
@@ -133,7 +119,7 @@ def _translation(
     )
 
 
-_SMALL_STAGES = ((8, 128, 20_000, 1e-3), (16, 64, 20_000, 1e-3), (32, 32, 20_000, 5e-4))
+_SMALL_STAGES = ((8, 128, 12_000, 1e-3), (16, 64, 12_000, 1e-3), (32, 32, 12_000, 5e-4))
 
 PRESETS: dict[str, Config] = {
     "small": _small(
@@ -143,7 +129,6 @@ PRESETS: dict[str, Config] = {
         image_size=28,
         flip=True,
     ),
-    "small-single": _small_single(12_000, 3_500),
     "small-digits": _small(
         _SMALL_STAGES,
         2_800,

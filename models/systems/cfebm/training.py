@@ -16,8 +16,9 @@ from models.noise import mix
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.fit import EnergyFit
 from models.systems.cfebm.growth import rate_factor
+from models.systems.cfebm.spoiling import spoiled
 
-DATA, START, CHAIN, NOISE, FLIP, DRAW = range(6)
+DATA, START, CHAIN, NOISE, FLIP, DRAW, SPOIL = range(7)
 """Purposes of random numbers: each is keyed by (seed, purpose, iteration), so that a resumed training repeats them."""
 
 _SHEET = 8
@@ -45,25 +46,37 @@ class GenerationTrainer:
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
         """One batch: the chain under frozen parameters, then the update, unless a guard holds it back."""
         stage = self.config.stages[self.fit.growth.stage]
-        data = self._observed(iteration, salt)
+        data = self._observed(stage.batch_size, iteration, salt).to(self.device)
         start = self._noise(START, iteration, salt, len(data))
         keys = [mix(self.seed, CHAIN, iteration, salt, row) for row in range(len(data))]
-        metrics = self.fit.step(data, self.fit.draw(start, keys), lr_scale * rate_factor(self.config, iteration))
+        chain = self.fit.draw(start, keys, self._spoiled(iteration, salt))
+        metrics = self.fit.step(data, chain, lr_scale * rate_factor(self.config, iteration))
         if self.fit.harm(metrics) is None:
             self.fit.advance(stage.batch_size)
         return metrics
 
-    def _observed(self, iteration: int, salt: int) -> Tensor:
-        stage, training = self.config.stages[self.fit.growth.stage], self.config.training
-        chosen = torch.randint(len(self.images), (stage.batch_size,), generator=self._generator(DATA, iteration, salt))
-        images = prepared(self.images[chosen], self.config, stage.size)
+    def _spoiled(self, iteration: int, salt: int) -> Tensor | None:
+        """Other observed images, with noise and holes, for a share of the chains to start from."""
+        training = self.config.training
+        n = round(training.spoiled * self.config.stages[self.stage].batch_size)
+        if not n:
+            return None
+        images = self._observed(n, iteration, salt, SPOIL)
+        generator = self._generator(SPOIL, iteration, salt)
+        return spoiled(images, training.spoiled_std, generator).to(self.device)
+
+    def _observed(self, n: int, *keys: int) -> Tensor:
+        training = self.config.training
+        chosen = torch.randint(len(self.images), (n,), generator=self._generator(DATA, *keys))
+        images = prepared(self.images[chosen], self.config, self.config.stages[self.stage].size)
         if training.flip:
-            flipped = torch.rand(len(images), 1, 1, 1, generator=self._generator(FLIP, iteration, salt)) < 0.5
+            flipped = torch.rand(len(images), 1, 1, 1, generator=self._generator(FLIP, *keys)) < 0.5
             images = torch.where(flipped, images.flip(3), images)
         if training.data_noise:
-            noise = torch.randn(images.shape, generator=self._generator(NOISE, iteration, salt))
-            images = images + training.data_noise * noise
-        return images.to(self.device)
+            noise = torch.randn(images.shape, generator=self._generator(NOISE, *keys))
+            # Clamped, as chain ends are: else f learns to know images by what reaches beyond their ground.
+            images = (images + training.data_noise * noise).clamp(-1, 1)
+        return images
 
     def _noise(self, purpose: int, iteration: int, salt: int, n: int) -> Tensor:
         size, generator = self.config.size, self._generator(purpose, iteration, salt)
