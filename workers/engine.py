@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from models.loop import Kernel, Rows, Task
+from models.loop import Kernel, Loop, Rows, Task
 from workers.chains import Chain, ChainError
 from workers.group import Group, group_key
 from workers.member import Member
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 GATHER_TURNS = 6
 """For how many turns at most a one-step loop waits for others, while rows of other groups advance."""
+
+FEED_TURNS = 2
+"""The same for each step of a batch that is not full, while rows advance that will join it next."""
 
 
 class Engine(threading.Thread):
@@ -47,6 +50,7 @@ class Engine(threading.Thread):
         self.rows_advanced = 0
         self.busy_seconds = 0.0
         self._sizes: dict[Kernel, Sequence[int]] = {}
+        self._feeders: dict[Kernel, set[Kernel]] = {}  # from which chains rows came to those of a kernel
         self._groups: dict[Any, Group] = {}
         self._new: deque[Ticket[Any]] = deque()
         self._wake = threading.Condition()
@@ -97,6 +101,7 @@ class Engine(threading.Thread):
         """Drop what is known of the kernels of a model that was unloaded."""
         with self._wake:
             self._sizes = {kernel: sizes for kernel, sizes in self._sizes.items() if kernel not in kernels}
+            self._feeders = {kernel: feeders for kernel, feeders in self._feeders.items() if kernel not in kernels}
 
     def stop(self, timeout: float | None = 10.0) -> None:
         """End the thread after the step that it is in; unfinished tickets fail with :class:`StoppedError`."""
@@ -177,14 +182,20 @@ class Engine(threading.Thread):
             self._end(member.ticket, error)
 
     def _gathers(self, group: Group) -> bool:
-        """Whether a group of one-step loops waits for company. Only for a few turns, and only while others advance:
-        a network call for one row costs half as much as for thirty-two, and jobs drift apart.
+        """Whether a group waits for company. Only for a few turns, and only while others advance: a network call for
+        one row costs a good part of one for thirty-two, and jobs drift apart, most of all on their way through the
+        chains of several sizes.
         """
-        busy = any(not other.brief for other in self._groups.values())
-        if not (busy and group.brief and group.waiting_rows < self.max_rows and group.patience > 0):
-            group.patience = GATHER_TURNS
+        others = [other for other in self._groups.values() if other is not group and not other.brief]
+        if group.brief:
+            turns, rows = GATHER_TURNS if others else 0, group.waiting_rows
+        else:
+            feeders = self._feeders.get(group.kernel, ())
+            turns, rows = FEED_TURNS if any(other.kernel in feeders for other in others) else 0, group.rows
+        if rows >= self.max_rows or group.waited >= turns:
+            group.waited = 0
             return False
-        group.patience -= 1
+        group.waited += 1
         return True
 
     def _turn(self, group: Group) -> None:
@@ -210,7 +221,7 @@ class Engine(threading.Thread):
                 self._end(member.ticket, error)
             else:
                 member.ticket.results.append(result)
-                self._advance(member.ticket, result)
+                self._advance(member.ticket, result, member.loop)
 
     def _begin(self, ticket: Ticket[Any]) -> None:
         if ticket.resume is None:
@@ -239,7 +250,7 @@ class Engine(threading.Thread):
     def _to_device(self, rows: Rows) -> Rows:
         return {k: v.to(self.device) for k, v in rows.items()}
 
-    def _advance(self, ticket: Ticket[Any], rows: Rows | None) -> None:
+    def _advance(self, ticket: Ticket[Any], rows: Rows | None, last: Loop | None = None) -> None:
         """Send a task the rows of its last loop, and put its next loop into the group where it belongs."""
         while True:
             if ticket.cancelled:
@@ -257,6 +268,8 @@ class Engine(threading.Thread):
             ticket.show_start(loop)
             if loop.steps > 0 and loop.seeds:
                 self._place(Member(ticket, loop, number))
+                if last and last.steps > 1 and last.kernel is not loop.kernel:
+                    self._feeders.setdefault(loop.kernel, set()).add(last.kernel)
                 return
             rows = loop.rows
             ticket.results.append(rows)
@@ -265,7 +278,7 @@ class Engine(threading.Thread):
         key = group_key(member.loop)
         if key not in self._groups:
             kernel = member.loop.kernel
-            self._groups[key] = Group(kernel, self._sizes.get(kernel, ()), GATHER_TURNS)
+            self._groups[key] = Group(kernel, self._sizes.get(kernel, ()))
         self._groups[key].add(member)
 
     @staticmethod

@@ -30,11 +30,13 @@ class Group:
     Args:
         kernel: what advances them.
         sizes: batch sizes at which this kernel's results agree bit for bit, ascending; empty: no padding.
-        patience: for how many turns it may still wait for company, if all its loops have one step.
+
+    Attributes:
+        waited: for how many turns it has waited for company.
     """
 
-    def __init__(self, kernel: Kernel, sizes: Sequence[int], patience: int = 0) -> None:
-        self.kernel, self._sizes, self.patience = kernel, sizes, patience
+    def __init__(self, kernel: Kernel, sizes: Sequence[int]) -> None:
+        self.kernel, self._sizes, self.waited = kernel, sizes, 0
         self._waiting: list[Member] = []
         self._slots: list[Slot | None] = []  # None: the row at this place of the batch has left
         self._rows: Rows = {}
@@ -51,6 +53,11 @@ class Group:
     def waiting_rows(self) -> int:
         """How many rows have not been admitted yet."""
         return sum(len(member.todo) - member.admitted for member in self._waiting)
+
+    @property
+    def rows(self) -> int:
+        """How many rows are here, waiting or packed."""
+        return self.waiting_rows + sum(slot is not None for slot in self._slots)
 
     @property
     def brief(self) -> bool:

@@ -212,6 +212,27 @@ def test_groups_take_turns(engine: Engine) -> None:
     assert turns[:last_short].count("long") <= 14
 
 
+def test_a_chain_waits_a_little_for_those_that_will_join_it(engine: Engine) -> None:
+    """Four rows come to the second kernel one by one. If it took each turn it would make eleven steps for their five."""
+    first, second = Gate(), Gate()
+
+    def two(steps: int, seed: int):  # type: ignore[no-untyped-def]
+        rows = yield Loop(first, state(1), steps, [seed], "first")
+        return (yield Loop(second, rows, 5, [seed], "second"))
+
+    blocker = engine.submit(task(1, kernel=first))
+    assert first.entered.wait(10)
+    tickets = [engine.submit(two(2 * k, k)) for k in (1, 2, 3, 4)]
+    first.open.set()
+    second.open.set()
+    blocker.result()
+    results = [ticket.result() for ticket in tickets]
+    assert 5 < len(second.batches) < 10
+    assert second.batches.count(4) >= 3
+    for k, rows in zip((1, 2, 3, 4), results, strict=True):
+        assert equal(rows, run(two(2 * k, k)))
+
+
 def test_previews_come_every_k_steps_and_progress_is_told(engine: Engine) -> None:
     ticket = engine.submit(task(10, 3, n=2), preview_every=4)
     previews: list[Preview] = list(ticket.previews())
