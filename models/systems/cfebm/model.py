@@ -33,7 +33,8 @@ _TASKS: Mapping[str, Callable[..., Task[Output]]] = {
 }
 
 _CHUNK = 250
-_DENOISE_STEPS = 10
+_DENOISE_PART = 5
+"""Denoising takes the finest stage's trained steps divided by this: 10 of 50, as in the paper."""
 _PER_PIXEL = 1.8
 """Inpainting takes the trained steps divided by this (27 of 50): its start is nearer to an image than noise is."""
 
@@ -104,7 +105,8 @@ def load(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.d
 def describe(config: Config) -> dict[str, Any]:
     """The parts of a card that follow from the configuration: image and tasks with defaults and limits."""
     inpaint_steps = config.steps if config.growth == "chained" else round(config.steps / _PER_PIXEL)
-    steps = {"generate": config.steps, "inpaint": inpaint_steps, "denoise": _DENOISE_STEPS, "score": 0}
+    denoise_steps = max(1, round(config.stages[-1].steps / _DENOISE_PART))
+    steps = {"generate": config.steps, "inpaint": inpaint_steps, "denoise": denoise_steps, "score": 0}
     shape = {"height": config.image_size, "width": config.image_size, "channels": config.channels}
     return {
         "image": shape,
