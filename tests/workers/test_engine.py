@@ -213,7 +213,7 @@ def test_groups_take_turns(engine: Engine) -> None:
 
 
 def test_a_chain_waits_a_little_for_those_that_will_join_it(engine: Engine) -> None:
-    """Four rows come to the second kernel one by one. If it took each turn it would make eleven steps for their five."""
+    """Four rows come to the second kernel one by one; taking each turn it would make twelve steps for their five."""
     first, second = Gate(), Gate()
 
     def two(steps: int, seed: int):  # type: ignore[no-untyped-def]
