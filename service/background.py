@@ -10,7 +10,7 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-_CANCEL_AGAIN_SECONDS = 0.1
+_CANCEL_AGAIN_SECONDS = 0.5
 
 
 @contextlib.asynccontextmanager

@@ -50,7 +50,6 @@ class Engine(threading.Thread):
         self.rows_advanced = 0
         self.busy_seconds = 0.0
         self._sizes: dict[Kernel, Sequence[int]] = {}
-        self._feeders: dict[Kernel, set[Kernel]] = {}  # from which chains rows came to those of a kernel
         self._groups: dict[Any, Group] = {}
         self._new: deque[Ticket[Any]] = deque()
         self._wake = threading.Condition()
@@ -101,7 +100,6 @@ class Engine(threading.Thread):
         """Drop what is known of the kernels of a model that was unloaded."""
         with self._wake:
             self._sizes = {kernel: sizes for kernel, sizes in self._sizes.items() if kernel not in kernels}
-            self._feeders = {kernel: feeders for kernel, feeders in self._feeders.items() if kernel not in kernels}
 
     def stop(self, timeout: float | None = 10.0) -> None:
         """End the thread after the step that it is in; unfinished tickets fail with :class:`StoppedError`."""
@@ -190,8 +188,8 @@ class Engine(threading.Thread):
         if group.brief:
             turns, rows = GATHER_TURNS if others else 0, group.waiting_rows
         else:
-            feeders = self._feeders.get(group.kernel, ())
-            turns, rows = FEED_TURNS if any(other.kernel in feeders for other in others) else 0, group.rows
+            fed = any(other.kernel in group.feeders for other in others)
+            turns, rows = FEED_TURNS if fed else 0, group.rows
         if rows >= self.max_rows or group.waited >= turns:
             group.waited = 0
             return False
@@ -267,19 +265,20 @@ class Engine(threading.Thread):
             number = ticket.begin(loop)
             ticket.show_start(loop)
             if loop.steps > 0 and loop.seeds:
-                self._place(Member(ticket, loop, number))
-                if last and last.steps > 1 and last.kernel is not loop.kernel:
-                    self._feeders.setdefault(loop.kernel, set()).add(last.kernel)
+                group = self._place(Member(ticket, loop, number))
+                if last and last.steps > 1:
+                    group.feeders.add(last.kernel)
                 return
             rows = loop.rows
             ticket.results.append(rows)
 
-    def _place(self, member: Member) -> None:
+    def _place(self, member: Member) -> Group:
         key = group_key(member.loop)
         if key not in self._groups:
             kernel = member.loop.kernel
             self._groups[key] = Group(kernel, self._sizes.get(kernel, ()))
         self._groups[key].add(member)
+        return self._groups[key]
 
     @staticmethod
     def _end(ticket: Ticket[Any], error: Exception) -> None:

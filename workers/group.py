@@ -33,10 +33,12 @@ class Group:
 
     Attributes:
         waited: for how many turns it has waited for company.
+        feeders: the kernels of the chains that its members came from.
     """
 
     def __init__(self, kernel: Kernel, sizes: Sequence[int]) -> None:
         self.kernel, self._sizes, self.waited = kernel, sizes, 0
+        self.feeders: set[Kernel] = set()
         self._waiting: list[Member] = []
         self._slots: list[Slot | None] = []  # None: the row at this place of the batch has left
         self._rows: Rows = {}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from service.background import beside
 from service.events import Finished, connect
 
 
-def test_work_that_misses_a_cancellation_ends_all_the_same() -> None:
+def test_work_that_misses_a_cancellation_ends_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
     missed = []
 
     async def deaf() -> None:
@@ -19,7 +21,7 @@ def test_work_that_misses_a_cancellation_ends_all_the_same() -> None:
         await asyncio.sleep(60)
 
     async def failing() -> None:
-        raise ValueError("of no interest when all ends")
+        raise ValueError("for the log")
 
     async def main() -> None:
         async with asyncio.timeout(5), beside(deaf(), failing()):
@@ -27,6 +29,7 @@ def test_work_that_misses_a_cancellation_ends_all_the_same() -> None:
 
     asyncio.run(main())
     assert missed == [1]
+    assert "for the log" in caplog.text
 
 
 def test_the_listener_ends_whenever_it_is_told_to(redis_url: str) -> None:

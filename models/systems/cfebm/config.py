@@ -77,7 +77,7 @@ class TrainingConfig(BaseConfig):
     lr_final: Annotated[float, Field(gt=0, le=1)] = 1.0
     betas: tuple[float, float] = (0.5, 0.999)
     data_noise: NonNegative = 0.0
-    spoiled: Annotated[float, Field(ge=0, le=1)] = 0.0
+    spoiled: Annotated[float, Field(ge=0, lt=1)] = 0.0
     spoiled_std: NonNegative = 0.5
     flip: bool = False
     guards: GuardConfig = GuardConfig()
@@ -113,6 +113,10 @@ class Config(BaseConfig):
             raise ValueError(f"images of {self.image_size} pixels can't be padded to {self.size} evenly")
         if self.task == "translate" and self.growth == "chained":
             raise ValueError("a translation starts at an image: its growth is single")
+        if self.task == "translate" and self.training.spoiled:
+            raise ValueError(
+                "the chains of a translation start at images of the other domain: training.spoiled must be 0"
+            )
         if self.training.iterations < (least := self._least_iterations()):
             raise ValueError(f"the growth takes {least} iterations; give training.iterations at least as many")
         return self

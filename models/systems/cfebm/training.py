@@ -58,7 +58,7 @@ class GenerationTrainer:
     def _spoiled(self, iteration: int, salt: int) -> Tensor | None:
         """Other observed images, with noise and holes, for a share of the chains to start from."""
         training = self.config.training
-        n = round(training.spoiled * self.config.stages[self.stage].batch_size)
+        n = int(training.spoiled * self.config.stages[self.stage].batch_size)
         if not n:
             return None
         images = self._observed(n, iteration, salt, SPOIL)
