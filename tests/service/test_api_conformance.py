@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import hypothesis
 import pytest
 import schemathesis
@@ -109,6 +110,26 @@ def test_every_request_gets_an_answer_that_is_documented(case: Case[Any], server
     case.call_and_validate(**server.request)
 
 
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_every_link_of_an_accepted_job_leads_somewhere(name: str, server: Server) -> None:
+    document = DOCUMENT.raw_schema["paths"]
+    listed = [(method, path, operation) for path, item in document.items() for method, operation in item.items()]
+    operations = {operation["operationId"]: (method, path) for method, path, operation in listed}
+    links = document[f"/v1/{name}"]["post"]["responses"]["202"]["links"]
+    with httpx.Client(timeout=30, **server.request) as http:
+        accepted = http.post(f"/v1/{name}", json=TASKS[name].example)
+        assert accepted.status_code == 202
+        answers = {}
+        for link, target in links.items():
+            values = dict(target["parameters"])
+            assert values["id"] == "$response.body#/id"
+            values["id"] = accepted.json()["id"]
+            method, path = operations[target["operationId"]]
+            with http.stream(method, path.format(**values)) as answer:
+                answers[link] = answer.status_code
+    assert answers == {"self": 200, "cancel": 200, "events": 200, "image": 404}  # cancelled: no image came
+
+
 def test_chains_of_requests_along_the_links_do_too(server: Server) -> None:
     seen: Counter[tuple[str, int]] = Counter()
 
@@ -124,18 +145,15 @@ def test_chains_of_requests_along_the_links_do_too(server: Server) -> None:
             seen[case.operation.label, response.status_code] += 1
 
     machine: type[APIStateMachine] = Chains
-    settings = hypothesis.settings(
-        max_examples=15,
-        stateful_step_count=6,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+    machine.run(
+        settings=hypothesis.settings(
+            max_examples=20,
+            stateful_step_count=6,
+            database=None,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
     )
-    followed = ("GET /v1/jobs/{id}", "POST /v1/jobs/{id}/cancel", "GET /v1/jobs/{id}/events")
-    expected = {(operation, 200) for operation in followed} | {(f"POST /v1/{name}", 202) for name in TASKS}
-    for _ in range(6):  # the chains are random: some runs leave something out
-        machine.run(settings=settings)
-        if expected <= set(seen):
-            break
-    assert expected - set(seen) == set()
+    # The chains are random; which links they take is not asserted here, the test above takes each of a job.
+    assert sum(seen.values()) >= 20
