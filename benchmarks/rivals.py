@@ -1,7 +1,7 @@
 """What image-conditional CCoopNets is compared with: its own U-Net trained by l1 alone, and as a conditional GAN.
 
-Both take the batches, augmentation, holes, dropout noise, first weights and averaging of the cooperative training; only
-the loss differs. The GAN is pix2pix (Isola et al., 2017), with which the CCoopNets paper compares itself.
+Both take the batches, augmentation, holes, dropout noise, first weights, averaging and precision of the cooperative
+training; only the loss differs. The GAN is pix2pix (Isola et al., 2017), with which the paper compares itself.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from models.checkpoints import load_state, save_state
 from models.data.images import ImageData
 from models.noise import mix
-from models.optim import adam_state, ema_update, load_adam_state, scheduled_lr
+from models.optim import adam_state, ema_update, load_adam_state, mixed_precision, scheduled_lr
 from models.systems.ccoopnets.image_config import ImageConfig
 from models.systems.ccoopnets.image_problem import ImageProblem
 from models.systems.ccoopnets.networks import channels_last, initialize_as_paper
@@ -102,13 +102,16 @@ class Rival:
             for group in optimizer.param_groups:
                 group["lr"] = scheduled_lr(self.lr, t.lr_schedule, t.lr_final, iteration, self.iterations)
         batch = self.problem.batch(iteration, 0)
-        made = self.problem.propose(self.unet, batch)
+        with self._precision():
+            made = self.problem.propose(self.unet, batch)
         loss = l1 = _l1(made, batch)
         metrics = {"l1": l1.item()}
         if self.critic is not None:
             metrics["critic"] = self._update_critic(self.critic, batch, made.detach())
             self.critic.requires_grad_(False)
-            loss = _verdict(self.critic(made, batch.c), real=True) + _GAN_L1 * l1
+            with self._precision():
+                verdict = _verdict(self.critic(made, batch.c), real=True)
+            loss = verdict + _GAN_L1 * l1
             self.critic.requires_grad_(True)
         self._optimizer.zero_grad()
         torch.autograd.backward(loss)
@@ -117,11 +120,15 @@ class Rival:
         return metrics
 
     def _update_critic(self, critic: nn.Module, batch: Batch, made: Tensor) -> float:
-        loss = (_verdict(critic(batch.y, batch.c), real=True) + _verdict(critic(made, batch.c), real=False)) / 2
+        with self._precision():
+            loss = (_verdict(critic(batch.y, batch.c), real=True) + _verdict(critic(made, batch.c), real=False)) / 2
         self._critic_optimizer.zero_grad()
         torch.autograd.backward(loss)
         self._critic_optimizer.step()
         return loss.item()
+
+    def _precision(self) -> torch.autocast:
+        return mixed_precision(self.problem.device, self.config.training.precision)
 
     def served(self) -> UNet:
         """The averaged U-Net on the CPU."""

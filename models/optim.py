@@ -9,6 +9,11 @@ import torch
 from torch import Tensor, nn
 
 
+def mixed_precision(device: torch.device, precision: str) -> torch.autocast:
+    """Where networks are evaluated in training: ``bf16`` computes convolutions in bfloat16, ``fp32`` nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
+
+
 def ema_update(average: nn.Module, live: nn.Module, decay: float) -> None:
     """average <- decay * average + (1 - decay) * live, for parameters; buffers are copied. decay 0 copies all."""
     with torch.no_grad():

@@ -92,9 +92,9 @@ def test_there_is_no_checkerboard(fashion: Model, sample: Mapping[str, ImageData
 
 def test_fixed_seeds_give_equal_png_bytes_alone_and_in_company(fashion: Model) -> None:
     engine = Engine(max_rows=32)
-    sizes = probe(fashion.examples(), engine.max_rows)
-    assert all(sizes.values()), "no batch sizes agree on this machine"
-    engine.pad_to(sizes)
+    agreements = probe(fashion.examples(), engine.max_rows)
+    assert all(agreement.sizes for agreement in agreements.values()), "no batch sizes agree on this machine"
+    engine.pad_to(agreements)
     engine.start()
     classes: Any = read_card(FASHION)["classes"]
 

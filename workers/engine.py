@@ -19,6 +19,7 @@ import torch
 
 from models.loop import Kernel, Loop, Rows, Task
 from workers.chains import Chain, ChainError
+from workers.exact import Agreement
 from workers.group import Group, group_key
 from workers.member import Member
 from workers.saver import Saver
@@ -49,7 +50,7 @@ class Engine(threading.Thread):
         self.steps = 0
         self.rows_advanced = 0
         self.busy_seconds = 0.0
-        self._sizes: dict[Kernel, Sequence[int]] = {}
+        self._agreements: dict[Kernel, Agreement] = {}
         self._groups: dict[Any, Group] = {}
         self._new: deque[Ticket[Any]] = deque()
         self._wake = threading.Condition()
@@ -91,15 +92,15 @@ class Engine(threading.Thread):
             self._wake.notify()
         return ticket
 
-    def pad_to(self, sizes: Mapping[Kernel, Sequence[int]]) -> None:
-        """Batches of these kernels are padded to the sizes given (each ascending, the last one ``max_rows``)."""
+    def pad_to(self, agreements: Mapping[Kernel, Agreement]) -> None:
+        """Batches of these kernels are padded to sizes at which a row gets the same bits."""
         with self._wake:  # two models may be loaded at the same time
-            self._sizes = {**self._sizes, **sizes}
+            self._agreements = {**self._agreements, **agreements}
 
     def forget(self, kernels: Sequence[Kernel]) -> None:
         """Drop what is known of the kernels of a model that was unloaded."""
         with self._wake:
-            self._sizes = {kernel: sizes for kernel, sizes in self._sizes.items() if kernel not in kernels}
+            self._agreements = {kernel: a for kernel, a in self._agreements.items() if kernel not in kernels}
 
     def stop(self, timeout: float | None = 10.0) -> None:
         """End the thread after the step that it is in; unfinished tickets fail with :class:`StoppedError`."""
@@ -276,7 +277,7 @@ class Engine(threading.Thread):
         key = group_key(member.loop)
         if key not in self._groups:
             kernel = member.loop.kernel
-            self._groups[key] = Group(kernel, self._sizes.get(kernel, ()))
+            self._groups[key] = Group(kernel, self._agreements.get(kernel, Agreement()))
         self._groups[key].add(member)
         return self._groups[key]
 

@@ -1,7 +1,9 @@
 """Which batch sizes give the same bits.
 
 Sums of floats depend on how a library splits the work, and that depends on the batch size at a few sizes. So when a
-model is loaded its kernels are tried at many sizes, and batches are padded to those that agree.
+model is loaded its kernels are tried at many sizes, and batches are padded to those that agree. A row alone is the one
+that clients see most, and padding would double its work: where it can be, it is made to
+agree by :func:`models.convolutions.as_in_company` instead.
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import uuid
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
+from models.convolutions import as_in_company, differing
 from models.loop import Kernel, Rows
 from models.noise import Key, Noise
 
@@ -30,6 +34,18 @@ _MOVE = 37
 """Each row holds the example's numbers so many places further on: rows that only differ in scale agree too easily."""
 
 
+class Agreement(NamedTuple):
+    """Where a kernel gives a row the same bits as in a full batch.
+
+    Args:
+        sizes: of the batch, ascending, the last one the full batch; empty: no padding helps.
+        corrected: the convolutions that need care when a row is alone.
+    """
+
+    sizes: tuple[int, ...] = ()
+    corrected: frozenset[str] = frozenset()
+
+
 def candidate_sizes(max_rows: int) -> list[int]:
     """Sizes worth trying: all small ones, then in steps of an eighth: neither padding nor trying costs much."""
     sizes, size = [], 1
@@ -39,7 +55,7 @@ def candidate_sizes(max_rows: int) -> list[int]:
     return [*sizes, max_rows]
 
 
-def agreeing_sizes(kernel: Kernel, example: Rows, max_rows: int) -> tuple[int, ...]:
+def agreement(kernel: Kernel, example: Rows, max_rows: int) -> Agreement:
     """The batch sizes up to ``max_rows`` at which every row gets the same bits as in a full batch.
 
     Args:
@@ -48,7 +64,7 @@ def agreeing_sizes(kernel: Kernel, example: Rows, max_rows: int) -> tuple[int, .
         max_rows: the full batch.
 
     Returns:
-        Ascending sizes ending in ``max_rows``; empty if not even two full batches with other neighbours agree.
+        No sizes if not even two full batches with other neighbours agree.
     """
     rows = {k: _varied(v, max_rows + _SHIFT) for k, v in example.items()}
 
@@ -60,12 +76,19 @@ def agreeing_sizes(kernel: Kernel, example: Rows, max_rows: int) -> tuple[int, .
 
     full, shifted = advance(0, max_rows), advance(_SHIFT, max_rows)
     if any(not torch.equal(v[_SHIFT:], shifted[k][: max_rows - _SHIFT]) for k, v in full.items()):
-        return ()
-    return tuple(
-        size
-        for size in candidate_sizes(max_rows)
-        if all(torch.equal(v, shifted[k][:size]) for k, v in advance(_SHIFT, size).items())
-    )
+        return Agreement()
+
+    def agrees(size: int) -> bool:
+        return all(torch.equal(v, shifted[k][:size]) for k, v in advance(_SHIFT, size).items())
+
+    sizes = tuple(size for size in candidate_sizes(max_rows) if agrees(size))
+    if 1 in sizes:
+        return Agreement(sizes)
+    with differing() as found:
+        advance(_SHIFT, max_rows)
+    with as_in_company(frozenset(found)):
+        alone = agrees(1)
+    return Agreement((1, *sizes), frozenset(found)) if alone else Agreement(sizes)
 
 
 def _varied(value: torch.Tensor, rows: int) -> torch.Tensor:
@@ -84,8 +107,8 @@ class ClosedError(Exception):
 
 def probe(
     kernels: Sequence[tuple[Kernel, Rows]], max_rows: int, closing: threading.Event | None = None
-) -> dict[Kernel, tuple[int, ...]]:
-    """:func:`agreeing_sizes` of every kernel of a model.
+) -> dict[Kernel, Agreement]:
+    """The :func:`agreement` of every kernel of a model.
 
     Raises:
         ClosedError: ``closing`` was set on the way.
@@ -94,7 +117,7 @@ def probe(
     for kernel, example in kernels:
         if closing is not None and closing.is_set():
             raise ClosedError
-        found[kernel] = agreeing_sizes(kernel, example, max_rows)
+        found[kernel] = agreement(kernel, example, max_rows)
     return found
 
 
@@ -111,7 +134,7 @@ class KnownSizes:
 
     def probe(
         self, identity: bytes, kernels: Sequence[tuple[Kernel, Rows]], max_rows: int, device: torch.device
-    ) -> dict[Kernel, tuple[int, ...]]:
+    ) -> dict[Kernel, Agreement]:
         """:func:`probe`, or what it gave before for the same model, code, machine and versions; ends at ``closing``.
 
         Args:
@@ -122,20 +145,21 @@ class KnownSizes:
         """
         path = self._folder / f"{_fingerprint(identity, max_rows, device)}.json"
         try:
-            known = [tuple(sizes) for sizes in json.loads(path.read_text())]
-        except (OSError, ValueError):
+            entries = json.loads(path.read_text())
+            known = [Agreement(tuple(entry["sizes"]), frozenset(entry["corrected"])) for entry in entries]
+        except (OSError, ValueError, KeyError, TypeError):
             known = []
         if len(known) == len(kernels):
-            return {kernel: sizes for (kernel, _), sizes in zip(kernels, known, strict=True)}
+            return {kernel: entry for (kernel, _), entry in zip(kernels, known, strict=True)}
         found = probe(kernels, max_rows, self.closing)
         self._write(path, [found[kernel] for kernel, _ in kernels])
         return found
 
-    def _write(self, path: Path, sizes: Sequence[tuple[int, ...]]) -> None:
+    def _write(self, path: Path, found: Sequence[Agreement]) -> None:
         draft = path.with_suffix(f".{uuid.uuid4().hex}")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(sizes))
+            draft.write_text(json.dumps([{"sizes": a.sizes, "corrected": sorted(a.corrected)} for a in found]))
             draft.replace(path)
         except OSError as error:  # the next start takes longer
             log.warning("what batch sizes agree was not noted: %s", error)
@@ -160,8 +184,9 @@ def _cpu() -> str:
 
 @cache
 def _code() -> str:
-    """A digest of the code of all models."""
+    """A digest of the code of all models, and of this file."""
+    here = Path(__file__).resolve()
     digest = hashlib.sha256()
-    for file in sorted((Path(__file__).resolve().parents[1] / "models").rglob("*.py")):
+    for file in [*sorted((here.parents[1] / "models").rglob("*.py")), here]:
         digest.update(file.read_bytes())
     return digest.hexdigest()

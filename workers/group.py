@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.convolutions import as_in_company
 from models.loop import Kernel, Loop, Rows
 from models.noise import Key, Noise
 from workers.chains import Part, Snapshot, on_cpu
+from workers.exact import Agreement
 from workers.member import Member, Slot
 from workers.tickets import Preview, Ticket
 
@@ -29,15 +31,15 @@ class Group:
 
     Args:
         kernel: what advances them.
-        sizes: batch sizes at which this kernel's results agree bit for bit, ascending; empty: no padding.
+        agreement: batch sizes at which this kernel's results agree bit for bit, and what that takes for a lone row.
 
     Attributes:
         waited: for how many turns it has waited for company.
         feeders: the kernels of the chains that its members came from.
     """
 
-    def __init__(self, kernel: Kernel, sizes: Sequence[int]) -> None:
-        self.kernel, self._sizes, self.waited = kernel, sizes, 0
+    def __init__(self, kernel: Kernel, agreement: Agreement) -> None:
+        self.kernel, self._agreement, self.waited = kernel, agreement, 0
         self.feeders: set[Kernel] = set()
         self._waiting: list[Member] = []
         self._slots: list[Slot | None] = []  # None: the row at this place of the batch has left
@@ -106,7 +108,7 @@ class Group:
             self._rows, self._steps = {}, self._steps[:0]
             return
         order = [*kept, *range(held, held + len(fresh))]
-        padding = next((size for size in self._sizes if size >= len(order)), len(order)) - len(order)
+        padding = next((size for size in self._agreement.sizes if size >= len(order)), len(order)) - len(order)
         order += order[:1] * padding
         pool = [self._rows, *parts] if held else parts
         device = next(iter(pool[0].values())).device
@@ -157,7 +159,8 @@ class Group:
             own = [Key(s.member.loop.seeds[s.row], s.member.number, s.base + self._age) for s in slots]
             return own + own[:1] * (len(steps) - len(own))
 
-        after = self.kernel(rows, steps, Noise(keys, steps.device))
+        with as_in_company(self._agreement.corrected):
+            after = self.kernel(rows, steps, Noise(keys, steps.device))
         if after.keys() != rows.keys() and any(s.base + self._age + 1 < s.member.loop.steps for s in slots):
             raise ValueError("a kernel that runs for several steps must give back the state with the names it got")
         return after

@@ -17,7 +17,7 @@ from models.systems.base import Model
 from service.catalog import Catalog, ModelCard
 from service.catalog import Model as CatalogModel
 from workers.engine import Engine
-from workers.exact import ClosedError, KnownSizes
+from workers.exact import Agreement, ClosedError, KnownSizes
 
 log = logging.getLogger(__name__)
 
@@ -144,12 +144,12 @@ class Residency:
     def _load(self, ref: str) -> Resident:
         folder = self._catalog.folder(ref)
         model = load_model(folder, self._device)
-        sizes: dict[Kernel, tuple[int, ...]] = {}
+        agreements: dict[Kernel, Agreement] = {}
         if self._exact:
             identity = (folder / "card.json").read_bytes()  # it holds the digests of all files
-            sizes = self._exact.probe(identity, model.examples(), self._engine.max_rows, self._device)
-        self._engine.pad_to(sizes)
-        exact = bool(sizes) and all(sizes.values())
+            agreements = self._exact.probe(identity, model.examples(), self._engine.max_rows, self._device)
+        self._engine.pad_to(agreements)
+        exact = bool(agreements) and all(agreement.sizes for agreement in agreements.values())
         log.info("loaded %s (%d bytes%s)", ref, model.nbytes, "" if exact else ", not bit-exact across batches")
         resident = Resident(model, self._catalog.get(ref), exact, users=1)
         with self._lock:

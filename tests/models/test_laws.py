@@ -126,8 +126,8 @@ def test_more_images_of_one_seed_begin_with_the_same_ones(name: str, task: str) 
 def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: Engine) -> None:
     """Nine jobs of different sizes, steps, step sizes and noises share batches; each equals itself alone."""
     model = tiny_model(name)
-    sizes = probe(model.examples(), engine.max_rows)
-    engine.pad_to(sizes)
+    agreements = probe(model.examples(), engine.max_rows)
+    engine.pad_to(agreements)
     jobs = [
         job(
             name,
@@ -147,7 +147,7 @@ def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: En
         by_itself = engine.submit(model.tasks[task](asked)).result()
         assert_close(crowd, run(model.tasks[task](asked)))
         assert_close(crowd, by_itself)
-        if all(sizes.values()):
+        if all(agreement.sizes for agreement in agreements.values()):
             assert same(crowd, by_itself)
 
 

@@ -12,6 +12,7 @@ import torch
 from models.loop import Loop, Rows, RowsError, run
 from models.noise import Noise
 from workers.engine import Engine
+from workers.exact import Agreement
 from workers.tickets import CancelledError, Preview
 
 
@@ -82,7 +83,7 @@ def test_jobs_of_any_length_and_size_end_as_they_do_alone(engine: Engine) -> Non
 
 
 def test_padding_changes_nothing(engine: Engine) -> None:
-    engine.pad_to({walk: (2, 4)})
+    engine.pad_to({walk: Agreement((2, 4))})
     tickets = [engine.submit(task(3, seed, 3)) for seed in range(5)]
     assert all(equal(ticket.result(), run(task(3, seed, 3))) for seed, ticket in enumerate(tickets))
 

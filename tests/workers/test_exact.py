@@ -7,7 +7,7 @@ import torch
 
 from models.loop import Rows
 from models.noise import Noise
-from workers.exact import KnownSizes, agreeing_sizes, candidate_sizes
+from workers.exact import Agreement, KnownSizes, agreement, candidate_sizes
 
 
 def doubled(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
@@ -35,16 +35,16 @@ def test_candidates_hold_the_small_sizes_and_the_full_one() -> None:
 
 
 def test_a_row_by_row_kernel_agrees_at_every_size() -> None:
-    assert agreeing_sizes(doubled, example(), 16) == tuple(candidate_sizes(16))
+    assert agreement(doubled, example(), 16).sizes == tuple(candidate_sizes(16))
 
 
 def test_sizes_that_differ_are_found() -> None:
-    sizes = agreeing_sizes(size_dependent, example(), 16)
+    sizes = agreement(size_dependent, example(), 16).sizes
     assert set(candidate_sizes(16)) - set(sizes) == {1, 3}
 
 
 def test_a_kernel_that_looks_at_its_neighbours_agrees_nowhere() -> None:
-    assert agreeing_sizes(neighbourly, example(), 16) == ()
+    assert agreement(neighbourly, example(), 16) == Agreement()
 
 
 def test_what_was_found_out_is_known_the_next_time(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_what_was_found_out_is_known_the_next_time(tmp_path: Path) -> None:
 
     kernels, cpu = [(counting, {"x": torch.ones(1, 2)}), (other, {"x": torch.ones(1, 2)})], torch.device("cpu")
     found = KnownSizes(tmp_path / "exact").probe(b"model", kernels, 4, cpu)
-    assert found == {counting: (1, 2, 3, 4), other: (4,)}
+    assert found == {counting: Agreement((1, 2, 3, 4)), other: Agreement((4,))}
     tried = len(calls)
     assert KnownSizes(tmp_path / "exact").probe(b"model", kernels, 4, cpu) == found
     assert len(calls) == tried

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.convolutions import Conv2d, ConvTranspose2d, conv2d
 from models.systems.ccoopnets.config import Config, Layer
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -20,12 +21,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 def convolution(layer: Layer, inputs: int) -> nn.Module:
     """The (transposed) convolution of a configuration's layer; its crop is left to the network."""
     if layer.transposed:
-        return nn.ConvTranspose2d(
+        return ConvTranspose2d(
             inputs, layer.out, layer.kernel, layer.stride, layer.padding, output_padding=layer.output_padding
         )
     if layer.pooled:
         return PooledConv2d(inputs, layer.out)
-    return nn.Conv2d(inputs, layer.out, layer.kernel, layer.stride, layer.padding)
+    return Conv2d(inputs, layer.out, layer.kernel, layer.stride, layer.padding)
 
 
 class PooledConv2d(nn.Module):
@@ -46,12 +47,12 @@ class PooledConv2d(nn.Module):
         return F.avg_pool2d(F.pad(self.weight, (1, 1, 1, 1)), 2, 1)
 
     def forward(self, h: Tensor) -> Tensor:
-        return F.conv2d(h, self.fused(), self.bias, 2, 1)
+        return conv2d(h, self.fused(), self.bias, 2, 1)
 
     def plain(self) -> nn.Conv2d:
         """The same function as an ordinary convolution, for serving."""
         outputs, inputs = self.weight.shape[:2]
-        conv = nn.Conv2d(inputs, outputs, 4, 2, 1)
+        conv = Conv2d(inputs, outputs, 4, 2, 1)
         with torch.no_grad():
             conv.weight.copy_(self.fused())
         conv.bias = self.bias

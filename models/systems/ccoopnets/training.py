@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from models.data.images import ImageData, to_float
 from models.kernels.langevin import langevin
 from models.noise import Key, Noise, mix
-from models.optim import adam_state, ema_update, load_adam_state, scheduled_lr
+from models.optim import adam_state, ema_update, load_adam_state, mixed_precision, scheduled_lr
 from models.systems.ccoopnets.config import Config
 from models.systems.ccoopnets.image_config import ImageConfig
 from models.systems.ccoopnets.image_problem import ImageProblem
@@ -124,9 +124,7 @@ class CCoopTrainer:
         return value
 
     def _precision(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.config.training.precision == "bf16", cache_enabled=False
-        )
+        return mixed_precision(self.device, self.config.training.precision)
 
     # Guards and state
 

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.convolutions import Conv2d, ConvTranspose2d, conv_transpose2d
 from models.systems.ccoopnets.image_config import ImageConfig
 from models.systems.ccoopnets.networks import ACTIVATIONS, convolution, head_value
 
@@ -35,7 +36,7 @@ class UNet(nn.Module):
         width = config.condition_channels
         for k, out in enumerate(g.widths):
             size //= 2
-            self.down.append(nn.Conv2d(width, out, 4, 2, 1))
+            self.down.append(Conv2d(width, out, 4, 2, 1))
             self.down_norms.append(_norm(out, size) if k else nn.Identity())
             width = out
         doubling = Upsampling if g.smooth else _transposed
@@ -49,7 +50,7 @@ class UNet(nn.Module):
                 self.mask_shapes.append((out, size, size))
             width = 2 * out
         self.last = doubling(width, g.finish or config.channels)
-        self.finish = nn.Conv2d(g.finish + config.condition_channels, config.channels, 3, 1, 1) if g.finish else None
+        self.finish = Conv2d(g.finish + config.condition_channels, config.channels, 3, 1, 1) if g.finish else None
 
     def encode(self, c: Tensor) -> list[Tensor]:
         """The condition and the activations of every encoder stage, finest first; the last is the bottleneck."""
@@ -124,11 +125,11 @@ class Upsampling(nn.Module):
         return F.avg_pool2d(F.pad(kernel, (1, 1, 1, 1)), 2, 1, divisor_override=1)
 
     def forward(self, h: Tensor) -> Tensor:
-        return F.conv_transpose2d(h, self.fused(), self.bias, 2, 1)
+        return conv_transpose2d(h, self.fused(), self.bias, 2, 1)
 
 
 def _transposed(inputs: int, outputs: int) -> nn.Module:
-    return nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+    return ConvTranspose2d(inputs, outputs, 4, 2, 1)
 
 
 def _norm(width: int, size: int) -> nn.Module:

@@ -14,7 +14,7 @@ from torch import Tensor
 from models.kernels.shortrun import shortrun
 from models.loop import Rows
 from models.noise import Key, Noise, mix
-from models.optim import adam_state, load_adam_state
+from models.optim import adam_state, load_adam_state, mixed_precision
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.growth import Growth
 from models.systems.cfebm.guards import harm, measures, strained
@@ -71,8 +71,7 @@ class EnergyFit:
     # The chain
 
     def _precision(self) -> torch.autocast:
-        enabled = self.config.training.precision == "bf16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)
+        return mixed_precision(self.device, self.config.training.precision)
 
     def _value(self, rows: Rows) -> Tensor:
         segment = self._segment

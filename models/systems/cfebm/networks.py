@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+from models.convolutions import conv2d
 from models.systems.cfebm.config import NetworkConfig
 
 Kernels: TypeAlias = Mapping[str, Tensor]
@@ -177,11 +178,11 @@ def value(kernels: Kernels, images: Tensor, *, activation: str = "swish", alpha:
     act = ACTIVATIONS[activation]
     size = images.shape[-1]
     if f"rgb{size}.weight" in kernels:
-        h = _block(kernels, size, _conv(kernels, f"rgb{size}", images), act)
+        h = _block(kernels, size, _mix(kernels, f"rgb{size}", images), act)
     else:
         h = _folded_block(kernels, size, images, act)
     if alpha < 1:
-        h = torch.lerp(_conv(kernels, f"rgb{size // 2}", F.avg_pool2d(images, 2)), h, alpha)
+        h = torch.lerp(_mix(kernels, f"rgb{size // 2}", F.avg_pool2d(images, 2)), h, alpha)
     while (size := size // 2) > BASE:
         h = _block(kernels, size, h, act)
     h = act(_conv(kernels, "top_first", h, padding=1))
@@ -191,7 +192,13 @@ def value(kernels: Kernels, images: Tensor, *, activation: str = "swish", alpha:
 
 
 def _conv(kernels: Kernels, name: str, x: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
-    return F.conv2d(x, kernels[f"{name}.weight"], kernels[f"{name}.bias"], stride, padding)
+    return conv2d(x, kernels[f"{name}.weight"], kernels[f"{name}.bias"], stride, padding)
+
+
+def _mix(kernels: Kernels, name: str, x: Tensor) -> Tensor:
+    """A 1x1 convolution, as a product of matrices: as fast, and its bits are the same in batches of any size."""
+    weight, bias = kernels[f"{name}.weight"].flatten(1), kernels[f"{name}.bias"]
+    return (weight @ x.flatten(2)).unflatten(2, x.shape[2:]) + bias[:, None, None]
 
 
 def _block(kernels: Kernels, size: int, x: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
@@ -200,7 +207,7 @@ def _block(kernels: Kernels, size: int, x: Tensor, act: Callable[[Tensor], Tenso
     if f"skip{size}.weight" not in kernels:
         return h
     # Pooling and a 1x1 convolution commute; pooled first it costs a quarter.
-    return (_conv(kernels, f"skip{size}", F.avg_pool2d(x, 2)) + h) / math.sqrt(2)
+    return (_mix(kernels, f"skip{size}", F.avg_pool2d(x, 2)) + h) / math.sqrt(2)
 
 
 def _folded_block(kernels: Kernels, size: int, images: Tensor, act: Callable[[Tensor], Tensor]) -> Tensor:
