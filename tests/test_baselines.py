@@ -30,9 +30,12 @@ CPU = torch.device("cpu")
 NAMES = ("ccoopnets-translate", "ccoopnets-inpaint")
 
 
-def make_rival(name: str = NAMES[0], *, iterations: int = 6, adversarial: bool = False) -> Rival:
+def make_rival(
+    name: str = NAMES[0], *, iterations: int = 6, adversarial: bool = False, precision: str = "fp32"
+) -> Rival:
     config = ZOO[name].config()
     assert isinstance(config, ImageConfig)
+    config = config.model_copy(update={"training": config.training.model_copy(update={"precision": precision})})
     return Rival(config, pairs(), seed=3, device=CPU, iterations=iterations, adversarial=adversarial)
 
 
@@ -68,6 +71,16 @@ def test_l1_is_the_mean_over_the_hole() -> None:
         made = rival.unet(batch.c, batch.x)
     expected = (made - batch.y)[hidden].abs().mean()
     assert rival.step(0)["l1"] == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize("adversarial", [False, True])
+def test_a_baseline_trains_in_the_precision_of_the_preset(adversarial: bool) -> None:
+    full, half = (make_rival(adversarial=adversarial, precision=precision) for precision in ("fp32", "bf16"))
+    a, b = full.step(0), half.step(0)
+    assert a != b
+    for name, value in a.items():
+        assert b[name] == pytest.approx(value, rel=0.03)
+    assert all(v.dtype == torch.float32 for v in half.unet.state_dict().values())
 
 
 def test_training_lowers_l1() -> None:
