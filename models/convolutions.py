@@ -21,6 +21,9 @@ from torch import Tensor, nn
 _Numbers: TypeAlias = int | tuple[int, ...]
 
 
+_ONEDNN = torch.backends.mkldnn.is_available()
+
+
 class _Mode(threading.local):
     """What is done to convolutions in this thread."""
 
@@ -100,7 +103,7 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
 def _apply(kind: str, convolve: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
     if _mode.corrected and len(x) == 1 and _name(kind, x, weight) in _mode.corrected:
-        if kind == "conv" and x.device.type == "cpu":
+        if kind == "conv" and _ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32:
             return convolve(x.to_mkldnn()).to_dense()
         return convolve(x.expand(2, -1, -1, -1))[:1]
     if _mode.found is not None and not all(map(torch.equal, *_trials(convolve, x))):
