@@ -35,7 +35,7 @@ contracts: $(INSTALLED)
 	$(BIN)/lint-imports
 
 unit: $(INSTALLED)
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile --durations=10
 
 format: $(INSTALLED)  ## format the code
 	$(BIN)/ruff check --fix .

