@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from models.data.images import to_uint8
+
+_FEW = 20
+"""Fewer points than this are marked: a line through one of them is not seen."""
 
 
 def sheet(images: Tensor, gap: int = 2, scale: int = 2) -> Image.Image:
@@ -32,6 +37,19 @@ def save_sheet(images: Tensor, path: Path) -> Path:
     return path
 
 
+def curves(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, float]]]:
+    """The points (iteration, value) of each metric, in the order in which metrics appear.
+
+    Not every line has every metric: some are measured now and then. Warnings have none.
+    """
+    found: dict[str, list[tuple[int, float]]] = {}
+    for line in lines:
+        for name, value in line.items():
+            if "warning" not in line and name not in ("iteration", "seconds"):
+                found.setdefault(name, []).append((line["iteration"], value))
+    return found
+
+
 def draw_training(metrics_file: Path, samples: Path | None, path: Path) -> None:
     """The figure of a training: one panel a metric over the iterations, and beside them the latest samples.
 
@@ -46,17 +64,16 @@ def draw_training(metrics_file: Path, samples: Path | None, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     lines = [json.loads(line) for line in metrics_file.read_text().splitlines()]
-    lines = [line for line in lines if "warning" not in line]
-    names = [name for name in (lines[-1] if lines else {}) if name not in ("iteration", "seconds")]
-    if not names:
+    series = curves(lines)
+    if not series:
         return
     columns = 3
-    rows = -(-len(names) // columns)
+    rows = -(-len(series) // columns)
     figure = plt.figure(figsize=(16, 2.4 * rows), layout="constrained")
     left, right = np.asarray(figure.subfigures(1, 2, width_ratios=(3, 2)))
-    for k, name in enumerate(names):
+    for k, (name, points) in enumerate(series.items()):
         axis = left.add_subplot(rows, columns, k + 1)
-        axis.plot([line["iteration"] for line in lines], [line.get(name) for line in lines], linewidth=0.8)
+        axis.plot(*zip(*points, strict=True), linewidth=0.8, marker="." if len(points) < _FEW else None)
         axis.set_title(name, fontsize=9)
         axis.tick_params(labelsize=7)
     if samples is not None:
