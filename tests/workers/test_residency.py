@@ -63,7 +63,7 @@ def test_an_evicted_model_is_forgotten_by_the_engine(tmp_path: Path) -> None:
     for name in "ab":
         with models.use(f"{name}@1") as resident:
             kernels = [kernel for kernel, _ in resident.model.examples()]
-    assert set(engine._sizes) == set(kernels)
+    assert set(engine._agreements) == set(kernels)
 
 
 def test_concurrent_first_requests_load_once(tmp_path: Path) -> None:
