@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 _Numbers: TypeAlias = int | tuple[int, ...]
 
-
 _ONEDNN = torch.backends.mkldnn.is_available()
 
 

@@ -2,8 +2,8 @@
 
 Sums of floats depend on how a library splits the work, and that depends on the batch size at a few sizes. So when a
 model is loaded its kernels are tried at many sizes, and batches are padded to those that agree. A row alone is the one
-that clients see most, and padding would double its work: where it can be, it is made to
-agree by :func:`models.convolutions.as_in_company` instead.
+that clients see most, and padding would double its work: where it can be, it is made to agree by
+:func:`models.convolutions.as_in_company` instead.
 """
 
 from __future__ import annotations
