@@ -16,6 +16,10 @@ from coopserve.commands.train import train
 from coopserve.configured import settings_from
 from service.settings import Settings
 
+KEEP_ALIVE_SECONDS = 75
+"""How long the API keeps an idle connection: longer than the minute after which proxies and clients close theirs. The
+side that closes first must be the other one, or a request on its way is lost."""
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="coopserve")
@@ -70,6 +74,7 @@ def api() -> None:
         access_log=settings.log_level == "debug",
         server_header=False,
         timeout_graceful_shutdown=5,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
 
 

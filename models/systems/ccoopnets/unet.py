@@ -47,10 +47,10 @@ class UNet(nn.Module):
             self.up.append(doubling(width, out))
             self.up_norms.append(_norm(out, size))
             if k < g.dropout_stages:
-                self.mask_shapes.append((out, size, size))
+                self.mask_shapes.append((out, 1, 1) if g.dropout == "channel" else (out, size, size))
             width = 2 * out
         self.last = doubling(width, g.finish or config.channels)
-        self.finish = Conv2d(g.finish + config.condition_channels, config.channels, 3, 1, 1) if g.finish else None
+        self.finish = _finish(g.finish, g.finish_layers, config) if g.finish else None
 
     def encode(self, c: Tensor) -> list[Tensor]:
         """The condition and the activations of every encoder stage, finest first; the last is the bottleneck."""
@@ -126,6 +126,17 @@ class Upsampling(nn.Module):
 
     def forward(self, h: Tensor) -> Tensor:
         return conv_transpose2d(h, self.fused(), self.bias, 2, 1)
+
+
+def _finish(width: int, layers: int, config: ImageConfig) -> nn.Module:
+    """Convolutions at full size, with ReLUs between, from ``width`` channels and the condition to the image."""
+    inner: list[nn.Module] = []
+    inputs = width + config.condition_channels
+    for _ in range(layers - 1):
+        inner += [Conv2d(inputs, width, 3, 1, 1), nn.ReLU()]
+        inputs = width
+    last = Conv2d(inputs, config.channels, 3, 1, 1)
+    return nn.Sequential(*inner, last) if inner else last
 
 
 def _transposed(inputs: int, outputs: int) -> nn.Module:
