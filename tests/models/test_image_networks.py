@@ -52,9 +52,9 @@ def test_the_papers_solver_has_the_papers_layers() -> None:
 def test_the_small_networks_have_the_sizes_of_their_layers() -> None:
     config = IMAGE_PRESETS["small-emoji"]
     encoder = [(1, 32), (32, 64), (64, 128), (128, 128), (128, 128)]
-    decoder = [(128, 128), (256, 128), (256, 64), (128, 32), (64, 16)]
+    decoder = [(128, 128), (256, 128), (256, 64), (128, 32), (64, 24)]
     norms = 2 * (64 + 128 + 128) + 2 * (128 + 128 + 64 + 32)
-    finish = 9 * 17 * 3 + 3
+    finish = (9 * 25 * 24 + 24) + (9 * 24 * 3 + 3)
     expected = sum(16 * a * b + b for a, b in encoder) + sum(9 * a * b + b for a, b in decoder) + norms + finish
     assert parameters(UNet(config)) == expected
     solver = [(4, 32), (32, 64), (64, 128)]
@@ -81,14 +81,35 @@ def test_the_dropout_masks_are_the_noise_of_each_row(translator: ImageCCoopNets)
     torch.testing.assert_close(half, y[:1], atol=1e-5, rtol=0)
 
 
-def test_a_mask_keeps_half_of_the_activations_and_their_mean() -> None:
-    network = UNet(IMAGE_PRESETS["small-emoji"])
-    masks = [torch.rand(1, *shape) for shape in network.mask_shapes]
-    kept = torch.cat([((m < 0.5) / 0.5).flatten() for m in masks])
-    assert abs(float(kept.mean()) - 1) < 0.05
+def unet(**changes: object) -> UNet:
+    """A small U-Net of fixed weights, with dropout in two stages."""
+    config = IMAGE_PRESETS["small-emoji"]
+    changed = {"widths": (8, 8, 16, 16), "dropout_stages": 2, **changes}
+    torch.manual_seed(0)
+    return UNet(config.model_copy(update={"initializer": config.initializer.model_copy(update=changed)})).eval()
+
+
+def test_a_mask_below_one_half_keeps_an_activation() -> None:
+    network, c = unet(dropout="activation"), torch.rand(1, 1, 64, 64)
+    kept, dropped = ([torch.full((1, *shape), u) for shape in network.mask_shapes] for u in (0.499, 0.5))
+    norm = network.up_norms[0]
+    assert isinstance(norm, torch.nn.InstanceNorm2d)
     with torch.no_grad():
-        c = torch.rand(1, 1, 64, 64)
-        assert not torch.equal(network(c, masks), network(c, [1 - m for m in masks]))
+        first, without = network(c, kept), network(c, [dropped[0], kept[1]])
+        norm.weight *= 2
+        norm.bias *= 2
+        assert not torch.allclose(network(c, kept), first)
+        assert torch.equal(network(c, [dropped[0], kept[1]]), without)  # however large it is, it is dropped
+
+
+def test_the_dropout_of_channels_is_that_of_all_their_activations() -> None:
+    whole, single, c = unet(dropout="channel"), unet(dropout="activation"), torch.rand(2, 1, 64, 64)
+    assert whole.mask_shapes == [(channels, 1, 1) for channels, _, _ in single.mask_shapes]
+    masks = [torch.rand(2, *shape) for shape in whole.mask_shapes]
+    spread = [mask.expand(-1, *shape) for mask, shape in zip(masks, single.mask_shapes, strict=True)]
+    with torch.no_grad():
+        torch.testing.assert_close(whole(c, masks), single(c, spread))
+        assert not torch.allclose(whole(c, masks), whole(c, [1 - mask for mask in masks]))
 
 
 # Training
@@ -98,7 +119,7 @@ def test_the_initializers_loss_is_the_stated_one() -> None:
     problem = ImageProblem(configure("ccoopnets", "small-emoji", pairs(), OVERRIDES), pairs(), 0, CPU)
     batch = problem.batch(0, 0)
     proposal, refined = batch.y + 0.1, batch.y + 0.3
-    expected = 0.8 * 0.04 / (2 * 0.09) + 3 * 0.1
+    expected = 0.8 * 0.04 / (2 * 0.09) + 5 * 0.1
     assert float(problem.initializer_loss(proposal, refined, batch)) == pytest.approx(expected, rel=1e-5)
 
 
@@ -108,7 +129,7 @@ def test_the_loss_of_an_inpainting_counts_hidden_pixels_alone() -> None:
     hidden = batch.extra["mask"]
     assert 0.05 < float(hidden.mean()) < 0.6
     proposal, refined = batch.y + 0.1 * hidden, batch.y + 0.3 * hidden
-    expected = 0.8 * 0.04 / (2 * 0.09) + 3 * 0.1
+    expected = 0.8 * 0.04 / (2 * 0.09) + 5 * 0.1
     assert float(problem.initializer_loss(proposal, refined, batch)) == pytest.approx(expected, rel=1e-5)
     visible = hidden.expand_as(batch.y) == 0
     assert torch.equal(batch.c[:, :3][visible], batch.y[visible])
