@@ -17,7 +17,7 @@ class UNetConfig(BaseConfig):
     X are the dropout masks of the ``dropout_stages`` coarsest decoder stages, of single activations or of whole
     ``channel`` maps: the former, as in the paper, print blotches of the size of those maps' pixels. With ``finish``, the last stage has so
     many channels, and ``finish_layers`` convolutions (kernel 3) make the image of them and of the condition at full
-    size, so that outlines need not be drawn anew; it takes two of them to keep a colour on its side of an outline.
+    size, so that outlines need not be drawn anew; with one of them, colours run over outlines.
     ``smooth`` doubles maps by repeating pixels before a convolution of kernel 3,
     instead of by a transposed convolution, which prints dots along edges. The paper's networks have neither.
     """
@@ -113,7 +113,7 @@ def _small(task: Literal["translate", "inpaint"], solver_widths: tuple[int, ...]
         line_art=task == "translate",
         size=64,
         initializer=UNetConfig(
-            widths=(32, 64, 128, 128, 128), dropout_stages=3, dropout="channel", finish=24, finish_layers=2, smooth=True
+            widths=(48, 96, 160, 160, 160), dropout_stages=3, dropout="channel", finish=32, finish_layers=3, smooth=True
         ),
         solver=PairSolverConfig(layers=tuple(pooled(width) for width in solver_widths), activation="silu", local=True),
         refinement=RefinementConfig(steps=10, eta=4.0),
@@ -138,8 +138,8 @@ def _small(task: Literal["translate", "inpaint"], solver_widths: tuple[int, ...]
 
 
 IMAGE_PRESETS: dict[str, ImageConfig] = {
-    "small-emoji": _small("translate", (32, 64, 128), 1500),
-    "small-inpaint": _small("inpaint", (32, 64, 128, 128), 2500),
+    "small-emoji": _small("translate", (32, 64, 128), 2000),
+    "small-inpaint": _small("inpaint", (32, 64, 128, 128), 2000),
     "paper-facades": _paper("translate", 1, 400),
     "paper-cufs": _paper("translate", 1, 100),
     "paper-zappos": _paper("translate", 4, 49_825),
