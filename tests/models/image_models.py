@@ -14,8 +14,9 @@ from models.systems.ccoopnets import CCOOPNETS
 from models.systems.ccoopnets.image_model import ImageCCoopNets
 from models.systems.ccoopnets.training import CCoopTrainer
 from models.systems.ccoopnets.unet import UNet
+from tests.models.zoo import SMALLER
 
-OVERRIDES = {"training.batch_size": 4, "training.iterations": 12, "refinement.steps": 3}
+OVERRIDES = {**SMALLER, "training.batch_size": 4, "training.iterations": 12, "refinement.steps": 3}
 CPU = torch.device("cpu")
 
 

@@ -51,10 +51,10 @@ def test_the_papers_solver_has_the_papers_layers() -> None:
 
 def test_the_small_networks_have_the_sizes_of_their_layers() -> None:
     config = IMAGE_PRESETS["small-emoji"]
-    encoder = [(1, 32), (32, 64), (64, 128), (128, 128), (128, 128)]
-    decoder = [(128, 128), (256, 128), (256, 64), (128, 32), (64, 24)]
-    norms = 2 * (64 + 128 + 128) + 2 * (128 + 128 + 64 + 32)
-    finish = (9 * 25 * 24 + 24) + (9 * 24 * 3 + 3)
+    encoder = [(1, 48), (48, 96), (96, 160), (160, 160), (160, 160)]
+    decoder = [(160, 160), (320, 160), (320, 96), (192, 48), (96, 32)]
+    norms = 2 * (96 + 160 + 160) + 2 * (160 + 160 + 96 + 48)
+    finish = (9 * 33 * 32 + 32) + (9 * 32 * 32 + 32) + (9 * 32 * 3 + 3)
     expected = sum(16 * a * b + b for a, b in encoder) + sum(9 * a * b + b for a, b in decoder) + norms + finish
     assert parameters(UNet(config)) == expected
     solver = [(4, 32), (32, 64), (64, 128)]

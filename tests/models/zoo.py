@@ -48,6 +48,9 @@ TINY: dict[str, Mapping[str, Any]] = {
 }
 """For each system values that make its presets small; with fewer channels no batch sizes agree to the bit."""
 
+SMALLER = {"initializer.widths": [32, 64, 128, 128, 128], "initializer.finish": 16}
+"""A U-Net that takes half of the time of the presets'."""
+
 QUICK: dict[str, tuple[str, Mapping[str, Any]]] = {
     "ccoopnets": ("small", TINY["ccoopnets"]),
     "cfebm": ("tiny", {"network.c": 2, "training.iterations": 80}),
@@ -86,8 +89,8 @@ class Tiny:
 
 ZOO: dict[str, Tiny] = {
     "ccoopnets": Tiny("ccoopnets", "small", images),
-    "ccoopnets-translate": Tiny("ccoopnets", "small-emoji", pairs),
-    "ccoopnets-inpaint": Tiny("ccoopnets", "small-inpaint", pairs),
+    "ccoopnets-translate": Tiny("ccoopnets", "small-emoji", pairs, SMALLER),
+    "ccoopnets-inpaint": Tiny("ccoopnets", "small-inpaint", pairs, SMALLER),
     "cfebm-chained": Tiny("cfebm", "small", images),
     "cfebm-single": Tiny("cfebm", "tiny", images, {"growth": "single"}),
     "cfebm-translate": Tiny("cfebm", "small-translate", domains),
