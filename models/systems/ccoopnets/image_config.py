@@ -14,12 +14,12 @@ from models.systems.settings import BaseConfig, Count, NonNegative
 class UNetConfig(BaseConfig):
     """g(X, C): every stage halves the map (kernel 4, stride 2) and a mirrored stage doubles it, with a skip between.
 
-    X are the dropout masks of the ``dropout_stages`` coarsest decoder stages, of single activations or of whole
-    ``channel`` maps: the former, as in the paper, print blotches of the size of those maps' pixels. With ``finish``, the last stage has so
-    many channels, and ``finish_layers`` convolutions (kernel 3) make the image of them and of the condition at full
-    size, so that outlines need not be drawn anew; with one of them, colours run over outlines.
-    ``smooth`` doubles maps by repeating pixels before a convolution of kernel 3,
-    instead of by a transposed convolution, which prints dots along edges. The paper's networks have neither.
+    X are the dropout masks of the ``dropout_stages`` coarsest decoder stages: of single activations, as in the paper,
+    which prints blotches of the size of those maps' pixels, or of whole ``channel`` maps. With ``finish``, the last
+    stage has so many channels, and ``finish_layers`` convolutions (kernel 3) make the image of them and of the
+    condition at full size, so that outlines need not be drawn anew; with one of them colours run over outlines.
+    ``smooth`` doubles maps by repeating pixels before a convolution of kernel 3, instead of by a transposed
+    convolution, which prints dots along edges. The paper's networks have neither.
     """
 
     widths: Annotated[tuple[Count, ...], Field(min_length=2)]
