@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 
 SIZE = 64
 _FINE = 4  # drawn so many times larger and scaled down, for smooth edges
-_LINE = 2
+_LINES = {"line art": 3, "colour": 2}  # pixels: about what emoji have; thinner line art is coloured worse
 
 Colour: TypeAlias = tuple[int, int, int]
 Points: TypeAlias = list[tuple[float, float]]
@@ -28,11 +28,15 @@ class _Pen:
 
     def polygon(self, points: Points, fill: Colour) -> None:
         scaled = [(x * _FINE, y * _FINE) for x, y in points]
-        self._draw.polygon(scaled, fill=fill if self.colour else _PAPER, outline=_INK, width=_LINE * _FINE)
+        self._draw.polygon(scaled, fill=fill if self.colour else _PAPER, outline=_INK, width=self._width)
 
     def ellipse(self, box: tuple[float, float, float, float], fill: Colour) -> None:
         scaled = tuple(side * _FINE for side in box)
-        self._draw.ellipse(scaled, fill=fill if self.colour else _PAPER, outline=_INK, width=_LINE * _FINE)
+        self._draw.ellipse(scaled, fill=fill if self.colour else _PAPER, outline=_INK, width=self._width)
+
+    @property
+    def _width(self) -> int:
+        return _FINE * _LINES["colour" if self.colour else "line art"]
 
     @property
     def _draw(self) -> ImageDraw.ImageDraw:
