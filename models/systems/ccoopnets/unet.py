@@ -130,13 +130,12 @@ class Upsampling(nn.Module):
 
 def _finish(width: int, layers: int, config: ImageConfig) -> nn.Module:
     """Convolutions at full size, with ReLUs between, from ``width`` channels and the condition to the image."""
-    inner: list[nn.Module] = []
+    parts: list[nn.Module] = []
     inputs = width + config.condition_channels
     for _ in range(layers - 1):
-        inner += [Conv2d(inputs, width, 3, 1, 1), nn.ReLU()]
+        parts += [Conv2d(inputs, width, 3, 1, 1), nn.ReLU()]
         inputs = width
-    last = Conv2d(inputs, config.channels, 3, 1, 1)
-    return nn.Sequential(*inner, last) if inner else last
+    return nn.Sequential(*parts, Conv2d(inputs, config.channels, 3, 1, 1))
 
 
 def _transposed(inputs: int, outputs: int) -> nn.Module:
