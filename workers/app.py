@@ -86,6 +86,7 @@ class WorkerProcess:
                 quiet=True,
             ).start()
         finally:
+            self.shutdown.done()
             self.close()
 
 

@@ -23,6 +23,7 @@ class Shutdown:
     def __init__(self, stop: Callable[[], None], seconds: float, leave: Callable[[int], None] = os._exit) -> None:
         self._stop, self._seconds, self._leave = stop, seconds, leave
         self._asked = False
+        self._timer: threading.Timer | None = None
 
     def __call__(self, **_: Any) -> None:
         if self._asked:
@@ -31,9 +32,14 @@ class Shutdown:
             return
         self._asked = True
         self._stop()
-        timer = threading.Timer(self._seconds, self._too_slow)
-        timer.daemon = True
-        timer.start()
+        self._timer = threading.Timer(self._seconds, self._too_slow)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def done(self) -> None:
+        """Everything is handed back: the process may take its time to end."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _too_slow(self) -> None:
         log.warning("could not hand back everything within %g s: leaving", self._seconds)
