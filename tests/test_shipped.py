@@ -18,7 +18,7 @@ from models.systems.base import Model
 from service.catalog import Catalog
 from tests.models.zoo import GenerateJob
 from workers.engine import Engine
-from workers.exact import probe
+from workers.exact import candidate_sizes, probe
 from workers.pictures import png
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -92,7 +92,7 @@ def test_there_is_no_checkerboard(fashion: Model, sample: Mapping[str, ImageData
 
 def test_fixed_seeds_give_equal_png_bytes_alone_and_in_company(fashion: Model) -> None:
     engine = Engine(max_rows=32)
-    agreements = probe(fashion.examples(), engine.max_rows)
+    agreements = probe(fashion.examples(), candidate_sizes(engine.max_rows))
     assert all(agreement.sizes for agreement in agreements.values()), "no batch sizes agree on this machine"
     engine.pad_to(agreements)
     engine.start()

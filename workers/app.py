@@ -6,7 +6,6 @@ import os
 import shutil
 import socket
 import sys
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +41,7 @@ from workers.lanes import Lanes
 from workers.residency import Residency
 from workers.shutdown import Shutdown
 from workers.training import TrainingWorker, choose_device
+from workers.warming import Warming
 
 SWITCH_INTERVAL = 5e-4
 """Seconds after which a busy Python thread yields. The engine's thread asks for the interpreter after every operation
@@ -125,14 +125,13 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
     store, blobs = RecordStore(client, JobRecord), Blobs(settings.blobs)
     queue, name = JobQueue(settings), new_id("inference")
     engine = Engine(settings.max_rows, device, settings.checkpoint_seconds)
-    residency = Residency(
-        Catalog(settings.model_dirs), engine, device, settings.model_memory_bytes, known_sizes(settings)
-    )
-    warming = threading.Thread(target=residency.warm, name="warm", daemon=True)
+    catalog = Catalog(settings.model_dirs)
+    residency = Residency(catalog, engine, device, settings.model_memory_bytes, known_sizes(settings))
+    warming = Warming(catalog, residency, engine)
 
     def figures() -> Mapping[str, Any]:
         return {
-            "state": "draining" if worker.draining else "ready" if residency.warmed.is_set() else "starting",
+            "state": "draining" if worker.draining else "ready" if warming.ready.is_set() else "starting",
             "engine_steps_total": engine.steps,
             "engine_rows_total": engine.rows_advanced,
             "engine_busy_seconds_total": round(engine.busy_seconds, 3),
@@ -166,15 +165,13 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
             thread.start()
 
     def close() -> None:
-        residency.close()
+        warming.stop(settings.drain_seconds)
         janitor.stop()
         controller.stop()
         engine.stop()
         heart.stop()
         queue.close()
         client.close()
-        if warming.is_alive():
-            warming.join(settings.drain_seconds)
 
     shutdown = Shutdown(lambda: worker.drain(settings.drain_seconds), settings.drain_seconds)
     return WorkerProcess(celery, INFERENCE_QUEUE, settings.worker_threads, begin, shutdown, close)

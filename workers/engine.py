@@ -57,6 +57,13 @@ class Engine(threading.Thread):
         self._stopping = False
         self._saver = Saver()
         self._next_save = 0.0
+        self._idle_since: float | None = time.monotonic()
+
+    @property
+    def idle_seconds(self) -> float:
+        """For how long it has had nothing to do; 0 while there is something."""
+        since = self._idle_since
+        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def chains_saved(self) -> int:
@@ -147,8 +154,10 @@ class Engine(threading.Thread):
     def _wait(self) -> list[Ticket[Any]] | None:
         """New tickets, once there is anything to do; None when the engine is to stop."""
         with self._wake:
-            while not (self._new or self._groups or self._stopping):
-                self._wake.wait()
+            if not (self._new or self._groups or self._stopping):
+                self._idle_since = time.monotonic()
+                self._wake.wait_for(lambda: self._new or self._stopping)
+            self._idle_since = None
             if self._stopping:
                 return None
             fresh = list(self._new)

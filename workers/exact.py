@@ -1,9 +1,9 @@
 """Which batch sizes give the same bits.
 
 Sums of floats depend on how a library splits the work, and that depends on the batch size at a few sizes. So when a
-model is loaded its kernels are tried at many sizes, and batches are padded to those that agree. A row alone is the one
-that clients see most, and padding would double its work: where it can be, it is made to agree by
-:func:`models.convolutions.as_in_company` instead.
+model is loaded its kernels are tried at a few sizes, later, when there is nothing else to do, at many, and batches are
+padded to those that agree. A row alone is the one that clients see most, and padding would double its work: where it
+can be, it is made to agree by :func:`models.convolutions.as_in_company` instead.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import logging
 import platform
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -55,17 +56,26 @@ def candidate_sizes(max_rows: int) -> list[int]:
     return [*sizes, max_rows]
 
 
-def agreement(kernel: Kernel, example: Rows, max_rows: int) -> Agreement:
-    """The batch sizes up to ``max_rows`` at which every row gets the same bits as in a full batch.
+def few_sizes(max_rows: int) -> list[int]:
+    """Sizes that take a fifth of the time to try: the powers of two. Batches are padded by up to a half."""
+    return [*(1 << k for k in range((max_rows - 1).bit_length())), max_rows]
+
+
+def agreement(
+    kernel: Kernel, example: Rows, candidates: Sequence[int], pause: Callable[[], None] = lambda: None
+) -> Agreement:
+    """The batch sizes among ``candidates`` at which every row gets the same bits as in a full batch.
 
     Args:
         kernel: one step.
         example: one row of state that it accepts.
-        max_rows: the full batch.
+        candidates: ascending, the last one the full batch.
+        pause: called before each size.
 
     Returns:
         No sizes if not even two full batches with other neighbours agree.
     """
+    max_rows = candidates[-1]
     rows = {k: _varied(v, max_rows + _SHIFT) for k, v in example.items()}
 
     def advance(start: int, size: int) -> Rows:
@@ -79,9 +89,10 @@ def agreement(kernel: Kernel, example: Rows, max_rows: int) -> Agreement:
         return Agreement()
 
     def agrees(size: int) -> bool:
+        pause()
         return all(torch.equal(v, shifted[k][:size]) for k, v in advance(_SHIFT, size).items())
 
-    sizes = tuple(size for size in candidate_sizes(max_rows) if agrees(size))
+    sizes = tuple(size for size in candidates if agrees(size))
     if 1 in sizes:
         return Agreement(sizes)
     with differing() as found:
@@ -101,24 +112,32 @@ def _varied(value: torch.Tensor, rows: int) -> torch.Tensor:
     return moved.reshape(rows, *value.shape[1:])
 
 
+def probe(
+    kernels: Sequence[tuple[Kernel, Rows]], candidates: Sequence[int], pause: Callable[[], None] = lambda: None
+) -> dict[Kernel, Agreement]:
+    """The :func:`agreement` of every kernel of a model."""
+    return {kernel: agreement(kernel, example, candidates, pause) for kernel, example in kernels}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model whose sizes are asked for.
+
+    Args:
+        identity: tells this model from all others, with its weights.
+        kernels: all that it has, in the same order each time, each with one row of state that it accepts.
+        max_rows: the full batch.
+        device: where the model is.
+    """
+
+    identity: bytes
+    kernels: Sequence[tuple[Kernel, Rows]]
+    max_rows: int
+    device: torch.device
+
+
 class ClosedError(Exception):
     """The process is about to end; nothing more is tried."""
-
-
-def probe(
-    kernels: Sequence[tuple[Kernel, Rows]], max_rows: int, closing: threading.Event | None = None
-) -> dict[Kernel, Agreement]:
-    """The :func:`agreement` of every kernel of a model.
-
-    Raises:
-        ClosedError: ``closing`` was set on the way.
-    """
-    found = {}
-    for kernel, example in kernels:
-        if closing is not None and closing.is_set():
-            raise ClosedError
-        found[kernel] = agreement(kernel, example, max_rows)
-    return found
 
 
 class KnownSizes:
@@ -132,28 +151,45 @@ class KnownSizes:
         self._folder = folder
         self.closing = threading.Event()
 
-    def probe(
-        self, identity: bytes, kernels: Sequence[tuple[Kernel, Rows]], max_rows: int, device: torch.device
-    ) -> dict[Kernel, Agreement]:
-        """:func:`probe`, or what it gave before for the same model, code, machine and versions; ends at ``closing``.
-
-        Args:
-            identity: tells this model from all others, with its weights.
-            kernels: of the model, in the same order each time.
-            max_rows: the full batch.
-            device: where the model is.
-        """
-        path = self._folder / f"{_fingerprint(identity, max_rows, device)}.json"
+    def look(self, of: Subject) -> dict[Kernel, Agreement] | None:
+        """What :meth:`try_all` found before for the same model, code, machine and versions; None: nothing."""
         try:
-            entries = json.loads(path.read_text())
+            entries = json.loads(self._path(of).read_text())
             known = [Agreement(tuple(entry["sizes"]), frozenset(entry["corrected"])) for entry in entries]
         except (OSError, ValueError, KeyError, TypeError):
-            known = []
-        if len(known) == len(kernels):
-            return {kernel: entry for (kernel, _), entry in zip(kernels, known, strict=True)}
-        found = probe(kernels, max_rows, self.closing)
-        self._write(path, [found[kernel] for kernel, _ in kernels])
+            return None
+        if len(known) != len(of.kernels):
+            return None
+        return {kernel: entry for (kernel, _), entry in zip(of.kernels, known, strict=True)}
+
+    def try_few(self, of: Subject) -> dict[Kernel, Agreement]:
+        """The :func:`agreement` of every kernel among :func:`few_sizes`, to begin with.
+
+        Raises:
+            ClosedError: the process is about to end.
+        """
+        return self._try(of, few_sizes(of.max_rows), lambda: None)
+
+    def try_all(self, of: Subject, pause: Callable[[], None]) -> dict[Kernel, Agreement]:
+        """The same among :func:`candidate_sizes`; it is noted for later runs.
+
+        Args:
+            pause: called before each size; it may wait.
+        """
+        found = self._try(of, candidate_sizes(of.max_rows), pause)
+        self._write(self._path(of), [found[kernel] for kernel, _ in of.kernels])
         return found
+
+    def _try(self, of: Subject, sizes: Sequence[int], pause: Callable[[], None]) -> dict[Kernel, Agreement]:
+        def between() -> None:
+            pause()
+            if self.closing.is_set():
+                raise ClosedError
+
+        return probe(of.kernels, sizes, between)
+
+    def _path(self, of: Subject) -> Path:
+        return self._folder / f"{_fingerprint(of.identity, of.max_rows, of.device)}.json"
 
     def _write(self, path: Path, found: Sequence[Agreement]) -> None:
         draft = path.with_suffix(f".{uuid.uuid4().hex}")

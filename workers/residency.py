@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
-from models.checkpoints import CheckpointError, load_model
-from models.loop import Kernel
+from models.checkpoints import load_model
 from models.systems.base import Model
 from service.catalog import Catalog, ModelCard
-from service.catalog import Model as CatalogModel
 from workers.engine import Engine
-from workers.exact import Agreement, ClosedError, KnownSizes
+from workers.exact import KnownSizes, Subject
 
 log = logging.getLogger(__name__)
 
@@ -30,11 +29,13 @@ class Resident:
         model: ready to serve.
         card: what it can do.
         exact: whether its images are the same bits in any company.
+        settled: whether it is known for all batch sizes.
     """
 
     model: Model
     card: ModelCard
     exact: bool
+    settled: bool
     users: int = field(default=0)
 
 
@@ -53,14 +54,12 @@ class Residency:
         self, catalog: Catalog, engine: Engine, device: torch.device, budget: int, exact: KnownSizes | None = None
     ) -> None:
         self._catalog, self._engine, self._device = catalog, engine, device
-        self._budget, self._exact = budget, exact
+        self.budget, self._exact = budget, exact
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._models: OrderedDict[str, Resident] = OrderedDict()
         self._pinned: set[str] = set()
         self._leaving: set[str] = set()
-        self.warmed = threading.Event()
-        self._closing = threading.Event()
         self.loads = 0
         self.evictions = 0
 
@@ -79,36 +78,10 @@ class Residency:
         try:
             yield resident
         finally:
-            with self._lock:
-                resident.users -= 1
-                self._evict(ref)
-
-    def warm(self) -> None:
-        """Load the newest version of every model that fits the budget, smallest images first, so that first requests
-        need not wait.
-        """
-        newest = [e for e in self._catalog.list() if e.card and e.ref == self._catalog.get(e.name).ref]
-        total = 0
-        for entry in sorted(newest, key=_pixels):
-            if self._closing.is_set():
-                return
-            total += sum(file.bytes for file in entry.card.files.values()) if entry.card else 0
-            if total > self._budget:
-                break
-            try:
-                with self.use(entry.ref):
-                    self.warmed.set()
-            except ClosedError:
-                return
-            except CheckpointError as error:
-                log.warning("%s can't be loaded: %s", entry.ref, error)
-            except Exception:  # one model must not keep the worker from serving the others
-                log.exception("%s can't be loaded", entry.ref)
-        self.warmed.set()
+            self._release(resident, ref)
 
     def close(self) -> None:
-        """Let :meth:`warm` end soon: a thread that is inside torch when the process ends would abort it."""
-        self._closing.set()
+        """Let models that are being loaded be given up."""
         if self._exact:
             self._exact.closing.set()
 
@@ -128,6 +101,29 @@ class Residency:
                 self._leaving.add(ref)
             self._evict()
 
+    def unsettled(self) -> str | None:
+        """A model in memory of which only a few batch sizes have been tried, if there is one."""
+        with self._lock:
+            return next((ref for ref, resident in self._models.items() if not resident.settled), None)
+
+    def settle(self, ref: str, pause: Callable[[], None]) -> None:
+        """Try all batch sizes of a model in memory; meanwhile its jobs go on with those that are known.
+
+        Args:
+            pause: called before each size; it may wait.
+
+        Raises:
+            ClosedError: the worker is about to end.
+        """
+        resident = self._take(ref)
+        if resident is None or self._exact is None:
+            return
+        resident.settled = True  # or not to be settled: it is tried once
+        try:
+            self._engine.pad_to(self._exact.try_all(self._subject(self._catalog.folder(ref), resident.model), pause))
+        finally:
+            self._release(resident, ref)
+
     def resident(self) -> dict[str, int]:
         """The loaded models and their bytes."""
         with self._lock:
@@ -141,17 +137,27 @@ class Residency:
                 self._models.move_to_end(ref)
             return resident
 
+    def _release(self, resident: Resident, ref: str) -> None:
+        with self._lock:
+            resident.users -= 1
+            self._evict(ref)
+
+    def _subject(self, folder: Path, model: Model) -> Subject:
+        identity = (folder / "card.json").read_bytes()  # it holds the digests of all files
+        return Subject(identity, model.examples(), self._engine.max_rows, self._device)
+
     def _load(self, ref: str) -> Resident:
         folder = self._catalog.folder(ref)
         model = load_model(folder, self._device)
-        agreements: dict[Kernel, Agreement] = {}
+        settled, agreements = True, {}
         if self._exact:
-            identity = (folder / "card.json").read_bytes()  # it holds the digests of all files
-            agreements = self._exact.probe(identity, model.examples(), self._engine.max_rows, self._device)
+            subject = self._subject(folder, model)
+            known = self._exact.look(subject)
+            settled, agreements = known is not None, known or self._exact.try_few(subject)
         self._engine.pad_to(agreements)
         exact = bool(agreements) and all(agreement.sizes for agreement in agreements.values())
         log.info("loaded %s (%d bytes%s)", ref, model.nbytes, "" if exact else ", not bit-exact across batches")
-        resident = Resident(model, self._catalog.get(ref), exact, users=1)
+        resident = Resident(model, self._catalog.get(ref), exact, settled, users=1)
         with self._lock:
             self._models[ref] = resident
             self.loads += 1
@@ -164,7 +170,7 @@ class Residency:
         for ref in self._leaving.intersection(unused):
             self._drop(ref)
         for ref in unused:
-            if sum(resident.model.nbytes for resident in self._models.values()) <= self._budget:
+            if sum(resident.model.nbytes for resident in self._models.values()) <= self.budget:
                 return
             if ref in self._models and ref != keep and ref not in self._pinned:
                 self._drop(ref)
@@ -174,7 +180,3 @@ class Residency:
         self._leaving.discard(ref)
         self._engine.forget([kernel for kernel, _ in self._models.pop(ref).model.examples()])
         log.info("unloaded %s", ref)
-
-
-def _pixels(model: CatalogModel) -> int:
-    return model.card.image.height * model.card.image.width if model.card else 0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
-import shutil
 import signal
 import time
 from collections.abc import Iterator
@@ -18,7 +16,6 @@ import pytest
 from benchmarks.cluster import Cluster, Process, wait_for
 from service.jobs import JobRecord
 from service.records import Status
-from tests.integration.conftest import SAMPLE
 from tests.integration.server import share_sizes
 from workers.inference import STARTED_AGAIN
 
@@ -223,29 +220,6 @@ def test_without_room_for_images_jobs_fail_with_their_reason_and_nothing_else_do
     assert cluster.images(cluster.finished(cluster.submit(**short, seed=before.seed))) == images
     assert not list(cluster.settings.blobs_dir.rglob(".*"))  # no drafts are left
     assert all(process.poll() is None for process in [pair.api, *pair.workers])
-
-
-def test_a_killed_trainer_goes_on_once(pair: Pair) -> None:
-    cluster = pair.cluster
-    datasets = cluster.settings.datasets_dir
-    datasets.mkdir(parents=True, exist_ok=True)
-    shutil.copy(SAMPLE, datasets / "sample.npz")
-    trainer = cluster.start("trainer")
-    body = {"data": "sample", "name": "mine", "iterations": 12, "batch_size": 4, "overrides": {"refinement.steps": 2}}
-    answer = cluster.http.post("/v1/trainings", json=body)
-    assert answer.status_code == 202, answer.text
-    path = answer.json()["links"]["self"]
-
-    def look() -> dict[str, Any]:
-        found: dict[str, Any] = cluster.http.get(path).json()
-        return found
-
-    wait_for(lambda: (look()["progress"] or {}).get("step", 0) > 1, "the training to begin")
-    trainer.kill()
-    cluster.start("trainer")
-    wait_for(lambda: look()["status"] in ("succeeded", "failed"), "the end of the training")
-    assert (look()["status"], look()["attempt"], look()["model"]) == ("succeeded", 2, "mine@1")
-    assert os.listdir(cluster.settings.models_dir / "mine") == ["1"]
 
 
 def test_while_its_workers_drain_it_is_not_ready(pair: Pair) -> None:

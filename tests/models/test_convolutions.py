@@ -15,7 +15,7 @@ from models.kernels.langevin import langevin
 from models.loop import Kernel, Loop, Rows, Task
 from models.noise import Noise
 from workers.engine import Engine
-from workers.exact import agreement
+from workers.exact import agreement, candidate_sizes
 
 ODD, PLAIN = torch.randn(8, 3, 3, 3), torch.randn(4, 8, 3, 3)
 NAME = "conv 8x3x3x3 on 3x6x6"
@@ -105,7 +105,7 @@ def test_they_are_given_the_bits_that_a_row_has_in_company(fickle: list[int]) ->
 
 
 def test_so_a_kernel_agrees_at_one_row(fickle: list[int]) -> None:
-    found = agreement(KERNEL, rows(1), 8)
+    found = agreement(KERNEL, rows(1), candidate_sizes(8))
     assert found.sizes[0] == 1
     assert NAME in found.corrected
 
@@ -115,7 +115,7 @@ def test_what_else_differs_alone_is_padded(fickle: list[int]) -> None:
         after = KERNEL(state, t, noise)
         return {**after, "y": after["y"] + (1e-3 if len(t) == 1 else 0)}
 
-    found = agreement(odd_besides, rows(1), 8)
+    found = agreement(odd_besides, rows(1), candidate_sizes(8))
     assert found.sizes[0] == 2
     assert not found.corrected
 
@@ -127,7 +127,7 @@ def test_the_engine_corrects_a_row_that_is_alone_and_pads_none(fickle: list[int]
 
     start = rows(3)
     engine = Engine(max_rows=8)
-    engine.pad_to({KERNEL: agreement(KERNEL, rows(1), 8)})
+    engine.pad_to({KERNEL: agreement(KERNEL, rows(1), candidate_sizes(8))})
     fickle.clear()
     engine.start()
     try:

@@ -18,7 +18,7 @@ from models.systems.registry import SYSTEMS
 from service.jobs import TASKS
 from tests.models.zoo import JOBS, TINY, ZOO, job, tiny_model
 from workers.engine import Engine
-from workers.exact import probe
+from workers.exact import few_sizes, probe
 
 CASES = [(name, task) for name, tiny in ZOO.items() for task in tiny.card()["tasks"]]
 TOLERANCE = {"atol": 1e-5, "rtol": 0.0}
@@ -126,7 +126,7 @@ def test_more_images_of_one_seed_begin_with_the_same_ones(name: str, task: str) 
 def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: Engine) -> None:
     """Nine jobs of different sizes, steps, step sizes and noises share batches; each equals itself alone."""
     model = tiny_model(name)
-    agreements = probe(model.examples(), engine.max_rows)
+    agreements = probe(model.examples(), few_sizes(engine.max_rows))
     engine.pad_to(agreements)
     jobs = [
         job(

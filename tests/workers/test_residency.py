@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from service.catalog import Catalog
 from service.errors import NotFoundError
 from tests.workers.conftest import publish_tiny
 from workers.engine import Engine
-from workers.exact import ClosedError, KnownSizes
+from workers.exact import KnownSizes
 from workers.residency import Residency
 
 
@@ -97,27 +96,3 @@ def test_what_cannot_be_loaded_says_why_and_does_not_block(tmp_path: Path) -> No
     (folder / "model.safetensors").write_bytes(good)
     with models.use("a@1") as resident:
         assert resident.exact
-
-
-def test_warm_loads_the_newest_of_each_name_and_survives_damage(tmp_path: Path, caplog: Any) -> None:
-    for name in ("a", "a", "b"):
-        folder = publish_tiny(tmp_path, name)
-    content = (folder / "model.safetensors").read_bytes()
-    (folder / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    models = residency(tmp_path, 10**9)
-    models.warm()
-    assert set(models.resident()) == {"a@2"}
-    assert "b@1 can't be loaded" in caplog.text
-
-
-def test_warming_ends_when_the_worker_closes(tmp_path: Path) -> None:
-    for name in "ab":
-        publish_tiny(tmp_path, name)
-    models = Residency(
-        Catalog([tmp_path]), Engine(max_rows=4), torch.device("cpu"), 10**9, KnownSizes(tmp_path / "nothing known")
-    )
-    models.close()
-    models.warm()
-    assert models.resident() == {}
-    with pytest.raises(ClosedError), models.use("a@1"):
-        pass

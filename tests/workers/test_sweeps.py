@@ -200,3 +200,12 @@ def test_a_worker_that_is_too_slow_to_stop_leaves() -> None:
     shutdown = Shutdown(lambda: None, 0.01, lambda status: left.set())
     shutdown()
     assert left.wait(10)
+
+
+def test_a_worker_that_has_handed_all_back_may_take_its_time_to_end() -> None:
+    left = threading.Event()
+    shutdown = Shutdown(lambda: None, 0.2, lambda status: left.set())
+    shutdown.done()  # before any signal: nothing to end
+    shutdown()
+    shutdown.done()
+    assert not left.wait(0.5)
