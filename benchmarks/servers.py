@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.client import WAIT_SECONDS
+from benchmarks.workload import Subject
 from service.settings import Settings
 
 START_SECONDS = 120.0
@@ -27,13 +29,30 @@ class ServerError(Exception):
 
 
 @contextmanager
-def coopserve(settings: Settings) -> Iterator[str]:
-    """``coopserve serve`` in an empty data directory, with all its parts that take jobs; gives its address."""
+def coopserve(settings: Settings, subject: Subject) -> Iterator[str]:
+    """``coopserve serve`` with all its parts that take jobs; gives its address.
+
+    It has one model, as LitServe has, and knows the batch sizes that this process has found to agree, as a server does
+    that has rested once. All else in its data directory is new.
+    """
     with tempfile.TemporaryDirectory(prefix="coopserve-bench-") as folder:
-        port = _free_port()
-        data = ["--port", str(port), "--data-dir", f"{folder}/data"]
-        command = [sys.executable, "-m", "coopserve", "serve", "--no-trainer", *data]
-        environment = {"COOPSERVE_WAIT_MAX_SECONDS": str(WAIT_SECONDS), **_environment(settings)}
+        port, data, models = _free_port(), Path(folder) / "data", Path(folder) / "models"
+        shutil.copytree(subject.folder, models / subject.folder.parent.name / subject.folder.name)
+        if settings.exact:
+            shutil.copytree(settings.data_dir / "exact", data / "exact")
+        command = [
+            sys.executable,
+            "-m",
+            "coopserve",
+            "serve",
+            "--no-trainer",
+            "--port",
+            str(port),
+            "--data-dir",
+            str(data),
+        ]
+        own = {"COOPSERVE_WAIT_MAX_SECONDS": str(WAIT_SECONDS), "COOPSERVE_CHECKPOINTS_DIR": str(models)}
+        environment = {**_environment(settings), **own}
         with _process(command, environment, Path(folder) / "log", f"http://127.0.0.1:{port}", "/v2/health/ready") as at:
             yield at
 

@@ -206,7 +206,7 @@ def main(
     figures: dict[str, Any] = {"model": subject.card.ref, "clients": CLIENTS, "arrival_jobs": arrival_jobs}
     try:
         click.echo("starting coopserve and measuring ...")
-        with serving(settings, subject.card.ref, place) as held, servers.coopserve(settings) as address:
+        with serving(settings, subject.card.ref, place) as held, servers.coopserve(settings, subject) as address:
             bench = Bench(subject.card, *held, longest)
             ours = bench.arrivals("coopserve", address, arrival_jobs)
             figures["idle"] = bench.idle(address, idle_jobs, rounds)

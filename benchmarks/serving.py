@@ -17,7 +17,8 @@ from workers.residency import Residency
 
 @contextmanager
 def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tuple[Model, Engine]]:
-    """The model name@version, loaded as a worker loads it, and the running engine that advances it."""
+    """The model name@version, as a worker holds it that has had time to try batch sizes, and the engine that advances
+    it, which runs."""
     engine = Engine(settings.max_rows, device)
     engine.start()
     residency = Residency(
@@ -25,6 +26,8 @@ def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tupl
     )
     try:
         with residency.use(ref) as resident:
+            if residency.unsettled():
+                residency.settle(ref, lambda: None)
             yield resident.model, engine
     finally:
         engine.stop()

@@ -170,7 +170,7 @@ def test_a_short_training_learns_from_real_images(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_optional_terms_train_and_stay_finite(precision: str, tmp_path: Path) -> None:
-    settings = {"training__label_contrast": 1.0, "training__precision": precision, "training__noise_fraction": 0.5}
+    settings = {"training__label_likelihood": 1.0, "training__precision": precision, "training__noise_fraction": 0.5}
     training = Training(plan("ccoopnets", **settings), tmp_path)
     assert training.run()
-    assert "label_contrast" in log(tmp_path)[-1]
+    assert "label_likelihood" in log(tmp_path)[-1]

@@ -83,7 +83,7 @@ class ImageProblem:
         l1 = (proposal - batch.y).abs().sum() / count
         return t.l2_weight * l2 / (2 * t.sigma**2) + t.l1_weight * l1
 
-    def solver_terms(self, solver: nn.Module, batch: Batch, f_data: Tensor) -> dict[str, Tensor]:
+    def solver_terms(self, solver: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return {}
 
     def served(self, ema_initializer: nn.Module) -> nn.Module:

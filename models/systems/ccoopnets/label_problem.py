@@ -54,16 +54,15 @@ class LabelProblem:
         """Eq. 8, averaged over pixels."""
         return F.mse_loss(proposal, refined) / (2 * self.config.training.sigma**2)
 
-    def solver_terms(self, solver: nn.Module, batch: Batch, f_data: Tensor) -> dict[str, Tensor]:
-        """softplus(f(Y, C') - f(Y, C)) with C' the label of another row, if it has a weight: eq. 6 compares values
-        within one label only, so it never asks f to tell labels apart. Not in the paper.
-        """
-        weight = self.config.training.label_contrast
-        if not weight:
+    def solver_terms(self, solver: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        """-log p(C|Y) of observed images, if it has a weight (``label_likelihood``)."""
+        t, k = self.config.training, self.config.classes
+        if not t.label_likelihood:
             return {}
-        other = batch.c.roll(1, 0)
-        contrast = F.softplus(solver(batch.y, other) - f_data) * (other != batch.c).any(1)
-        return {"label_contrast": weight * contrast.mean()}
+        y, c = batch.y[: t.label_rows], batch.c[: t.label_rows]
+        every = torch.eye(k, device=c.device).repeat(len(c), 1)
+        values = solver(y.repeat_interleave(k, 0), every).view(len(c), k).float()
+        return {"label_likelihood": t.label_likelihood * F.cross_entropy(values, c)}
 
     def served(self, ema_initializer: nn.Module) -> nn.Module:
         """The averaged initializer with the cumulative batch statistics of 50 fresh batches."""

@@ -45,7 +45,7 @@ class Problem(Protocol):
     def initializer_loss(self, proposal: Tensor, refined: Tensor, batch: Batch) -> Tensor:
         """The regression of the initializer onto the refined images (eq. 8), with what the problem adds."""
 
-    def solver_terms(self, solver: nn.Module, batch: Batch, f_data: Tensor) -> dict[str, Tensor]:
+    def solver_terms(self, solver: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """Terms that the problem adds to the solver's loss, by name, each already weighted."""
 
     def served(self, ema_initializer: nn.Module) -> nn.Module:

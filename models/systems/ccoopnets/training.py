@@ -93,7 +93,7 @@ class CCoopTrainer:
         t = self.config.training
         with self._precision():
             f_data, f_model = self.solver(y, batch.c), self.solver(refined, batch.c)
-            terms = self.problem.solver_terms(self.solver, batch, f_data)
+            terms = self.problem.solver_terms(self.solver, batch)
         loss = f_model.mean() - f_data.mean() + t.penalty * (f_data.square() + f_model.square()).mean()
         for term in terms.values():
             loss = loss + term
