@@ -100,6 +100,16 @@ def test_the_label_reaches_both_networks() -> None:
             assert values[0] != values[1]
 
 
+@pytest.mark.parametrize("concat_at", [0, 1, 2])
+def test_the_values_of_every_label_at_once_are_those_one_by_one(concat_at: int) -> None:
+    config = PRESETS["small"].model_copy(
+        update={"solver": PRESETS["small"].solver.model_copy(update={"concat_at": concat_at})}
+    )
+    solver, y = Solver(config), torch.randn(3, 1, 28, 28)
+    one_by_one = torch.stack([solver(y, label.expand(3, 10)) for label in torch.eye(10)], 1)
+    torch.testing.assert_close(solver.of_every_label(y), one_by_one)
+
+
 def test_paper_initialization() -> None:
     torch.manual_seed(0)
     f = Solver(PRESETS["paper-mnist"])

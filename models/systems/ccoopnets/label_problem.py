@@ -56,13 +56,11 @@ class LabelProblem:
 
     def solver_terms(self, solver: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """-log p(C|Y) of observed images, if it has a weight (``label_likelihood``)."""
-        t, k = self.config.training, self.config.classes
-        if not t.label_likelihood:
+        weight = self.config.training.label_likelihood
+        if not weight:
             return {}
-        y, c = batch.y[: t.label_rows], batch.c[: t.label_rows]
-        every = torch.eye(k, device=c.device).repeat(len(c), 1)
-        values = solver(y.repeat_interleave(k, 0), every).view(len(c), k).float()
-        return {"label_likelihood": t.label_likelihood * F.cross_entropy(values, c)}
+        assert isinstance(solver, Solver)
+        return {"label_likelihood": weight * F.cross_entropy(solver.of_every_label(batch.y), batch.c)}
 
     def served(self, ema_initializer: nn.Module) -> nn.Module:
         """The averaged initializer with the cumulative batch statistics of 50 fresh batches."""

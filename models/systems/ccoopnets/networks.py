@@ -108,7 +108,7 @@ class Solver(nn.Module):
     def __init__(self, config: Config) -> None:
         super().__init__()
         f = config.solver
-        self.concat_at, self.label_scale = f.concat_at, f.label_scale
+        self.concat_at, self.label_scale, self.classes = f.concat_at, f.label_scale, config.classes
         self.activation = ACTIVATIONS[f.activation]
         self.layers = nn.ModuleList()
         width: int = config.channels
@@ -126,6 +126,23 @@ class Solver(nn.Module):
                 h = _join(h, c * self.label_scale)
             h = self.activation(layer(h))
         return head_value(self.head, h)
+
+    def of_every_label(self, y: Tensor) -> Tensor:
+        """f(Y, C) for each of the K labels, ``[n, K]``.
+
+        The layer where the label joins is linear, so it is applied once to the images and once to the labels.
+        """
+        h = y
+        for layer in self.layers[: self.concat_at]:
+            h = self.activation(layer(h))
+        join, k = self.layers[self.concat_at], self.classes
+        labels = torch.cat([torch.eye(k, device=y.device), torch.zeros(1, k, device=y.device)])
+        of_labels = join(_join(torch.zeros_like(h[:1]).expand(k + 1, -1, -1, -1), labels * self.label_scale))
+        of_images = join(_join(h, torch.zeros(len(y), k, device=y.device)))
+        h = self.activation((of_images[:, None] + of_labels[:-1] - of_labels[-1:]).flatten(0, 1))
+        for layer in self.layers[self.concat_at + 1 :]:
+            h = self.activation(layer(h))
+        return head_value(self.head, h).view(len(y), k)
 
 
 def head_value(head: nn.Linear, h: Tensor) -> Tensor:
