@@ -56,11 +56,12 @@ class LabelProblem:
 
     def solver_terms(self, solver: nn.Module, batch: Batch) -> dict[str, Tensor]:
         """-log p(C|Y) of observed images, if it has a weight (``label_likelihood``)."""
-        weight = self.config.training.label_likelihood
-        if not weight:
+        t = self.config.training
+        if not t.label_likelihood:
             return {}
         assert isinstance(solver, Solver)
-        return {"label_likelihood": weight * F.cross_entropy(solver.of_every_label(batch.y), batch.c)}
+        values = solver.of_every_label(batch.y[: t.label_rows])
+        return {"label_likelihood": t.label_likelihood * F.cross_entropy(values, batch.c[: t.label_rows])}
 
     def served(self, ema_initializer: nn.Module) -> nn.Module:
         """The averaged initializer with the cumulative batch statistics of 50 fresh batches."""
