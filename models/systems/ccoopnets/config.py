@@ -208,7 +208,7 @@ _SMALL = Config(
     ),
     refinement=RefinementConfig(steps=10, eta=1.0),
     training=LabelTrainingConfig(
-        iterations=5000,
+        iterations=3000,
         batch_size=64,
         lr_solver=6e-4,
         lr_initializer=6e-4,
