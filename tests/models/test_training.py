@@ -17,6 +17,9 @@ from models.data.catalog import load
 from models.data.images import ImageData
 from models.loop import run
 from models.plan import Event, Plan
+from models.systems.ccoopnets.config import Config
+from models.systems.ccoopnets.label_problem import LabelProblem
+from models.systems.ccoopnets.networks import Solver
 from models.systems.registry import SYSTEMS
 from models.training import Training
 from tests.models.zoo import QUICK, GenerateJob, images
@@ -152,6 +155,23 @@ def test_data_without_labels_are_refused() -> None:
     data = ImageData(images().images, None, (), "plain")
     with pytest.raises(TrainingError, match="plain has no labels"):
         configure("ccoopnets", "small", data, {})
+
+
+@pytest.mark.parametrize(("values", "rows"), [(7, 2), (2, 1), (10_000, 8)])
+def test_the_likelihood_of_labels_is_of_a_bounded_number_of_values(values: int, rows: int) -> None:
+    """Three labels and a batch of eight; however many labels there are, at least one image is looked at."""
+    config = configure(
+        "ccoopnets",
+        "small",
+        images(),
+        {"training.batch_size": 8, "training.label_values": values, "training.label_likelihood": 0.5},
+    )
+    assert isinstance(config, Config)
+    problem = LabelProblem(config, images(), 0, torch.device("cpu"))
+    solver, batch = Solver(config), problem.batch(0, 0)
+    one_by_one = torch.stack([solver(batch.y, label.expand(8, 3)) for label in torch.eye(3)], 1).log_softmax(1)
+    wanted = -0.5 * (one_by_one * batch.c).sum(1)[:rows].mean()
+    torch.testing.assert_close(problem.solver_terms(solver, batch)["label_likelihood"], wanted)
 
 
 def test_a_short_training_learns_from_real_images(tmp_path: Path) -> None:

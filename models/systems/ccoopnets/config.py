@@ -87,13 +87,13 @@ class LabelTrainingConfig(TrainingConfig):
     """The same where the condition is a label.
 
     ``label_likelihood`` weighs -log p(C|Y) of observed images with p(C|Y) proportional to exp f(Y, C), which the solver
-    also minimizes, on the first ``label_rows`` images of a batch. Eq. 6 compares values within one label only, so it
-    never asks f to tell labels apart. Not in the paper; as in "Your classifier is secretly an energy based model"
-    (Grathwohl and others, 2020).
+    also minimizes, on as many images of a batch as make ``label_values`` values of f, one for each label. Eq. 6
+    compares values within one label only, so it never asks f to tell labels apart. Not in the paper; as in "Your
+    classifier is secretly an energy based model" (Grathwohl and others, 2020).
     """
 
     label_likelihood: NonNegative = 0.0
-    label_rows: Count = 16
+    label_values: Count = 160
 
 
 class Config(BaseConfig):

@@ -60,8 +60,9 @@ class LabelProblem:
         if not t.label_likelihood:
             return {}
         assert isinstance(solver, Solver)
-        values = solver.of_every_label(batch.y[: t.label_rows])
-        return {"label_likelihood": t.label_likelihood * F.cross_entropy(values, batch.c[: t.label_rows])}
+        rows = max(1, t.label_values // self.config.classes)
+        values = solver.of_every_label(batch.y[:rows])
+        return {"label_likelihood": t.label_likelihood * F.cross_entropy(values, batch.c[:rows])}
 
     def served(self, ema_initializer: nn.Module) -> nn.Module:
         """The averaged initializer with the cumulative batch statistics of 50 fresh batches."""
