@@ -24,6 +24,15 @@ SAMPLE = Path(__file__).parent / "data" / "fashion-sample.npz"
 torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def denormals() -> Iterator[None]:
+    """Commands that compute have denormal numbers flushed in their process, which here is that of all tests: those that
+    come after must not find it so.
+    """
+    yield
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def redis_url() -> Iterator[str]:
     with ValkeyServer(port=free_port()) as server:  # by itself it looks at the ports in turn, as other processes do

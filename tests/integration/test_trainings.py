@@ -22,7 +22,7 @@ TINY = {
     "data": "sample",
     "name": "tiny",
     "iterations": 60,
-    "batch_size": 8,
+    "batch_size": 4,
     "overrides": {"refinement.steps": 2},
 }
 ENDLESS = {**TINY, "name": "endless", "iterations": 1_000_000}
@@ -103,7 +103,8 @@ def test_what_no_training_could_mean_is_refused(api: httpx.Client) -> None:
 
 
 def test_a_killed_trainer_goes_on_from_its_last_save_to_the_same_end(server: Server, api: httpx.Client) -> None:
-    request = {**TINY, "name": "killed", "iterations": 150, "batch_size": 2}
+    quick = {"refinement.steps": 1, "training.label_likelihood": 0}
+    request = {**TINY, "name": "killed", "iterations": 150, "batch_size": 2, "overrides": quick}
     broken = running(api, train(api, request))
     wait_for(lambda: [line for line in metrics_of(server, broken) if line["iteration"] == 125])
     server.part("trainer").kill()
