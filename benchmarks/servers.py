@@ -40,17 +40,8 @@ def coopserve(settings: Settings, subject: Subject) -> Iterator[str]:
         shutil.copytree(subject.folder, models / subject.folder.parent.name / subject.folder.name)
         if settings.exact:
             shutil.copytree(settings.data_dir / "exact", data / "exact")
-        command = [
-            sys.executable,
-            "-m",
-            "coopserve",
-            "serve",
-            "--no-trainer",
-            "--port",
-            str(port),
-            "--data-dir",
-            str(data),
-        ]
+        options = ["--no-trainer", "--port", str(port), "--data-dir", str(data)]
+        command = [sys.executable, "-m", "coopserve", "serve", *options]
         own = {"COOPSERVE_WAIT_MAX_SECONDS": str(WAIT_SECONDS), "COOPSERVE_CHECKPOINTS_DIR": str(models)}
         environment = {**_environment(settings), **own}
         with _process(command, environment, Path(folder) / "log", f"http://127.0.0.1:{port}", "/v2/health/ready") as at:

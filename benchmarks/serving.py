@@ -17,8 +17,7 @@ from workers.residency import Residency
 
 @contextmanager
 def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tuple[Model, Engine]]:
-    """The model name@version, as a worker holds it that has had time to try batch sizes, and the engine that advances
-    it, which runs."""
+    """The model name@version, as a worker has it that knows its batch sizes, and the running engine."""
     engine = Engine(settings.max_rows, device)
     engine.start()
     residency = Residency(

@@ -57,7 +57,7 @@ def candidate_sizes(max_rows: int) -> list[int]:
 
 
 def few_sizes(max_rows: int) -> list[int]:
-    """Sizes that take a fifth of the time to try: the powers of two. Batches are padded by up to a half."""
+    """Sizes that take a third of the time to try: the powers of two. Up to half of a batch is then padding."""
     return [*(1 << k for k in range((max_rows - 1).bit_length())), max_rows]
 
 

@@ -115,8 +115,7 @@ class Residency:
         Raises:
             ClosedError: the worker is about to end.
         """
-        resident = self._take(ref)
-        if resident is None or self._exact is None:
+        if self._exact is None or (resident := self._take(ref)) is None:
             return
         resident.settled = True  # or not to be settled: it is tried once
         try:

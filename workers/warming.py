@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from models.checkpoints import CheckpointError
 from service.catalog import Catalog
@@ -16,6 +17,9 @@ log = logging.getLogger(__name__)
 
 REST_SECONDS = 2.0
 """So long must the engine have had nothing to do: on a processor that both share, jobs come first."""
+
+PATIENCE_SECONDS = 10.0
+"""But a worker that never rests gets ready as well: after so long it does one small thing, a size or a model."""
 
 LOOK_SECONDS = 0.5
 """How often it is seen whether there is anything to do."""
@@ -96,9 +100,10 @@ class Warming(threading.Thread):
                 log.exception("the batch sizes of %s could not be tried", ref)
 
     def _rest(self) -> None:
-        """Wait until the engine has rested for a while."""
+        """Wait until the engine has rested for a while, or for as long as it takes to lose patience."""
+        end = time.monotonic() + PATIENCE_SECONDS
         while not self._closing.is_set():
-            lacking = REST_SECONDS - self._engine.idle_seconds
+            lacking = min(REST_SECONDS - self._engine.idle_seconds, end - time.monotonic())
             if lacking <= 0:
                 return
             self._closing.wait(lacking)

@@ -46,7 +46,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_newest_of_each_name_is_loaded_and_damage_survived(tmp_path: Path, caplog: Any) -> None:
     room = Room(tmp_path, "a", "a", "b")
     file = room.folders[-1] / "model.safetensors"
-    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    content = file.read_bytes()
+    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     room.warming.load()
     assert set(room.residency.resident()) == {"a@2"}
     assert "b@1 can't be loaded" in caplog.text
@@ -71,19 +72,37 @@ def test_few_sizes_at_first_then_all(tmp_path: Path) -> None:
         assert again.sizes() == room.sizes()
 
 
+def until(on: threading.Event) -> Task[None]:
+    """Keeps the engine busy."""
+
+    def slow(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        on.wait(60)
+        return rows
+
+    yield Loop(slow, {"x": torch.zeros(1, 1)}, steps=1, seeds=[0])
+
+
+def test_an_engine_that_never_rests_is_not_waited_for_without_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warming, "REST_SECONDS", 1000.0)
+    monkeypatch.setattr(warming, "PATIENCE_SECONDS", 0.01)
+    room, on = Room(tmp_path, "a", "b"), threading.Event()
+    room.engine.start()
+    ticket = room.engine.submit(until(on))
+    room.warming.load()
+    assert room.engine.idle_seconds == 0
+    assert set(room.residency.resident()) == {"a@1", "b@1"}
+    on.set()
+    ticket.result()
+    room.engine.stop()
+
+
 def test_it_waits_until_the_engine_rests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warming, "REST_SECONDS", 0.1)
     room, on = Room(tmp_path, "a", "b"), threading.Event()
-
-    def slow(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
-        on.wait(10)
-        return rows
-
-    def task() -> Task[None]:
-        yield Loop(slow, {"x": torch.zeros(1, 1)}, steps=1, seeds=[0])
-
     room.engine.start()
-    ticket = room.engine.submit(task())
+    ticket = room.engine.submit(until(on))
     room.warming.start()
     assert room.warming.ready.wait(30)
     time.sleep(0.5)
