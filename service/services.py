@@ -23,7 +23,7 @@ from service.limits import RateLimits
 from service.metrics import HttpMetrics, StoreCollector, WebhookMetrics, WorkerCollector
 from service.pictures import PictureLimits
 from service.presence import Presence
-from service.queue import JobQueue
+from service.queue import INFERENCE_QUEUE, RUN_JOB, RUN_TRAINING, TRAINING_QUEUE, JobQueue
 from service.queue_figures import QueueFigures
 from service.security import Guard
 from service.settings import Settings
@@ -49,7 +49,8 @@ class Services:
     post: GuardedPost
     webhooks: WebhookSender
     finished: Finished
-    queue: JobQueue
+    job_queue: JobQueue
+    training_queue: JobQueue
     catalog: Catalog
     blobs: Blobs
     uploads: Uploads
@@ -92,7 +93,8 @@ class Services:
             post=post,
             webhooks=WebhookSender(queues, secrets, post, WebhookMetrics(registry).count),
             finished=Finished(streams, jobs.finished_channel),
-            queue=JobQueue(settings),
+            job_queue=JobQueue(client, RUN_JOB, INFERENCE_QUEUE),
+            training_queue=JobQueue(client, RUN_TRAINING, TRAINING_QUEUE),
             catalog=Catalog(settings.model_dirs),
             blobs=blobs,
             uploads=uploads,
@@ -104,7 +106,6 @@ class Services:
     async def close(self) -> None:
         """Close all connections."""
         await self.post.aclose()
-        self.queue.close()
         self.client.close()
         await self.streams.aclose()
 

@@ -22,7 +22,7 @@ from service.errors import IdempotencyError, NotFoundError, StaleAttemptError, T
 from service.records import Failure, Progress, Status
 from service.scripts import Scripts
 from service.store_codec import RecordT, document_of, json_of, pairs_of, queued_of, record_of, text_or_null
-from service.store_types import Beat, Expired, Idempotency, Pulse, Queued, QueueLimits
+from service.store_types import Beat, Expired, Idempotency, Message, Pulse, Queued, QueueLimits
 
 __all__ = ["Beat", "Expired", "Idempotency", "Pulse", "QueueLimits", "Queued", "RecordStore", "RecordT", "connect"]
 
@@ -79,6 +79,7 @@ class RecordStore(Generic[RecordT]):
         max_queue_seconds: float | None = None,
         idempotency: Idempotency | None = None,
         limits: QueueLimits = NO_LIMITS,
+        message: Message | None = None,
     ) -> tuple[RecordT, bool]:
         """Put a new record in the queue; gives the stored record and whether it is new.
 
@@ -93,6 +94,7 @@ class RecordStore(Generic[RecordT]):
             max_queue_seconds: it fails if no worker has started it by then.
             idempotency: the client's key.
             limits: what refuses it.
+            message: what wakes a worker; sent if the record is new.
 
         Raises:
             IdempotencyError: the key was used before for another body.
@@ -102,11 +104,9 @@ class RecordStore(Generic[RecordT]):
         document = document_of(record)
         context = json_of(record.context) if record.context else ""
         place = (priority, lane, owner or "", cost, self._keep_seconds, _or_empty(max_queue_seconds))
-        bounds = (limits.max_queued, limits.max_active, limits.max_cost)
-        lifetime, notify = IDEMPOTENCY_SECONDS, "" if record.webhook is None else "1"
-        answer = self._run(
-            "submit", record.id, document, *place, key, body, lifetime, *map(_or_empty, bounds), context, notify
-        )
+        bounds = map(_or_empty, (limits.max_queued, limits.max_active, limits.max_cost))
+        rest = (*bounds, context, "" if record.webhook is None else "1", *(message or ()))
+        answer = self._run("submit", record.id, document, *place, key, body, IDEMPOTENCY_SECONDS, *rest)
         if answer[0] == "conflict":
             assert idempotency is not None
             raise IdempotencyError(idempotency.key)

@@ -52,6 +52,18 @@ class Queued(NamedTuple):
     priority: int
 
 
+class Message(NamedTuple):
+    """What wakes a worker, as Celery's transport for Redis reads it.
+
+    Args:
+        list: the Redis list that is the queue for messages of its priority.
+        text: an envelope of kombu with a Celery message of protocol 2.
+    """
+
+    list: str
+    text: str
+
+
 class Beat(NamedTuple):
     """A sign of life of one record's worker."""
 

@@ -123,7 +123,7 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
     sys.setswitchinterval(SWITCH_INTERVAL)
     client = connect(settings.broker_url)
     store, blobs = RecordStore(client, JobRecord), Blobs(settings.blobs)
-    queue, name = JobQueue(settings), new_id("inference")
+    queue, name = JobQueue(client, RUN_JOB, INFERENCE_QUEUE), new_id("inference")
     engine = Engine(settings.max_rows, device, settings.checkpoint_seconds)
     catalog = Catalog(settings.model_dirs)
     residency = Residency(catalog, engine, device, settings.model_memory_bytes, known_sizes(settings))
@@ -142,7 +142,7 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
         }
 
     def send(queued: Queued) -> None:
-        queue.send(RUN_JOB, queued.id, INFERENCE_QUEUE, queued.priority)
+        queue.send(queued.id, queued.priority)
 
     def delete(id: str) -> None:
         blobs.delete_prefix(job_folder(id))
@@ -170,7 +170,6 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
         controller.stop()
         engine.stop()
         heart.stop()
-        queue.close()
         client.close()
 
     shutdown = Shutdown(lambda: worker.drain(settings.drain_seconds), settings.drain_seconds)
@@ -182,10 +181,10 @@ def make_training_worker(settings: Settings) -> WorkerProcess:
     prepare_torch(settings)
     client = connect(settings.broker_url)
     store, blobs = RecordStore(client, TrainingRecord), Blobs(settings.blobs)
-    queue, name = JobQueue(settings), new_id("training")
+    queue, name = JobQueue(client, RUN_TRAINING, TRAINING_QUEUE), new_id("training")
 
     def send(queued: Queued) -> None:
-        queue.send(RUN_TRAINING, queued.id, TRAINING_QUEUE, queued.priority)
+        queue.send(queued.id, queued.priority)
 
     def delete(id: str) -> None:
         blobs.delete_prefix(training_folder(id))
@@ -210,7 +209,6 @@ def make_training_worker(settings: Settings) -> WorkerProcess:
     def close() -> None:
         janitor.stop()
         heart.stop()
-        queue.close()
         client.close()
 
     return WorkerProcess(celery, TRAINING_QUEUE, 1, begin, Shutdown(worker.stop, settings.drain_seconds), close)

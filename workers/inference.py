@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from models.checkpoints import CheckpointError
@@ -138,7 +137,7 @@ class InferenceWorker:
         try:
             self._store.release(record.id, record.attempt)
             self._send(Queued(record.id, record.params["priority"]))
-        except (StaleAttemptError, RedisError, OperationalError) as error:
+        except (StaleAttemptError, RedisError) as error:
             log.warning("%s was not handed back, its lease will run out: %s", record.id, error)
 
     def _commit(self, record: JobRecord, status: Status, fields: Mapping[str, Any]) -> bool:

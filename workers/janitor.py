@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from service.store import Queued, RecordStore
@@ -57,7 +56,7 @@ class Janitor(threading.Thread):
         while True:
             try:
                 self.sweep()
-            except (RedisError, OperationalError, OSError) as error:
+            except (RedisError, OSError) as error:
                 log.warning("no sweep: %s", error)
             except Exception:
                 log.exception("the sweep failed")
@@ -68,7 +67,7 @@ class Janitor(threading.Thread):
         """Do once what there is to do.
 
         Raises:
-            RedisError, OperationalError, OSError: the store, the broker or the blobs do not answer.
+            RedisError, OSError: the store or the blobs do not answer.
         """
         self._fail_late()
         if time.monotonic() >= self._patient_until:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from kombu.exceptions import OperationalError
 from redis import RedisError
 
 from models.configuration import TrainingError, choose, find_system, fit
@@ -120,7 +119,7 @@ class TrainingWorker:
                 else:
                     status, fields = outcome
                     patiently(lambda: self._store.finish(id, record.attempt, status, **fields))
-            except (StaleAttemptError, RedisError, OperationalError) as error:
+            except (StaleAttemptError, RedisError) as error:
                 log.warning("not committed: %s", error)
 
     def _outcome(self, record: TrainingRecord, work: _Work) -> tuple[Status, dict[str, Any]] | None:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
-from kombu.exceptions import OperationalError
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -18,7 +17,6 @@ from starlette.concurrency import run_in_threadpool
 from service.errors import NotFoundError, UnprocessableError, invalid
 from service.events import START, Event, events
 from service.places import Place
-from service.queue import JobQueue
 from service.records import Record, Status
 from service.security import Caller
 from service.services import Services
@@ -93,14 +91,6 @@ def check_webhook(parts: Services, caller: Caller, url: str | None) -> None:
         parts.post.check(url)
     except BlockedError as error:
         raise invalid("webhook", str(error)) from None
-
-
-def send(queue: JobQueue, task: str, id: str, to: str, priority: int) -> None:
-    """Send a message; if the broker fails the record stays queued, and the workers' sweep sends it again."""
-    try:
-        queue.send(task, id, to, priority)
-    except OperationalError as error:
-        log.warning("the message for %s was not sent, a sweep will send it: %s", id, error)
 
 
 def picture(parts: Services, request: Request, place: Place) -> Response | None:

@@ -16,9 +16,8 @@ from service.intake import Taken
 from service.jobs import TASKS, JobRecord, JobRequest
 from service.observability import context
 from service.problems import responses
-from service.queue import INFERENCE_QUEUE, RUN_JOB
 from service.routes import links
-from service.routes.common import IdempotencyKey, check_webhook, json_of, send
+from service.routes.common import IdempotencyKey, check_webhook, json_of
 from service.security import Caller, Who
 from service.services import Parts, Services
 from service.store import Idempotency
@@ -143,12 +142,11 @@ def _accept(
             owner=who.owner,
             idempotency=Idempotency(key, body, who.owner) if key else None,
             limits=who.limits(parts.settings.max_queued),
+            message=parts.job_queue.message(id, params.priority),
         )
     finally:
         if not created:
             parts.intake.discard(id, taken)
-    if created:
-        send(parts.queue, RUN_JOB, record.id, INFERENCE_QUEUE, params.priority)
     return record, created
 
 

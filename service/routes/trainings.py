@@ -10,7 +10,6 @@ from pydantic import BaseModel, Field
 from service.observability import context
 from service.places import training_sample
 from service.problems import responses
-from service.queue import RUN_TRAINING, TRAINING_QUEUE
 from service.routes import links
 from service.routes.common import (
     Cursor,
@@ -26,7 +25,6 @@ from service.routes.common import (
     no_picture,
     owned,
     picture,
-    send,
 )
 from service.security import Who
 from service.services import Parts
@@ -87,14 +85,14 @@ def start_training(
 ) -> Response:
     """Store the training and queue it."""
     check_webhook(parts, who, body.webhook)
-    record, created = parts.trainings.submit(
-        TrainingRecord.new(body, context()),
+    record = TrainingRecord.new(body, context())
+    record, _ = parts.trainings.submit(
+        record,
         owner=who.owner,
         idempotency=Idempotency(idempotency_key, body, who.owner) if idempotency_key else None,
         limits=who.limits(parts.settings.max_queued),
+        message=parts.training_queue.message(record.id),
     )
-    if created:
-        send(parts.queue, RUN_TRAINING, record.id, TRAINING_QUEUE, 5)
     return json_of(record, 202, {"Location": record.links.self})
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from service.queue import RUN_TRAINING, TRAINING_QUEUE, JobQueue
-from service.settings import Settings
+from service.store import connect
 from tests.integration.client import Record, events, finished, pictures, post, running, submit, succeeded, wait_for
 from tests.integration.server import Server
 
@@ -47,9 +47,9 @@ def versions(server: Server, name: str) -> list[str]:
 @pytest.fixture
 def send_again(server: Server) -> Iterator[Callable[[Record], None]]:
     """Sends another message for a training, as a broker that delivers twice would."""
-    queue = JobQueue(Settings(redis_url=server.environment()["COOPSERVE_REDIS_URL"]))
-    yield lambda record: queue.send(RUN_TRAINING, record["id"], TRAINING_QUEUE)
-    queue.close()
+    with connect(server.environment()["COOPSERVE_REDIS_URL"]) as client:
+        queue = JobQueue(client, RUN_TRAINING, TRAINING_QUEUE)
+        yield lambda record: queue.send(record["id"])
 
 
 def test_a_training_is_followed_and_its_model_served_at_once(server: Server, api: httpx.Client) -> None:

@@ -10,17 +10,19 @@ from typing import Any
 
 import pytest
 import redis
+from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from service.blobs import Blobs
 from service.catalog import ModelCard
-from service.errors import UnprocessableError
+from service.errors import TooManyError, UnprocessableError
 from service.jobs import TASKS, Generate, JobRecord, Score, Translate, mix_of
-from service.queue import INFERENCE_QUEUE, RUN_JOB, JobQueue
+from service.queue import INFERENCE_QUEUE, RUN_JOB, JobQueue, celery_options
 from service.records import TRANSITIONS, Status
 from service.settings import Settings
+from service.store import QueueLimits, RecordStore
 from tests.service.fakes import card, cards
 
 CLASSES = ["Bag", "Coat", "Sneaker"]
@@ -249,15 +251,37 @@ def test_odd_keys_reach_no_file(tmp_path: Path, key: str) -> None:
             call(key)
 
 
-def test_messages_carry_the_id_and_greater_priorities_lie_first(
+def test_messages_are_those_of_celery_and_greater_priorities_lie_first(
     settings: Settings, client: redis.Redis, sent: Callable[[], int]
 ) -> None:
-    queue = JobQueue(settings)
-    queue.send(RUN_JOB, "job_1", INFERENCE_QUEUE, 9)
-    queue.send(RUN_JOB, "job_2", INFERENCE_QUEUE, 0)
+    queue = JobQueue(client, RUN_JOB, INFERENCE_QUEUE)
+    queue.send("job_1", 9)
+    queue.send("job_2", 0)
     assert sent() == 2
-    message = json.loads(client.lindex(INFERENCE_QUEUE, 0))  # type: ignore[arg-type]
-    assert message["headers"]["task"] == RUN_JOB
-    assert message["headers"]["argsrepr"] == "['job_1']"
+    ours = json.loads(client.lpop(INFERENCE_QUEUE))  # type: ignore[arg-type]
     assert client.llen(f"{INFERENCE_QUEUE}:9") == 1
-    queue.close()
+
+    celery = Celery(set_as_current=False)
+    celery.conf.update(celery_options(settings))
+    with celery.connection_for_write() as connection:
+        celery.send_task(RUN_JOB, ["job_1"], connection=connection, queue=INFERENCE_QUEUE, priority=0, retry=False)
+    theirs = json.loads(client.lpop(INFERENCE_QUEUE))  # type: ignore[arg-type]
+    for message in (ours, theirs):
+        assert message["headers"].pop("id") == message["headers"].pop("root_id")
+        assert message["properties"].pop("correlation_id")
+        assert message["properties"].pop("delivery_tag")
+        message["headers"].pop("ignore_result")  # an option of the task, which a sender that has only its name lacks
+        message["properties"].pop("reply_to", None)  # where results would go
+    assert ours == theirs
+
+
+def test_a_record_comes_with_its_message_or_not_at_all(
+    jobs: RecordStore[JobRecord], new_job: Callable[[], JobRecord], client: redis.Redis, sent: Callable[[], int]
+) -> None:
+    queue, record = JobQueue(client, RUN_JOB, INFERENCE_QUEUE), new_job()
+    jobs.submit(record, message=queue.message(record.id))
+    jobs.submit(record, message=queue.message(record.id))  # sent twice by the client library after a lost answer
+    assert sent() == 1
+    with pytest.raises(TooManyError):
+        jobs.submit(new_job(), limits=QueueLimits(max_queued=1), message=queue.message("job_2"))
+    assert sent() == 1
