@@ -62,7 +62,16 @@ def conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: _Numbers = 1, padding: _Numbers = 0
 ) -> Tensor:
     """:func:`torch.nn.functional.conv2d`."""
-    return _apply("conv", lambda rows: F.conv2d(rows, weight, bias, stride, padding), x, weight)
+
+    def convolve(rows: Tensor) -> Tensor:
+        return F.conv2d(rows, weight, bias, stride, padding)
+
+    def by_onednn(rows: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and rows.requires_grad:
+            return convolve(rows.to_mkldnn()).to_dense()  # whose gradient is oneDNN's, too
+        return torch.mkldnn_convolution(rows, weight, bias, _pair(padding), _pair(stride), (1, 1), 1)
+
+    return _apply("conv", convolve, x, weight, by_onednn)
 
 
 def conv_transpose2d(
@@ -100,10 +109,20 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         return conv_transpose2d(input, self.weight, self.bias, self.stride, self.padding, self.output_padding)
 
 
-def _apply(kind: str, convolve: Callable[[Tensor], Tensor], x: Tensor, weight: Tensor) -> Tensor:
+def _pair(value: _Numbers) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else value
+
+
+def _apply(
+    kind: str,
+    convolve: Callable[[Tensor], Tensor],
+    x: Tensor,
+    weight: Tensor,
+    by_onednn: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     if _mode.corrected and len(x) == 1 and _name(kind, x, weight) in _mode.corrected:
-        if kind == "conv" and _ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32:
-            return convolve(x.to_mkldnn()).to_dense()
+        if by_onednn and _ONEDNN and x.device.type == "cpu" and x.dtype == torch.float32:
+            return by_onednn(x)
         return convolve(x.expand(2, -1, -1, -1))[:1]
     if _mode.found is not None and not all(map(torch.equal, *_trials(convolve, x))):
         _mode.found.add(_name(kind, x, weight))

@@ -8,7 +8,7 @@ import torch
 from models.loop import run
 from models.systems.ccoopnets.config import PRESETS, Config
 from models.systems.ccoopnets.model import CCoopNets
-from models.systems.ccoopnets.networks import Initializer, Solver, fold, initialize_as_paper
+from models.systems.ccoopnets.networks import Initializer, Solver, initialize_as_paper
 from tests.models.zoo import CLASSES, GenerateJob, tiny_model
 
 
@@ -75,16 +75,6 @@ def test_the_summed_head_is_the_sum_of_its_hundred_outputs() -> None:
             h = torch.cat([h, 6 * c[:, :, None, None].expand(-1, -1, *h.shape[2:])], 1)
         h = torch.nn.functional.silu(layer(h))
     torch.testing.assert_close(f(y, c), f.head(h.flatten(1)).sum(1))
-
-
-def test_folding_the_head_changes_nothing() -> None:
-    torch.manual_seed(0)
-    f = Solver(PRESETS["small"])
-    y, c = torch.randn(3, 1, 28, 28), torch.eye(10)[:3]
-    before = f(y, c)
-    fold(f)
-    assert f.head.weight.shape == (1, 128 * 49)
-    torch.testing.assert_close(f(y, c), before)
 
 
 def test_the_label_reaches_both_networks() -> None:

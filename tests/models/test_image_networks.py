@@ -12,8 +12,8 @@ from models.noise import Key, Noise
 from models.systems.ccoopnets.image_config import IMAGE_PRESETS
 from models.systems.ccoopnets.image_model import ImageCCoopNets
 from models.systems.ccoopnets.image_problem import ImageProblem
-from models.systems.ccoopnets.networks import PooledConv2d, fold
-from models.systems.ccoopnets.unet import PairSolver, UNet, Upsampling
+from models.systems.ccoopnets.networks import PooledConv2d
+from models.systems.ccoopnets.unet import PairSolver, UNet, Upsampling, fold
 from tests.models.image_models import (
     CPU,
     OVERRIDES,

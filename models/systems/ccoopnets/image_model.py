@@ -17,12 +17,12 @@ from models.noise import Noise
 from models.systems.base import Output
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.image_config import ImageConfig
-from models.systems.ccoopnets.networks import channels_last, fold
+from models.systems.ccoopnets.networks import channels_last
 from models.systems.ccoopnets.tasks.image_interpolation import interpolate
 from models.systems.ccoopnets.tasks.image_score import score
 from models.systems.ccoopnets.tasks.inpaint import inpaint
 from models.systems.ccoopnets.tasks.translate import translate
-from models.systems.ccoopnets.unet import PairSolver, UNet
+from models.systems.ccoopnets.unet import PairSolver, UNet, fold
 from models.systems.rows import MAX_STEPS, begin_film
 from models.systems.weights import fill
 

@@ -17,7 +17,8 @@ from models.noise import Noise
 from models.systems.base import Output
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.config import Config
-from models.systems.ccoopnets.networks import Initializer, Solver, fold
+from models.systems.ccoopnets.frozen import FrozenSolver
+from models.systems.ccoopnets.networks import Initializer, Solver
 from models.systems.ccoopnets.tasks.generate import generate
 from models.systems.ccoopnets.tasks.interpolate import interpolate
 from models.systems.ccoopnets.tasks.latents import STEP_SIZE, reconstruct, restyle
@@ -44,7 +45,7 @@ class CCoopNets:
     Args:
         config: the sizes and the refinement loop.
         initializer: g, with recomputed batch statistics.
-        solver: f; its head is folded.
+        solver: f; it is left as it is.
         classes: the names of the labels, in the order of the one-hot vector.
         calibration: the values of real images, as ``calibration.calibrate`` gives them; may be empty.
         device: where the rows live.
@@ -61,12 +62,12 @@ class CCoopNets:
     ) -> None:
         self.config, self.classes, self.calibration, self.device = config, tuple(classes), calibration, device
         self.initializer = initializer.to(device).eval().requires_grad_(False)
-        fold(solver)
-        self.solver = solver.to(device).eval().requires_grad_(False)
+        frozen = FrozenSolver(solver, config.solver.activation, config.size)
+        self.solver = frozen.to(device).eval().requires_grad_(False)
         self.propose: Kernel = self._propose
         self.render: Kernel = self._render
         self.latent: LatentChain = known_label(self.initializer, self.initializer.latent)
-        self.refine: Kernel = langevin(self._value)
+        self.refine: Kernel = langevin(self._value, self._gradient)
         self.evaluate: Kernel = evaluation(self._value)
         self.track: Kernel = tracked(self.refine, self.evaluate)
         self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
@@ -95,10 +96,14 @@ class CCoopNets:
         value: Tensor = self.solver(rows["y"], rows["c"])
         return value
 
+    def _gradient(self, rows: Rows) -> Tensor:
+        """The gradient of f to Y."""
+        return self.solver.gradient(rows["y"], rows["c"])
+
     def examples(self) -> list[tuple[Kernel, Rows]]:
         one = torch.ones(1, 1, 1, 1, device=self.device)
         c = torch.zeros(1, self.config.classes, device=self.device)
-        c[:, 0] = 1.0
+        c[:, :3] = torch.tensor([0.5, 0.3, 0.2])[: self.config.classes]  # a mix, whose sums have an order
         start = {"c": c, "eta": one, "rho": one * self.config.refinement.rho, "tau": one * 0}
         size = self.config.size
         image = torch.linspace(-1, 1, self.config.channels * size**2, device=self.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +52,7 @@ class PooledConv2d(nn.Module):
     def plain(self) -> nn.Conv2d:
         """The same function as an ordinary convolution, for serving."""
         outputs, inputs = self.weight.shape[:2]
-        conv = Conv2d(inputs, outputs, 4, 2, 1)
+        conv = Conv2d(inputs, outputs, 4, 2, 1).to(self.weight)
         with torch.no_grad():
             conv.weight.copy_(self.fused())
         conv.bias = self.bias
@@ -152,27 +152,6 @@ def head_value(head: nn.Linear, h: Tensor) -> Tensor:
     """
     with torch.autocast(h.device.type, enabled=False):
         return (h.flatten(1).to(head.weight.dtype) * head.weight.sum(0)).sum(1) + head.bias.sum()
-
-
-class FoldableSolver(Protocol):
-    """A solver of convolutions that ends in a linear head."""
-
-    layers: nn.ModuleList
-    head: nn.Linear
-
-
-def fold(solver: FoldableSolver) -> None:
-    """Bring a solver into the form that is served: the head as the one linear functional that it is, pooling within the
-    weights. The same function, with less work.
-    """
-    solver.layers = nn.ModuleList(
-        layer.plain() if isinstance(layer, PooledConv2d) else layer for layer in solver.layers
-    )
-    head = nn.Linear(solver.head.in_features, 1)
-    with torch.no_grad():
-        head.weight.copy_(solver.head.weight.sum(0, keepdim=True))
-        head.bias.copy_(solver.head.bias.sum(0, keepdim=True))
-    solver.head = head
 
 
 N = TypeVar("N", bound=nn.Module)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models.convolutions import Conv2d, ConvTranspose2d, conv_transpose2d
 from models.systems.ccoopnets.image_config import ImageConfig
-from models.systems.ccoopnets.networks import ACTIVATIONS, convolution, head_value
+from models.systems.ccoopnets.networks import ACTIVATIONS, PooledConv2d, convolution, head_value
 
 KEEP = 0.5
 """The share of activations that dropout keeps."""
@@ -104,6 +104,20 @@ class PairSolver(nn.Module):
         for layer in self.layers:
             h = self.activation(layer(h))
         return head_value(self.head, h.sum((2, 3)) if self.local else h)
+
+
+def fold(solver: PairSolver) -> None:
+    """Bring a solver into the form that is served: the head as the one linear functional that it is, pooling within the
+    weights. The same function, with less work.
+    """
+    solver.layers = nn.ModuleList(
+        layer.plain() if isinstance(layer, PooledConv2d) else layer for layer in solver.layers
+    )
+    head = nn.Linear(solver.head.in_features, 1)
+    with torch.no_grad():
+        head.weight.copy_(solver.head.weight.sum(0, keepdim=True))
+        head.bias.copy_(solver.head.bias.sum(0, keepdim=True))
+    solver.head = head
 
 
 class Upsampling(nn.Module):

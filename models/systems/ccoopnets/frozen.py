@@ -1,0 +1,129 @@
+"""The solver as it is served: the same function as in training, with its gradient written out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.convolutions import Conv2d, conv2d, conv_transpose2d
+from models.systems.ccoopnets.networks import ACTIVATIONS, PooledConv2d, Solver
+
+SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "silu": torch.ops.aten.silu_backward,
+    "leaky_relu": lambda g, h: torch.ops.aten.leaky_relu_backward(g, h, 0.2, False),
+}
+"""(gradient to an activation's value, its argument) -> the gradient to its argument."""
+
+_NARROW = 4
+"""To images of so few channels a product for each row is faster than a transposed convolution."""
+
+
+class FrozenSolver(nn.Module):
+    """f(Y, C) of a :class:`Solver` and its gradient to Y by the chain rule, without a graph.
+
+    With less work than in training: pooling lies within the weights, the sum of the head's columns is the one linear
+    functional that it is, and what a label adds to the layer where it joins, which is linear, is looked up.
+
+    Args:
+        solver: what is to be served; it is left as it is.
+        activation: the name of its activation.
+        size: height and width of the images.
+    """
+
+    def __init__(self, solver: Solver, activation: str, size: int) -> None:
+        super().__init__()
+        self.activation, self.slope_of = ACTIVATIONS[activation], SLOPES[activation]
+        self.concat_at = solver.concat_at
+        self.layers, self.backwards = nn.ModuleList(), nn.ModuleList()
+        self.labels: Tensor
+        for k, layer in enumerate(solver.layers):
+            plain = layer.plain() if isinstance(layer, PooledConv2d) else layer
+            assert isinstance(plain, nn.Conv2d)
+            if k == self.concat_at:
+                plain, labels = _split(plain, solver.classes, size)
+                self.register_buffer("labels", labels * solver.label_scale)
+            self.layers.append(plain)
+            self.backwards.append(_InputGradient(plain, size))
+            kernel, stride, padding = _numbers(plain)
+            size = (size + 2 * padding - kernel) // stride + 1
+        with torch.no_grad():
+            self.register_buffer("head", solver.head.weight.sum(0).view(1, -1, size, size))
+            self.register_buffer("bias", solver.head.bias.sum())
+        self.head: Tensor
+        self.bias: Tensor
+
+    def forward(self, y: Tensor, c: Tensor) -> Tensor:
+        """f of images ``[n, ch, H, W]`` given labels ``[n, K]``, ``[n]``."""
+        h = self._arguments(y, c)[-1]
+        return (self.activation(h) * self.head).flatten(1).sum(1) + self.bias
+
+    @torch.no_grad()
+    def gradient(self, y: Tensor, c: Tensor) -> Tensor:
+        """The gradient of f to each image, ``[n, ch, H, W]``."""
+        arguments = self._arguments(y, c)
+        g = self.head.expand_as(arguments[-1])
+        for k in reversed(range(len(self.layers))):
+            g = self.backwards[k](self.slope_of(g, arguments[k]))
+        return g
+
+    def _arguments(self, y: Tensor, c: Tensor) -> list[Tensor]:
+        """The argument of each activation."""
+        arguments: list[Tensor] = []
+        h = y
+        for k, layer in enumerate(self.layers):
+            h = layer(h)
+            if k == self.concat_at:
+                # A product for each row: the bits of one for all rows would depend on how many there are.
+                added = torch.bmm(c.to(h.dtype)[:, None], self.labels.expand(len(c), -1, -1))
+                h = h + added.view_as(h)
+            arguments.append(h)
+            h = self.activation(h)
+        return arguments
+
+
+def _split(layer: nn.Conv2d, classes: int, size: int) -> tuple[Conv2d, Tensor]:
+    """The layer where labels join: for images alone, and what each label adds to its output, ``[1, K, D * H * W]``."""
+    kernel, stride, padding = _numbers(layer)
+    width = layer.in_channels - classes
+    image = Conv2d(width, layer.out_channels, kernel, stride, padding).to(layer.weight)
+    image.bias = layer.bias
+    with torch.no_grad():
+        image.weight.copy_(layer.weight[:, :width])
+        maps = torch.eye(classes, dtype=layer.weight.dtype)[:, :, None, None].expand(-1, -1, size, size)
+        labels = F.conv2d(maps, layer.weight[:, width:], None, stride, padding)
+    return image, labels.reshape(1, classes, -1)
+
+
+def _numbers(layer: nn.Conv2d) -> tuple[int, int, int]:
+    """Kernel, stride and padding, each the same in both directions."""
+    assert not isinstance(layer.padding, str)
+    return layer.kernel_size[0], layer.stride[0], layer.padding[0]
+
+
+class _InputGradient(nn.Module):
+    """From the gradient to a convolution's output, the one to its input, whose height and width are ``size``."""
+
+    def __init__(self, layer: nn.Conv2d, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.kernel, self.stride, self.padding = _numbers(layer)
+        self.narrow = self.stride > 1 and layer.in_channels <= _NARROW
+        weight = layer.weight.detach()
+        if self.stride == 1:
+            weight = weight.flip(2, 3).transpose(0, 1).contiguous()
+        elif self.narrow:
+            weight = weight.flatten(1).t().contiguous()
+        self.register_buffer("weight", weight)
+        self.weight: Tensor
+
+    def forward(self, g: Tensor) -> Tensor:
+        if self.stride == 1:
+            return conv2d(g, self.weight, None, 1, self.kernel - 1 - self.padding)
+        if self.narrow:
+            columns = torch.matmul(self.weight, g.flatten(2))
+            return F.fold(columns, (self.size, self.size), self.kernel, padding=self.padding, stride=self.stride)
+        rest = (self.size + 2 * self.padding - self.kernel) % self.stride
+        return conv_transpose2d(g, self.weight, None, self.stride, self.padding, rest)

@@ -1,0 +1,75 @@
+"""The solver as it is served against the one that is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.kernels.langevin import ascend, langevin
+from models.loop import Rows
+from models.noise import Key, Noise
+from models.systems.ccoopnets.config import PRESETS, Config
+from models.systems.ccoopnets.frozen import FrozenSolver
+from models.systems.ccoopnets.networks import Solver
+
+
+def small(size: int = 28, **solver: Any) -> Config:
+    """The small preset with other images or another solver."""
+    document = PRESETS["small"].model_dump()
+    return Config.model_validate(document | {"size": size, "solver": document["solver"] | solver})
+
+
+POOLED = [{"out": 8, "pooled": True, "kernel": 4, "stride": 2, "padding": 1}, {"out": 4, "kernel": 3}]
+CONFIGS = {
+    **PRESETS,
+    **{f"joined at {k}": small(concat_at=k) for k in range(3)},
+    "odd size": small(size=27),
+    "leaky": small(activation="leaky_relu"),
+    "pooled": small(layers=POOLED, concat_at=1),
+}
+
+
+def both(config: Config) -> tuple[Solver, FrozenSolver, Tensor, Tensor]:
+    """A solver in both forms, images, and labels of which the last is a mix."""
+    torch.manual_seed(0)
+    solver = Solver(config).double().requires_grad_(False)
+    frozen = FrozenSolver(solver, config.solver.activation, config.size)
+    y = torch.randn(3, config.channels, config.size, config.size).double()
+    c = torch.eye(config.classes).double()[:3].clone()
+    c[2] = torch.linspace(0, 1, config.classes) / config.classes
+    return solver, frozen, y, c
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_value_and_gradient_are_those_of_the_trained_solver(name: str) -> None:
+    solver, frozen, y, c = both(CONFIGS[name])
+    before = {k: v.clone() for k, v in solver.state_dict().items()}
+    torch.testing.assert_close(frozen(y, c), solver(y, c))
+    expected = ascend(lambda rows: solver(rows["y"], rows["c"]), {"y": y, "c": c})
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(frozen.gradient(y, c), expected)
+    assert all(torch.equal(v, before[k]) for k, v in solver.state_dict().items())
+
+
+def test_a_step_with_the_gradient_is_the_step_without_it() -> None:
+    _, frozen, y, c = both(PRESETS["small"])
+    one = torch.ones(3, 1, 1, 1).double()
+    rows: Rows = {"y": y, "c": c, "eta": one, "rho": one * 0.1, "tau": one * 0.2}
+
+    def value(rows: Rows) -> Tensor:
+        found: Tensor = frozen(rows["y"], rows["c"])
+        return found
+
+    steps = [langevin(value), langevin(value, lambda rows: frozen.gradient(rows["y"], rows["c"]))]
+    first, second = (
+        step(rows, torch.zeros(3, dtype=torch.int64), Noise([Key(k, 0, 0) for k in range(3)], "cpu")) for step in steps
+    )
+    torch.testing.assert_close(first["y"], second["y"])
+
+
+def test_no_graph_is_built_for_the_gradient() -> None:
+    _, frozen, y, c = both(PRESETS["small"])
+    assert not frozen.gradient(y.requires_grad_(True), c).requires_grad
