@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import uuid
 from collections.abc import Iterator
@@ -39,10 +40,11 @@ class Blobs:
             return
         folder, _, name = path.rpartition("/")
         draft = f"{folder}/.{name}.{uuid.uuid4().hex}"
-        self._files.makedirs(folder, exist_ok=True)
+        os.makedirs(folder, exist_ok=True)
         try:
-            self._files.pipe_file(draft, data)
-            Path(draft).replace(path)
+            with open(draft, "xb") as file:
+                file.write(data)
+            os.replace(draft, path)
         except BaseException:
             Path(draft).unlink(missing_ok=True)
             raise

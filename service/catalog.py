@@ -10,7 +10,8 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _NAME = re.compile(MODEL_NAME)
 _REFERENCE = re.compile(rf"(?P<name>{MODEL_NAME.strip('^$')})(@(?P<version>latest|[1-9]\d{{0,8}}))?")
+_SETTLED_NS = 2_000_000_000
+"""What has changed within so many nanoseconds may change again without a later time of change."""
 
 
 class CardPart(BaseModel):
@@ -149,6 +152,7 @@ class Catalog:
         self._dirs = tuple(dirs)
         self._lock = threading.Lock()
         self._signature: tuple[tuple[str, int], ...] | None = None
+        self._seen: dict[str, int] = {}  # when all that a reading looked at had last changed
         self._models: dict[str, dict[int, Model]] = {}
 
     def list(self) -> list[Model]:
@@ -192,16 +196,31 @@ class Catalog:
 
     def _scan(self) -> dict[str, dict[int, Model]]:
         """The models, read again only if a directory or card has changed."""
+        seen = self._seen
+        if seen and all(_changed_at(path) == when for path, when in seen.items()):
+            return self._models
+        now = time.time_ns()
         folders = list(self._folders())
         signature = tuple((str(folder), _changed(folder)) for _, _, folder in folders)
         with self._lock:
             if signature != self._signature:
-                self._models = {}
+                models: dict[str, dict[int, Model]] = {}
                 for name, version, folder in folders:
-                    versions = self._models.setdefault(name, {})
+                    versions = models.setdefault(name, {})
                     versions.setdefault(version, _read(name, version, folder))
-                self._signature = signature
+                self._models, self._signature = models, signature
+            seen = {path: _changed_at(path) for path in self._places(folder for _, _, folder in folders)}
+            self._seen = seen if max(seen.values(), default=now) < now - _SETTLED_NS else {}
             return self._models
+
+    def _places(self, folders: Iterable[Path]) -> Iterator[str]:
+        """All that changes when a model comes, goes or changes."""
+        for root in self._dirs:
+            yield str(root)
+            yield from (str(root / name) for name in _subfolders(root))
+        for folder in folders:
+            yield str(folder)
+            yield str(folder / "card.json")
 
     def _folders(self) -> Iterator[tuple[str, int, Path]]:
         for root in self._dirs:
@@ -211,6 +230,14 @@ class Catalog:
                 for version in _subfolders(root / name):
                     if re.fullmatch(r"[1-9]\d{0,8}", version):
                         yield name, int(version), root / name / version
+
+
+def _changed_at(path: str) -> int:
+    """When a directory or file last changed, in nanoseconds; 0 if there is none."""
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _subfolders(path: Path) -> list[str]:

@@ -88,26 +88,48 @@ def _entries(answer: object) -> list[tuple[str, dict[str, str]]]:
     return list(entries)
 
 
+class Watch:
+    """Waits for the end of one record."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._fields: str | None = None
+
+    def tell(self, fields: str | None) -> None:
+        """The record has finished, or may have: nothing is known of its fields."""
+        self._fields = fields
+        self._event.set()
+
+    async def wait(self, seconds: float) -> str | None:
+        """Wait until the record *may* have finished; gives its fields, for ``announced`` to read.
+
+        None: the time is up, or the connection was lost for a while. Look at the record, and wait again if need be.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        self._event.clear()
+        fields, self._fields = self._fields, None
+        return fields
+
+
 class Finished:
     """Tells waiting requests of this process which records have finished, over one connection for all of them."""
 
     def __init__(self, client: redis.asyncio.Redis, channel: str) -> None:
         self._client = client
         self._channel = channel
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._waiting: dict[str, set[Watch]] = {}
 
     @contextlib.contextmanager
-    def watch(self, id: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the record *may* have finished; begin to watch before you submit or look.
-
-        It is also set when the connection was lost for a while, so look at the record and wait again if need be.
-        """
-        event = asyncio.Event()
-        self._waiting.setdefault(id, set()).add(event)
+    def watch(self, id: str) -> Iterator[Watch]:
+        """Hear of the end of a record; begin to watch before you submit or look."""
+        watch = Watch()
+        self._waiting.setdefault(id, set()).add(watch)
         try:
-            yield event
+            yield watch
         finally:
-            self._waiting[id].discard(event)
+            self._waiting[id].discard(watch)
             if not self._waiting[id]:
                 del self._waiting[id]
 
@@ -141,9 +163,10 @@ class Finished:
 
     def _receive(self, message: dict[str, object]) -> None:
         if message["type"] == "message":
-            for event in self._waiting.get(str(message["data"]), ()):
-                event.set()
+            id, _, fields = str(message["data"]).partition(" ")
+            for watch in self._waiting.get(id, ()):
+                watch.tell(fields)
         elif message["type"] == "subscribe":  # perhaps again: something may have been missed before
             for waiting in self._waiting.values():
-                for event in waiting:
-                    event.set()
+                for watch in waiting:
+                    watch.tell(None)

@@ -168,7 +168,7 @@ class RecordStore(Generic[RecordT]):
 
     @property
     def finished_channel(self) -> str:
-        """The Redis channel where ids of finished records are announced."""
+        """The Redis channel where finished records are announced: the id, a space, and what ``announced`` reads."""
         return f"{self._prefix}:finished"
 
     # ---- workers -------------------------------------------------------------------------------------------------

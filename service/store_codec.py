@@ -41,6 +41,11 @@ def record_of(record_type: type[RecordT], answer: Sequence[Any]) -> RecordT:
     return record_type.model_validate(fields)
 
 
+def announced(record_type: type[RecordT], fields: str) -> RecordT:
+    """A record from the announcement of its end: JSON of names and values in turn."""
+    return record_of(record_type, (-1, json.loads(fields)))
+
+
 def pairs_of(record_type: type[Record], fields: Mapping[str, Any]) -> list[str]:
     """Fields to write, as names and JSON values in turn.
 

@@ -77,7 +77,8 @@ local function conclude(id)
   if state[4] == '1' then
     redis.call('ZADD', P .. ':webhooks', NOW, id)
   end
-  redis.call('PUBLISH', P .. ':finished', id)
+  -- With all that the record says, so that those who wait for it need not ask.
+  redis.call('PUBLISH', P .. ':finished', id .. ' ' .. cjson.encode(redis.call('HGETALL', key)))
 end
 
 local function move(id, to)

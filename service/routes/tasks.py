@@ -1,7 +1,5 @@
 """One POST route for each task of the contract, made from its class."""
 
-import asyncio
-import contextlib
 import inspect
 import re
 import time
@@ -12,6 +10,7 @@ from fastapi import APIRouter, Body, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.errors import UnprocessableError
+from service.events import Watch
 from service.intake import Taken
 from service.jobs import TASKS, JobRecord, JobRequest
 from service.observability import context
@@ -21,6 +20,7 @@ from service.routes.common import IdempotencyKey, check_webhook, json_of
 from service.security import Caller, Who
 from service.services import Parts, Services
 from service.store import Idempotency
+from service.store_codec import announced
 from service.strict import JsonRoute
 
 Prefer = Annotated[
@@ -150,17 +150,18 @@ def _accept(
     return record, created
 
 
-async def _wait(parts: Services, record: JobRecord, finished: asyncio.Event, seconds: float) -> JobRecord:
+async def _wait(parts: Services, record: JobRecord, finished: Watch, seconds: float) -> JobRecord:
     """The record when it has finished, or as it is when the time is up."""
     deadline = time.monotonic() + seconds
     while not record.status.terminal:
         left = deadline - time.monotonic()
         if left <= 0:
             break
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(finished.wait(), left)
-        finished.clear()
-        record = await run_in_threadpool(parts.jobs.get, record.id)
+        fields = await finished.wait(left)
+        if fields is None:
+            record = await run_in_threadpool(parts.jobs.get, record.id)
+        else:
+            record = announced(JobRecord, fields)
     return record
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,46 @@ def test_a_new_model_is_seen_at_once(tmp_path: Path) -> None:
     draft = write_card(tmp_path / "drafts", card(version=2))
     os.rename(draft, tmp_path / "toy" / "2")
     assert catalog.get("toy").version == 2
+
+
+def _settle(root: Path) -> None:
+    """As if nothing had changed for a while."""
+    for path in (root, *root.rglob("*")):
+        os.utime(path, (1e9, 1e9))
+
+
+def test_changes_are_seen_after_a_rest(tmp_path: Path) -> None:
+    write_card(tmp_path, card(version=1))
+    (tmp_path / "later").mkdir()
+    catalog, missing = Catalog([tmp_path, tmp_path / "missing"]), tmp_path / "missing"
+
+    def rested() -> list[str]:
+        found = [model.ref for model in catalog.list()]
+        _settle(tmp_path)
+        assert [model.ref for model in catalog.list()] == found  # noted as it is now
+        return found
+
+    assert rested() == ["toy@1"]
+    write_card(tmp_path, card(version=2))
+    assert rested() == ["toy@2", "toy@1"]
+    write_card(tmp_path, card("later", 1))  # in a directory that was empty
+    assert rested() == ["later@1", "toy@2", "toy@1"]
+    write_card(missing, card("other", 1))
+    assert rested() == ["later@1", "other@1", "toy@2", "toy@1"]
+    (tmp_path / "toy" / "1" / "card.json").write_text(json.dumps(card(version=1, title="better")))
+    assert catalog.get("toy@1").title == "better"
+    rested()
+    shutil.rmtree(tmp_path / "toy" / "2")
+    assert rested() == ["later@1", "other@1", "toy@1"]
+
+
+def test_a_rested_catalog_lists_no_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_card(tmp_path, card())
+    _settle(tmp_path)
+    catalog = Catalog([tmp_path])
+    first = catalog.get("toy")
+    monkeypatch.setattr(os, "scandir", lambda _: pytest.fail("it was listed"))
+    assert catalog.get("toy") is first
 
 
 def test_an_unchanged_card_is_read_once(tmp_path: Path) -> None:

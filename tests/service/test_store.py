@@ -8,8 +8,9 @@ import redis
 
 from service.errors import IdempotencyError, NotFoundError, StaleAttemptError
 from service.jobs import Generate, JobRecord, Output
-from service.records import Progress, Status, now
+from service.records import Failure, Progress, Status, now
 from service.store import MAX_ATTEMPTS, Beat, Idempotency, RecordStore
+from service.store_codec import announced
 from service.trainings import TrainingRecord, TrainingRequest
 
 Jobs = RecordStore[JobRecord]
@@ -44,6 +45,28 @@ def test_a_job_lives_from_queue_to_result(client: redis.Redis, jobs: Jobs, new_j
     assert 0 < client.ttl(jobs.events_key(stored.id)) <= 86_400
     assert jobs.counts()[Status.SUCCEEDED] == 1
     assert jobs.depth() == 0
+
+
+def test_the_end_of_a_job_is_announced_with_all_that_its_record_says(
+    client: redis.Redis, jobs: Jobs, new_job: NewJob
+) -> None:
+    succeeds, fails, is_cancelled = (jobs.submit(new_job())[0].id for _ in range(3))
+    with client.pubsub(ignore_subscribe_messages=True) as channel:
+        channel.subscribe(jobs.finished_channel)
+        for id in (succeeds, fails):
+            jobs.claim(id, "w", 10)
+        output = Output(url="/v1/jobs/x/images/0", width=28, height=28, seed=1, energy=-2.0)
+        jobs.finish(succeeds, 1, Status.SUCCEEDED, outputs=[output], warnings=['"odd" \\ \u00fc'])
+        jobs.finish(fails, 1, Status.FAILED, error=Failure(kind="diverged", detail="too far"))
+        jobs.cancel(is_cancelled)
+        told: dict[str, str] = {}
+        deadline = time.monotonic() + 10
+        while len(told) < 3 and time.monotonic() < deadline:
+            if message := channel.get_message(timeout=1.0):
+                id, _, fields = message["data"].partition(" ")
+                told[id] = fields
+    for id in (succeeds, fails, is_cancelled):
+        assert announced(JobRecord, told[id]) == jobs.get(id)
 
 
 def test_the_same_key_and_body_give_the_same_job(jobs: Jobs, new_job: NewJob) -> None:

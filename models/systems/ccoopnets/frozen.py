@@ -77,7 +77,7 @@ class FrozenSolver(nn.Module):
             h = layer(h)
             if k == self.concat_at:
                 # A product for each row: the bits of one for all rows would depend on how many there are.
-                added = torch.bmm(c.to(h.dtype)[:, None], self.labels.expand(len(c), -1, -1))
+                added = torch.matmul(c.to(h.dtype)[:, None], self.labels)
                 h = h + added.view_as(h)
             arguments.append(h)
             h = self.activation(h)
