@@ -187,26 +187,27 @@ class Group:
         if self._age < self._due and self._age - self._counted < PROGRESS_EVERY:
             return []
         previews: dict[Member, list[int]] = {}
-        done = []
+        finished: dict[Member, list[int]] = {}
         for place, slot in enumerate(self._slots):
             if slot is None:
                 continue
             member, step = slot.member, slot.base + self._age
             member.advanced += self._age - self._counted
             if step >= member.loop.steps:
-                member.collect(slot.row, {k: v[place] for k, v in rows.items()})
-                self._slots[place] = None
-                if member.complete:
-                    done.append(member)
+                finished.setdefault(member, []).append(place)
             elif member.ticket.preview_every and member.loop.preview and member.shown_at(step):
                 previews.setdefault(member, []).append(place)
             member.ticket.step = member.advanced // member.size
         self._counted = self._age
+        for member, places in finished.items():
+            member.collect([slot.row for k in places if (slot := self._slots[k])], _taken(rows, places))
+            for place in places:
+                self._slots[place] = None
         for member, places in previews.items():
             self._show(member, places)
         if None not in self._slots and self._age >= self._due:  # shown, but nobody left: find the next time
             self._rebase()
-        return done
+        return [member for member in finished if member.complete]
 
     def _rebase(self) -> None:
         """Count from now on, as after a packing, with the rows where they are."""
@@ -224,3 +225,11 @@ class Group:
         images = member.loop.preview({k: v[places] for k, v in self._rows.items()}).detach().cpu()
         step = member.before + slots[0].base + self._age
         member.ticket.show(Preview(step, tuple(slot.row for slot in slots), images))
+
+
+def _taken(rows: Rows, places: Sequence[int]) -> Rows:
+    """Copies of the rows at these places."""
+    first, last = places[0], places[-1]
+    if last - first + 1 == len(places):
+        return {k: v[first : last + 1].clone() for k, v in rows.items()}
+    return {k: v[list(places)] for k, v in rows.items()}

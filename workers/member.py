@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
@@ -33,9 +34,9 @@ class Member:
         self.admitted = 0  # of these
         self._finished: list[int] = []
         self._result: Rows = {}
-        for row in range(self.size if len(self.todo) < self.size else 0):
-            if self.steps[row] >= loop.steps:
-                self.collect(row, {k: v[row] for k, v in self.rows.items()})
+        if len(self.todo) < self.size:
+            done = [row for row, step in enumerate(self.steps) if step >= loop.steps]
+            self.collect(done, {k: v[done] for k, v in self.rows.items()})
 
     def shown_at(self, step: int) -> bool:
         """Whether rows that have done so many steps of the loop are due to be shown."""
@@ -56,13 +57,16 @@ class Member:
             return {k: v[begin:end] for k, v in self.rows.items()}
         return {k: v[self.todo[begin:end]] for k, v in self.rows.items()}
 
-    def collect(self, row: int, state: Rows) -> None:
-        """Keep the finished state of one row."""
-        if not self._result:
-            self._result = {k: v.new_empty((self.size, *v.shape)) for k, v in state.items()}
-        for name, value in state.items():
-            self._result[name][row] = value
-        self._finished.append(row)
+    def collect(self, numbers: Sequence[int], state: Rows) -> None:
+        """Keep the finished states of some of its rows, by their numbers."""
+        if list(numbers) == list(range(self.size)):  # all at once, as most jobs end
+            self._result = state
+        else:
+            if not self._result:
+                self._result = {k: v.new_empty((self.size, *v.shape[1:])) for k, v in state.items()}
+            for name, value in state.items():
+                self._result[name][list(numbers)] = value
+        self._finished += numbers
 
     def snapshot(self, packed: Part) -> Snapshot:
         """Where its rows are now, with those that are in the batch."""
