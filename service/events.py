@@ -165,7 +165,7 @@ class Finished:
         if message["type"] == "message":
             id, _, fields = str(message["data"]).partition(" ")
             for watch in self._waiting.get(id, ()):
-                watch.tell(fields)
+                watch.tell(fields or None)  # a worker of an earlier version announces the id alone
         elif message["type"] == "subscribe":  # perhaps again: something may have been missed before
             for waiting in self._waiting.values():
                 for watch in waiting:

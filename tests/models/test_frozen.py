@@ -28,6 +28,9 @@ CONFIGS = {
     **{f"joined at {k}": small(concat_at=k) for k in range(3)},
     "odd size": small(size=27),
     "leaky": small(activation="leaky_relu"),
+    "wide padding": small(
+        layers=[{"out": 4, "kernel": 3, "padding": 4}, {"out": 4, "kernel": 3, "padding": 3}], concat_at=1
+    ),
     "pooled": small(layers=POOLED, concat_at=1),
 }
 

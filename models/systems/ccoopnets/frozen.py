@@ -110,9 +110,10 @@ class _InputGradient(nn.Module):
         super().__init__()
         self.size = size
         self.kernel, self.stride, self.padding = _numbers(layer)
-        self.narrow = self.stride > 1 and layer.in_channels <= _NARROW
+        self.plain = self.stride == 1 and self.padding < self.kernel
+        self.narrow = not self.plain and layer.in_channels <= _NARROW
         weight = layer.weight.detach()
-        if self.stride == 1:
+        if self.plain:
             weight = weight.flip(2, 3).transpose(0, 1).contiguous()
         elif self.narrow:
             weight = weight.flatten(1).t().contiguous()
@@ -120,7 +121,7 @@ class _InputGradient(nn.Module):
         self.weight: Tensor
 
     def forward(self, g: Tensor) -> Tensor:
-        if self.stride == 1:
+        if self.plain:
             return conv2d(g, self.weight, None, 1, self.kernel - 1 - self.padding)
         if self.narrow:
             columns = torch.matmul(self.weight, g.flatten(2))
