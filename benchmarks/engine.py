@@ -2,7 +2,8 @@
 
 The same jobs of mixed lengths go through one model four times: one after the other, in static batches that run to their
 longest job, through the engine of the inference worker, and, as the bound, as the bare loop of a batch that is always
-full. Repetitions are interleaved and each ratio is taken within its repetition, so a machine that gets slower or faster
+full. The engine may advance several batches at a time; the others then use as many threads as all of these together.
+Repetitions are interleaved and each ratio is taken within its repetition, so a machine that gets slower or faster
 on the way does not tilt them; their medians are reported.
 """
 
@@ -15,16 +16,17 @@ from pathlib import Path
 from statistics import median
 
 import click
+import torch
 
 from benchmarks import workload
-from benchmarks.loops import BareLoop, run_static, synchronize
+from benchmarks.loops import BareLoop, on_threads, run_static, synchronize
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from benchmarks.serving import serving
 from coopserve.configured import settings_from
 from models.loop import Task, run
 from models.systems.base import Model, Output
 from service.jobs import Generate
-from workers.app import prepare_torch
+from workers.app import engine_threads, prepare_torch
 from workers.engine import Engine
 
 
@@ -36,11 +38,13 @@ class Contest:
         model: what they run on.
         engine: the running engine, which knows the model.
         jobs: resolved requests of one image each.
+        threads: CPU threads of all batches of the engine together.
     """
 
     model: Model
     engine: Engine
     jobs: Sequence[Generate]
+    threads: int
 
     def serial(self) -> None:
         """One job at a time."""
@@ -86,10 +90,11 @@ def measure(contest: Contest, repetitions: int, label: str = "measuring") -> dic
         for repetition in range(repetitions):
             turn = repetition % len(names)
             for name in names[turn:] + names[:turn]:
-                started = time.perf_counter()
-                ways[name]()
-                synchronize(contest.engine.device)
-                seconds[name][repetition] = time.perf_counter() - started
+                with on_threads(contest.threads):
+                    started = time.perf_counter()
+                    ways[name]()
+                    synchronize(contest.engine.device)
+                    seconds[name][repetition] = time.perf_counter() - started
                 bar.update(1)
     return seconds
 
@@ -128,7 +133,8 @@ def main(
 ) -> None:
     """Compare continuous batching with serial runs, static batches and the ideal loop, in one process."""
     settings = settings_from(torch_threads=threads, device=device)
-    place = prepare_torch(settings)
+    batches = engine_threads(settings)
+    place = prepare_torch(settings, batches)
     card = workload.find_model(name, settings).card
     facts = machine(place)
     show_machine(facts)
@@ -136,8 +142,10 @@ def main(
     with serving(settings, card.ref, place) as (model, engine):
         requests = [workload.resolved(card, body) for body in workload.bodies(card, lengths)]
         short = [job.model_copy(update={"steps": 3}) for job in requests[: settings.max_rows]]
-        measure(Contest(model, engine, short), 1, "warming up")
-        seconds = measure(Contest(model, engine, requests), repetitions)
+        threads = torch.get_num_threads() * batches
+        Contest(model, engine, short, threads).continuous()  # its threads begin with their own share
+        measure(Contest(model, engine, short, threads), 1, "warming up")
+        seconds = measure(Contest(model, engine, requests, threads), repetitions)
     title = f"{jobs} jobs of {shortest} to {longest} steps on {card.ref}, batches of {settings.max_rows}"
     rows = [[way, f"{median(s):.2f}", f"{jobs / median(s):.1f}"] for way, s in seconds.items()]
     show_table(title, ["", "seconds", "jobs/s"], rows)

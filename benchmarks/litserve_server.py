@@ -19,7 +19,7 @@ from coopserve.configured import settings_from
 from models.checkpoints import load_model
 from models.systems.base import Output
 from service.jobs import Generate
-from workers.app import prepare_torch
+from workers.app import engine_threads, prepare_torch
 from workers.pictures import png
 
 BATCH_TIMEOUT = 0.01
@@ -42,7 +42,7 @@ class Refinement(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no anno
         """Load the model, once in the process that computes; the environment says with how many threads, and where."""
         del device
         settings = settings_from()
-        self._device = prepare_torch(settings)
+        self._device = prepare_torch(settings, engine_threads(settings))
         subject = find_model(self._ref, settings)
         self._card, self._model = subject.card, load_model(subject.folder, self._device)
 
@@ -63,10 +63,12 @@ class Refinement(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no anno
 @click.option("--model", required=True, help="name@version of a shipped model.")
 @click.option("--port", required=True, type=int)
 @click.option("--batch", default=32, type=click.IntRange(2), help="Most requests in a batch.")
-def main(model: str, port: int, batch: int) -> None:
+@click.option("--workers", default=1, type=click.IntRange(1), help="Processes that each run batches of their own.")
+def main(model: str, port: int, batch: int, workers: int) -> None:
     """Serve the refinement of a shipped model with LitServe."""
     api = Refinement(model, batch)
-    server = litserve.LitServer(api, accelerator="cpu", timeout=False)  # the model chooses its own device
+    # It is told of a CPU whatever there is: the model chooses its own device.
+    server = litserve.LitServer(api, accelerator="cpu", workers_per_device=workers, timeout=False)
     server.run(host="127.0.0.1", port=port, generate_client_file=False, log_level="warning")
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate, count
 from typing import TypeVar
 
@@ -112,6 +113,17 @@ class BareLoop:
             elapsed = time.perf_counter() - started
             if elapsed >= seconds:
                 return images / elapsed
+
+
+@contextmanager
+def on_threads(number: int) -> Iterator[None]:
+    """Inside the block, torch uses so many CPU threads for what this thread asks of it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def synchronize(device: torch.device) -> None:

@@ -19,6 +19,7 @@ import httpx
 from benchmarks.client import WAIT_SECONDS
 from benchmarks.workload import Subject
 from service.settings import Settings
+from workers.app import engine_threads
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -50,10 +51,11 @@ def coopserve(settings: Settings, subject: Subject) -> Iterator[str]:
 
 @contextmanager
 def litserve(settings: Settings, ref: str) -> Iterator[str]:
-    """LitServe with the same model, threads and size of batch; gives its address."""
+    """LitServe with the same model, threads and size of batch, and as many batches at a time; gives its address."""
     with tempfile.TemporaryDirectory(prefix="litserve-bench-") as folder:
         port = _free_port()
         options = ["--model", ref, "--port", str(port), "--batch", str(settings.max_rows)]
+        options += ["--workers", str(engine_threads(settings))]
         command = [sys.executable, "-m", "benchmarks.litserve_server", *options]
         address = f"http://127.0.0.1:{port}"
         with _process(command, _environment(settings), Path(folder) / "log", address, "/health") as at:
@@ -63,7 +65,9 @@ def litserve(settings: Settings, ref: str) -> Iterator[str]:
 def _environment(settings: Settings) -> dict[str, str]:
     """The settings on which the measurement depends, and no Redis, so that a database of its own starts."""
     shared = settings.model_dump(
-        mode="json", include={"checkpoints_dir", "device", "exact", "max_rows", "torch_threads"}, exclude_none=True
+        mode="json",
+        include={"checkpoints_dir", "device", "engine_threads", "exact", "max_rows", "torch_threads"},
+        exclude_none=True,
     )
     named = {f"COOPSERVE_{name.upper()}": str(value) for name, value in shared.items()}
     return {**named, "COOPSERVE_LOG_LEVEL": "warning", "COOPSERVE_REDIS_URL": ""}

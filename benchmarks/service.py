@@ -6,8 +6,8 @@ Three questions, in one run on one machine:
 - *busy*: with 32 clients, how much of the bare loop of a full batch is left?
 - *arrivals*: jobs of mixed lengths that come when they come, beside LitServe with the same model.
 
-The bare loop is measured in this process, between the loads and with the same number of threads; the client is a
-process of its own on the same machine.
+The bare loop is measured in this process, between the loads, in two ways: as the engine runs one of its batches, and on
+as many threads as all of the engine's batches together. The client is a process of its own on the same machine.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from typing import Any, Literal
 
 import click
 import numpy as np
+import torch
 
 from benchmarks import servers, workload
 from benchmarks.client import LoadError, Plan, Result, load
-from benchmarks.loops import BareLoop
+from benchmarks.loops import BareLoop, on_threads
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from benchmarks.serving import serving
 from coopserve.configured import settings_from
 from models.loop import Task, run
 from models.systems.base import Model, Output
 from service.catalog import ModelCard
-from workers.app import prepare_torch
+from workers.app import engine_threads, prepare_torch
 from workers.engine import Engine
 
 CLIENTS = 32
@@ -51,12 +52,14 @@ class Bench:
         card: the model, as clients see it.
         model: the same model in this process.
         engine: a running engine in this process, which knows the model.
+        batches: how many the server advances at the same time.
         longest: most steps of a job.
     """
 
     card: ModelCard
     model: Model
     engine: Engine
+    batches: int
     longest: int
 
     def idle(self, address: str, jobs: int, rounds: int) -> dict[str, list[float]]:
@@ -87,15 +90,17 @@ class Bench:
         return BareLoop([self._task(body) for body in bodies], self.engine.device)
 
     def busy(self, address: str, seconds: float, rounds: int) -> list[dict[str, Any]]:
-        """Many clients with jobs of one kind; images a second of the service and of the bare loop, each round."""
-        bare = self.bare_loop()
+        """Many clients with jobs of one kind; images a second of the service and of the bare loops, each round."""
+        bare, threads = self.bare_loop(), torch.get_num_threads()
         kinds: list[dict[str, Any]] = [
-            {"steps": min(steps, self.longest), "n": n, "target": target, "bare": [], "service": []}
+            {"steps": min(steps, self.longest), "n": n, "target": target, "bare": [], "bare_all": [], "service": []}
             for steps, n, target in BUSY
         ]
         for kind in kinds * rounds:
             steps, n = kind["steps"], kind["n"]
             rate = bare.images_per_second(steps, seconds / 2)
+            with on_threads(threads * self.batches):
+                kind["bare_all"].append(bare.images_per_second(steps, seconds / 2))
             # Whole turns of all clients, about as many as the bare loop would do in the time.
             turns = max(1, round(seconds * rate / n / CLIENTS))
             bodies = workload.bodies(self.card, [steps] * (turns * CLIENTS), n)
@@ -149,14 +154,17 @@ def idle_claims(figures: dict[str, list[float]]) -> list[Claim]:
 
 
 def busy_claims(kinds: Sequence[dict[str, Any]]) -> list[Claim]:
-    """The service's share of the bare loop, as the median over the rounds."""
+    """The service's shares of the bare loops, as medians over the rounds."""
     claims, rows = [], []
     for kind in kinds:
         name = f"{kind['steps']} steps, n={kind['n']}"
-        share = median(s / b for s, b in zip(kind["service"], kind["bare"], strict=True))
-        claims.append(Claim(f"share of the bare loop, {name}", share, kind["target"]))
-        rows.append([name, f"{median(kind['service']):.1f}", f"{median(kind['bare']):.1f}", f"{share:.2f}"])
-    show_table(f"Busy: {CLIENTS} clients, images a second", ["", "service", "bare loop", "share"], rows)
+        one, all_ = (median(s / b for s, b in zip(kind["service"], kind[k], strict=True)) for k in ("bare", "bare_all"))
+        claims.append(Claim(f"share of the bare loop, {name}", one, kind["target"]))
+        claims.append(Claim(f"share of it on all threads, {name}", all_, kind["target"]))
+        rates = [f"{median(kind[k]):.1f}" for k in ("service", "bare", "bare_all")]
+        rows.append([name, *rates, f"{one:.2f}", f"{all_:.2f}"])
+    heads = ["", "service", "bare loop", "on all threads", "share", "share of all"]
+    show_table(f"Busy: {CLIENTS} clients, images a second", heads, rows)
     return claims
 
 
@@ -199,7 +207,8 @@ def main(
 ) -> None:
     """Measure the service when idle, when busy, and beside LitServe. Needs the extra `bench`."""
     settings = settings_from(torch_threads=threads, device=device)
-    place = prepare_torch(settings)
+    batches = engine_threads(settings)
+    place = prepare_torch(settings, batches)
     subject = workload.find_model(name, settings)
     facts = machine(place)
     show_machine(facts)
@@ -207,7 +216,7 @@ def main(
     try:
         click.echo("starting coopserve and measuring ...")
         with serving(settings, subject.card.ref, place) as held, servers.coopserve(settings, subject) as address:
-            bench = Bench(subject.card, *held, longest)
+            bench = Bench(subject.card, *held, batches, longest)
             ours = bench.arrivals("coopserve", address, arrival_jobs)
             figures["idle"] = bench.idle(address, idle_jobs, rounds)
             figures["busy"] = bench.busy(address, seconds, rounds)

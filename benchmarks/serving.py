@@ -10,7 +10,7 @@ import torch
 from models.systems.base import Model
 from service.catalog import Catalog
 from service.settings import Settings
-from workers.app import known_sizes
+from workers.app import engine_threads, known_sizes
 from workers.engine import Engine
 from workers.residency import Residency
 
@@ -18,7 +18,7 @@ from workers.residency import Residency
 @contextmanager
 def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tuple[Model, Engine]]:
     """The model name@version, as a worker has it that knows its batch sizes, and the running engine."""
-    engine = Engine(settings.max_rows, device)
+    engine = Engine(settings.max_rows, device, threads=engine_threads(settings))
     engine.start()
     residency = Residency(
         Catalog((settings.checkpoints_dir,)), engine, device, settings.model_memory_bytes, known_sizes(settings)

@@ -44,8 +44,14 @@ class Settings(BaseSettings):
     worker_threads: int = Field(
         128, ge=2, le=1024, description="Jobs that one inference worker holds at a time; one model alone gets half."
     )
+    engine_threads: int | None = Field(
+        None,
+        ge=1,
+        le=64,
+        description="Batches that an inference worker advances at the same time; absent: 2 on a CPU, else 1.",
+    )
     torch_threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads of torch; absent: all cores but one."
+        None, ge=1, le=1024, description="CPU threads of torch for a batch; absent: all cores but one, shared out."
     )
     model_memory_bytes: int = Field(
         2 * 2**30, ge=2**20, description="Memory for loaded models in bytes; the least recently used leave first."

@@ -91,7 +91,7 @@ def test_there_is_no_checkerboard(fashion: Model, sample: Mapping[str, ImageData
 
 
 def test_fixed_seeds_give_equal_png_bytes_alone_and_in_company(fashion: Model) -> None:
-    engine = Engine(max_rows=32)
+    engine = Engine(max_rows=32, threads=2)
     agreements = probe(fashion.examples(), candidate_sizes(engine.max_rows))
     assert all(agreement.sizes for agreement in agreements.values()), "no batch sizes agree on this machine"
     engine.pad_to(agreements)

@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ from workers.training import TrainingWorker, choose_device
 from workers.warming import Warming
 
 SWITCH_INTERVAL = 5e-4
-"""Seconds after which a busy Python thread yields. The engine's thread asks for the interpreter after every operation
+"""Seconds after which a busy Python thread yields. The engine's threads ask for the interpreter after every operation
 of torch; at the default of 5 ms, threads that encode images would hold it up for many times a step's length."""
 
 
@@ -101,15 +102,28 @@ def make_celery(settings: Settings) -> Celery:
     return celery
 
 
-def prepare_torch(settings: Settings) -> torch.device:
+def prepare_torch(settings: Settings, batches: int = 1) -> torch.device:
     """Settings of torch for a process that computes; returns the device.
 
-    One core is left to the API and to the threads that encode images: torch's threads wait for each other after every
-    operation, so one of them that has no core of its own holds up all.
+    With one batch at a time one core is left to all else: torch's threads wait for each other after every operation, so
+    one of them that has no core of its own holds up all.
+
+    Args:
+        settings: of the process.
+        batches: how many are advanced at the same time, each on threads of its own.
     """
     torch.set_flush_denormal(True)
-    torch.set_num_threads(settings.torch_threads or max(1, len(os.sched_getaffinity(0)) - 1))
+    share = ceil((len(os.sched_getaffinity(0)) - 1) / batches)
+    torch.set_num_threads(settings.torch_threads or max(1, share))
     return torch.device(choose_device(settings.device))
+
+
+def engine_threads(settings: Settings) -> int:
+    """How many batches an inference worker advances at the same time."""
+    if settings.engine_threads is not None:
+        return settings.engine_threads
+    on_cpu = choose_device(settings.device) == "cpu"
+    return min(2, len(os.sched_getaffinity(0))) if on_cpu else 1
 
 
 def known_sizes(settings: Settings) -> KnownSizes | None:
@@ -119,12 +133,13 @@ def known_sizes(settings: Settings) -> KnownSizes | None:
 
 def make_inference_worker(settings: Settings) -> WorkerProcess:
     """The process that runs jobs: a thread a job, one engine, the models in memory."""
-    device = prepare_torch(settings)
+    threads = engine_threads(settings)
+    device = prepare_torch(settings, threads)
     sys.setswitchinterval(SWITCH_INTERVAL)
     client = connect(settings.broker_url)
     store, blobs = RecordStore(client, JobRecord), Blobs(settings.blobs)
     queue, name = JobQueue(client, RUN_JOB, INFERENCE_QUEUE), new_id("inference")
-    engine = Engine(settings.max_rows, device, settings.checkpoint_seconds)
+    engine = Engine(settings.max_rows, device, settings.checkpoint_seconds, threads)
     catalog = Catalog(settings.model_dirs)
     residency = Residency(catalog, engine, device, settings.model_memory_bytes, known_sizes(settings))
     warming = Warming(catalog, residency, engine)

@@ -77,7 +77,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What the engine's thread notes of a task: references, from which another thread makes the chain."""
+    """What the engine notes of a task: references, from which another thread makes the chain."""
 
     results: Sequence[Rows]
     loop: Loop

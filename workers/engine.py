@@ -1,13 +1,16 @@
 """Continuous batching of loops: rows of many jobs advance together, join at any step and leave at their own.
 
-One thread owns the device. It gives every group (rows with the same kernel and shapes) one step in turn. A group's rows
-stay packed in one batch while its members do not change; they are packed anew only when a row joins or leaves. Jobs
-enter a group by priority, then in order of arrival, row by row, so that a large job needs no gap of its own size.
+Its threads give every group (rows with the same kernel and shapes) one step in turn. On an accelerator there is one
+thread. On a CPU there are several: small networks keep several cores busy far better as several batches than as one
+whose every operation is divided, and none of the threads waits for another. A group's rows stay packed while its
+members do not change; they are packed anew only when a row joins or leaves. Jobs enter a group by priority, then in
+order of arrival, row by row, so that a large job needs no gap of its own size.
+
+All that is told here happens under one lock, the tasks' own code too; only kernels run without it.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import deque
@@ -18,42 +21,46 @@ from typing import Any
 import torch
 
 from models.loop import Kernel, Loop, Rows, Task
+from workers.batch import Batch
 from workers.chains import Chain, ChainError
 from workers.exact import Agreement
-from workers.group import Group, group_key
+from workers.group import Group
 from workers.member import Member
 from workers.saver import Saver
+from workers.schedule import Schedule
 from workers.tickets import CancelledError, StoppedError, Ticket
 
-log = logging.getLogger(__name__)
 
-
-GATHER_TURNS = 6
-"""For how many turns at most a one-step loop waits for others, while rows of other groups advance."""
-
-FEED_TURNS = 2
-"""The same for each step of a batch that is not full, while rows advance that will join it next."""
-
-
-class Engine(threading.Thread):
-    """The one thread that touches the device.
+class Engine:
+    """The threads that touch the device, and what they work on.
 
     Args:
-        max_rows: the most rows that one step advances together.
+        max_rows: the most rows of a batch.
         device: where the rows live.
         checkpoint_seconds: how often the chains of tasks are kept that have run for so long; 0: never.
+        threads: how many batches are advanced at the same time.
     """
 
-    def __init__(self, max_rows: int = 32, device: torch.device | str = "cpu", checkpoint_seconds: float = 0.0) -> None:
-        super().__init__(name="engine", daemon=True)
+    def __init__(
+        self,
+        max_rows: int = 32,
+        device: torch.device | str = "cpu",
+        checkpoint_seconds: float = 0.0,
+        threads: int = 1,
+    ) -> None:
         self.max_rows, self.device, self.checkpoint_seconds = max_rows, torch.device(device), checkpoint_seconds
         self.steps = 0
         self.rows_advanced = 0
         self.busy_seconds = 0.0
+        self._threads = [threading.Thread(target=self._work, name=f"engine-{k}", daemon=True) for k in range(threads)]
+        self._working = threads
+        self._schedule = Schedule(max_rows, threads)
         self._agreements: dict[Kernel, Agreement] = {}
-        self._groups: dict[Any, Group] = {}
+        self._state = threading.Lock()
         self._new: deque[Ticket[Any]] = deque()
         self._wake = threading.Condition()
+        self._resting = 0  # threads that have found nothing to do
+        self._called = 0  # of these, those that are to look again
         self._stopping = False
         self._saver = Saver()
         self._next_save = 0.0
@@ -71,6 +78,16 @@ class Engine(threading.Thread):
         return self._saver.kept
 
     # Called from other threads
+
+    def start(self) -> None:
+        """Begin to work on tasks."""
+        self._saver.start()
+        for thread in self._threads:
+            thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether it works on tasks."""
+        return all(thread.is_alive() for thread in self._threads)
 
     def submit(
         self,
@@ -110,59 +127,93 @@ class Engine(threading.Thread):
             self._agreements = {kernel: a for kernel, a in self._agreements.items() if kernel not in kernels}
 
     def stop(self, timeout: float | None = 10.0) -> None:
-        """End the thread after the step that it is in; unfinished tickets fail with :class:`StoppedError`."""
+        """End the threads after the steps that they are in; unfinished tickets fail with :class:`StoppedError`."""
+        self._end_work()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout)
+
+    # The engine's own threads
+
+    def _work(self) -> None:
+        torch.set_flush_denormal(True)
+        try:
+            while self._round():
+                pass
+        finally:  # if one of them fails, the others end, too, and the worker takes no more jobs
+            self._end_work()
+            with self._state:
+                self._working -= 1
+                last = not self._working
+            if last:
+                self._saver.stop()
+                self._end_all()
+
+    def _end_work(self) -> None:
         with self._wake:
             self._stopping = True
-            self._wake.notify()
-        if self.is_alive():
-            self.join(timeout)
-
-    # The engine's own thread
-
-    def run(self) -> None:
-        torch.set_flush_denormal(True)
-        self._saver.start()
-        while self._round():
-            pass
-        self._saver.stop()
-        self._end_all()
+            self._wake.notify_all()
 
     def _round(self) -> bool:
-        """Wait for work and give every group a turn; False when the engine is to stop.
+        """Wait for work and give a group a turn; False when the engine is to stop.
 
         A method of its own, so that an idle engine holds nothing of the tasks that it had last.
         """
-        fresh = self._wait()
-        if fresh is None:
+        turn = self._next_turn()
+        if turn is None:
             return False
-        for ticket in fresh:
-            self._begin(ticket)
-        for key, group in list(self._groups.items()):
-            if self._gathers(group):
-                continue
-            try:
-                self._turn(group)
-            except Exception as error:  # a fault of the engine itself must not leave anybody waiting
-                log.exception("the engine failed; its group is given up")
-                self._give_up(group, error)
-            if group.empty:
-                del self._groups[key]
-        if self.checkpoint_seconds:
-            self._save()
+        self._turn(*turn)
         return True
 
-    def _wait(self) -> list[Ticket[Any]] | None:
-        """New tickets, once there is anything to do; None when the engine is to stop."""
-        with self._wake:
-            if not (self._new or self._groups or self._stopping):
-                self._idle_since = time.monotonic()
-                self._wake.wait_for(lambda: self._new or self._stopping)
+    def _next_turn(self) -> tuple[Group, Batch] | None:
+        """What this thread is to advance, once there is anything; None when the engine is to stop."""
+        while not self._stopping:
+            with self._state:
+                turn = self._find_turn()
+            if turn is not None:
+                return turn
+            with self._wake:
+                self._wake.wait_for(lambda: self._new or self._called or self._stopping)
+                self._called = max(0, self._called - 1)
+                self._resting -= 1
+        return None
+
+    def _find_turn(self) -> tuple[Group, Batch] | None:
+        """Begin the tasks that have come, and take the next batch; see to it that no other thread rests needlessly."""
+        while self._new:
+            self._begin(self._new.popleft())
+        turn = self._schedule.take()
+        if self.checkpoint_seconds:
+            self._save()
+        if not self._schedule.empty:
             self._idle_since = None
-            if self._stopping:
-                return None
-            fresh = list(self._new)
-            self._new.clear()
-            return fresh
+        elif self._idle_since is None:
+            self._idle_since = time.monotonic()
+        with self._wake:
+            if turn is None:
+                self._resting += 1
+            elif self._resting > self._called and self._schedule.more:
+                self._called += 1
+                self._wake.notify()
+        return turn
+
+    def _turn(self, group: Group, batch: Batch) -> None:
+        """One step of one batch; tasks go on whose rows have finished."""
+        rows, started = batch.size, time.perf_counter()
+        advanced = batch.advance()
+        seconds = time.perf_counter() - started
+        with self._state:
+            self.steps += 1
+            self.rows_advanced += rows
+            self.busy_seconds += seconds / len(self._threads)
+            for member in self._schedule.settle(group, batch, advanced):
+                try:
+                    result = member.result()
+                except Exception as error:
+                    member.ticket.end(error)
+                else:
+                    member.ticket.results.append(result)
+                    self._advance(member.ticket, result, member.loop)
 
     def _save(self) -> None:
         """Have another thread keep the chains of tasks that have run for a while. Short ones are done before that."""
@@ -171,71 +222,23 @@ class Engine(threading.Thread):
             return
         self._next_save = now + self.checkpoint_seconds
         begun = now - self.checkpoint_seconds
-        for group in self._groups.values():
+        for group in self._schedule.groups:
             self._saver.add(group.snapshots(lambda ticket: ticket.keep is not None and ticket.submitted <= begun))
         self._saver.go()
 
     def _end_all(self) -> None:
         """Every task ends here, and can go on elsewhere from where it is."""
-        for group in self._groups.values():
+        for group in self._schedule.groups:
             for ticket, snapshot in group.snapshots(lambda ticket: True).items():
-                self._end(ticket, CancelledError() if ticket.cancelled else StoppedError(snapshot.chain()))
+                ticket.end(CancelledError() if ticket.cancelled else StoppedError(snapshot.chain()))
         for ticket in self._new:
-            self._end(ticket, CancelledError() if ticket.cancelled else StoppedError(ticket.resume))
-
-    def _give_up(self, group: Group, error: Exception) -> None:
-        members = group.members()
-        group.remove(members)
-        for member in members:
-            self._end(member.ticket, error)
-
-    def _gathers(self, group: Group) -> bool:
-        """Whether a group waits for company. Only for a few turns, and only while others advance: a network call for
-        one row costs a good part of one for thirty-two, and jobs drift apart, most of all on their way through the
-        chains of several sizes.
-        """
-        others = [other for other in self._groups.values() if other is not group and not other.brief]
-        if group.brief:
-            turns, rows = GATHER_TURNS if others else 0, group.waiting_rows
-        else:
-            fed = any(other.kernel in group.feeders for other in others)
-            turns, rows = FEED_TURNS if fed else 0, group.rows
-        if rows >= self.max_rows or group.waited >= turns:
-            group.waited = 0
-            return False
-        group.waited += 1
-        return True
-
-    def _turn(self, group: Group) -> None:
-        """One step of one group."""
-        cancelled = [member for member in group.members() if member.ticket.cancelled]
-        group.remove(cancelled)
-        for member in cancelled:
-            self._end(member.ticket, CancelledError())
-        if group.empty:
-            return
-        started = time.perf_counter()
-        rows = group.admit(self.max_rows)
-        done, failed = group.step()
-        self.steps += 1
-        self.rows_advanced += rows
-        self.busy_seconds += time.perf_counter() - started
-        for member, error in failed:
-            self._end(member.ticket, error)
-        for member in done:
-            try:
-                result = member.result()
-            except Exception as error:
-                self._end(member.ticket, error)
-            else:
-                member.ticket.results.append(result)
-                self._advance(member.ticket, result, member.loop)
+            ticket.end(CancelledError() if ticket.cancelled else StoppedError(ticket.resume))
 
     def _begin(self, ticket: Ticket[Any]) -> None:
         if ticket.resume is None:
             self._advance(ticket, None)
         elif ticket.cancelled:
-            self._end(ticket, CancelledError())
+            ticket.end(CancelledError())
         else:
             self._resume(ticket, ticket.resume)
 
@@ -250,7 +253,7 @@ class Engine(threading.Thread):
             chain.check(loop)
         except Exception as error:
             own = isinstance(error, ChainError)
-            self._end(ticket, error if own else ChainError(f"its task does not take it: {error!r}"))
+            ticket.end(error if own else ChainError(f"its task does not take it: {error!r}"))
             return
         here = replace(chain, rows=self._to_device(chain.rows))
         self._place(Member(ticket, loop, ticket.begin(loop), here))
@@ -262,7 +265,7 @@ class Engine(threading.Thread):
         """Send a task the rows of its last loop, and put its next loop into the group where it belongs."""
         while True:
             if ticket.cancelled:
-                self._end(ticket, CancelledError())
+                ticket.end(CancelledError())
                 return
             try:
                 loop = ticket.task.send(rows)  # type: ignore[arg-type]  # None starts a generator
@@ -275,26 +278,12 @@ class Engine(threading.Thread):
             number = ticket.begin(loop)
             ticket.show_start(loop)
             if loop.steps > 0 and loop.seeds:
-                group = self._place(Member(ticket, loop, number))
-                if last and last.steps > 1:
-                    group.feeders.add(last.kernel)
+                self._place(Member(ticket, loop, number), last)
                 return
             rows = loop.rows
             ticket.results.append(rows)
 
-    def _place(self, member: Member) -> Group:
-        key = group_key(member.loop)
-        if key not in self._groups:
-            kernel = member.loop.kernel
-            self._groups[key] = Group(kernel, self._agreements.get(kernel, Agreement()))
-        self._groups[key].add(member)
-        return self._groups[key]
-
-    @staticmethod
-    def _end(ticket: Ticket[Any], error: Exception) -> None:
-        """Close the task's generator (its ``finally`` blocks run here), then tell whoever waits."""
-        try:
-            ticket.task.close()
-        except Exception:
-            log.exception("a task failed while it was closed")
-        ticket.fail(error)
+    def _place(self, member: Member, last: Loop | None = None) -> None:
+        kernel = member.loop.kernel
+        feeder = last.kernel if last and last.steps > 1 else None
+        self._schedule.place(member, self._agreements.get(kernel, Agreement()), feeder)

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from models.loop import Loop, Rows, check_finite
 from workers.chains import Chain, Part, Snapshot, on_cpu
-from workers.tickets import Ticket
+from workers.tickets import Preview, Ticket
 
 _arrivals = count()
 
@@ -28,10 +31,11 @@ class Member:
         self.order = (-ticket.priority, next(_arrivals))
         self.rows = chain.rows if chain else loop.rows
         self.steps = chain.steps if chain else [0] * self.size
-        self.advanced = sum(self.steps)
+        self._advanced = sum(self.steps)
         self.todo = [row for row, step in enumerate(self.steps) if step < loop.steps]
         """The rows that are to be advanced, in the order of their admission."""
         self.admitted = 0  # of these
+        self._shown: dict[int, dict[int, Tensor]] = {}  # step -> row -> picture
         self._finished: list[int] = []
         self._result: Rows = {}
         if len(self.todo) < self.size:
@@ -41,6 +45,29 @@ class Member:
     def shown_at(self, step: int) -> bool:
         """Whether rows that have done so many steps of the loop are due to be shown."""
         return (self.before + step) % self.ticket.preview_every == 0
+
+    def show(self, step: int, numbers: Sequence[int], state: Rows) -> None:
+        """Give the ticket pictures of its rows, once all have come to this step and not only some of them.
+
+        The caller has seen that its loop has a preview.
+
+        Args:
+            step: how many steps of the loop they have done.
+            numbers: which rows have come to it now.
+            state: these rows.
+        """
+        assert self.loop.preview
+        shown = self._shown.setdefault(step, {})
+        shown.update(zip(numbers, self.loop.preview(state).detach().cpu(), strict=True))
+        if len(shown) == sum(before < step for before in self.steps):
+            del self._shown[step]
+            rows = sorted(shown)
+            self.ticket.show(Preview(self.before + step, tuple(rows), torch.stack([shown[row] for row in rows])))
+
+    def advance(self, steps: int) -> None:
+        """Tell the ticket that one of its rows has done so many steps more."""
+        self._advanced += steps
+        self.ticket.step = self._advanced // self.size
 
     @property
     def size(self) -> int:
@@ -68,15 +95,15 @@ class Member:
                 self._result[name][list(numbers)] = value
         self._finished += numbers
 
-    def snapshot(self, packed: Part) -> Snapshot:
-        """Where its rows are now, with those that are in the batch."""
+    def snapshot(self, packed: Sequence[Part]) -> Snapshot:
+        """Where its rows are now, with those that are in batches."""
         self.ticket.results = [on_cpu(rows) for rows in self.ticket.results]
         if self.loop.steps == 1:  # its kernel may have added names to some rows only: the one step is taken again
             rows = list(range(self.size))
             return Snapshot(self.ticket.results, self.loop, [Part(on_cpu(self.loop.rows), rows, rows, [0] * self.size)])
         waiting, done = self.todo[self.admitted :], list(self._finished)
         parts = [
-            packed,
+            *packed,
             Part(on_cpu(self.rows), waiting, waiting, [self.steps[row] for row in waiting]),
             Part(on_cpu(self._result), done, done, [self.loop.steps] * len(done)),
         ]

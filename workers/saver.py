@@ -1,4 +1,4 @@
-"""Keeps chains while the engine goes on: the engine's thread notes where rows are, this one does the work."""
+"""Keeps chains while the engine goes on: the engine notes where rows are, this one does the work."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,8 @@ from models.loop import Loop, Rows, Task
 from workers.chains import Chain
 
 R = TypeVar("R")
+
+log = logging.getLogger(__name__)
 
 
 class CancelledError(Exception):
@@ -48,7 +51,7 @@ class Preview:
 
 
 class Ticket(Generic[R]):
-    """One task in the engine. The engine's thread writes, any other thread reads, cancels and waits.
+    """One task in the engine. The engine's threads write, one at a time, any other thread reads, cancels and waits.
 
     Args:
         task: the generator.
@@ -106,7 +109,7 @@ class Ticket(Generic[R]):
             raise self._error
         return self._result  # type: ignore[return-value]
 
-    # For the engine's thread
+    # For the engine's threads
 
     def begin(self, loop: Loop) -> int:
         """Note the start of the task's next loop; returns the loop's number."""
@@ -129,6 +132,14 @@ class Ticket(Generic[R]):
     def finish(self, result: R) -> None:
         self._result = result
         self._events.put(None)
+
+    def end(self, error: Exception) -> None:
+        """Close the task's generator (its ``finally`` blocks run here), then tell whoever waits."""
+        try:
+            self.task.close()
+        except Exception:
+            log.exception("a task failed while it was closed")
+        self.fail(error)
 
     def fail(self, error: Exception) -> None:
         self._error = error

@@ -35,7 +35,7 @@ MANY = [(name, task) for name, task in CASES if most(name, task) > 1]
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    engine = Engine(max_rows=8)
+    engine = Engine(max_rows=8, threads=2)
     engine.start()
     yield engine
     engine.stop()

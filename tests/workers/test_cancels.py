@@ -131,7 +131,7 @@ class Client(threading.Thread):
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    engine = Engine(max_rows=16, checkpoint_seconds=0.02)
+    engine = Engine(max_rows=16, checkpoint_seconds=0.02, threads=2)
     engine.start()
     yield engine
     engine.stop()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -59,13 +60,27 @@ def task(  # type: ignore[no-untyped-def]
     return rows
 
 
-@pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = Engine(max_rows=4)
+@contextmanager
+def started(threads: int, max_rows: int = 4) -> Iterator[Engine]:
+    engine = Engine(max_rows, threads=threads)
     engine.start()
     yield engine
     engine.stop()
     assert not engine.is_alive()
+
+
+@pytest.fixture(params=[1, 3])
+def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
+    """What is asked of an engine of any number of threads."""
+    with started(request.param) as engine:
+        yield engine
+
+
+@pytest.fixture
+def single() -> Iterator[Engine]:
+    """An engine of one thread: its batches can be foretold."""
+    with started(1) as engine:
+        yield engine
 
 
 def equal(a: Rows, b: Rows) -> bool:
@@ -88,11 +103,11 @@ def test_padding_changes_nothing(engine: Engine) -> None:
     assert all(equal(ticket.result(), run(task(3, seed, 3))) for seed, ticket in enumerate(tickets))
 
 
-def test_rows_join_while_others_are_under_way(engine: Engine) -> None:
+def test_rows_join_while_others_are_under_way(single: Engine) -> None:
     gate = Gate()
-    first = engine.submit(task(3, 1, kernel=gate))
+    first = single.submit(task(3, 1, kernel=gate))
     assert gate.entered.wait(10)
-    second = engine.submit(task(1, 2, n=2, kernel=gate))
+    second = single.submit(task(1, 2, n=2, kernel=gate))
     gate.open.set()
     assert equal(first.result(), run(task(3, 1)))
     assert equal(second.result(), run(task(1, 2, n=2)))
@@ -113,11 +128,11 @@ def test_a_cancelled_job_leaves_its_neighbours_bits_alone(engine: Engine) -> Non
     assert len(gate.batches) < 200
 
 
-def test_a_job_cancelled_in_the_queue_never_starts(engine: Engine) -> None:
+def test_a_job_cancelled_in_the_queue_never_starts(single: Engine) -> None:
     gate = Gate()
-    running = engine.submit(task(1, n=4, kernel=gate))
+    running = single.submit(task(1, n=4, kernel=gate))
     assert gate.entered.wait(10)
-    waiting = engine.submit(task(1, kernel=gate))
+    waiting = single.submit(task(1, kernel=gate))
     waiting.cancel()
     gate.open.set()
     with pytest.raises(CancelledError):
@@ -175,23 +190,23 @@ def test_a_task_that_ends_badly_when_cancelled_does_not_hurt_the_engine(engine: 
     assert equal(engine.submit(task(2)).result(), run(task(2)))
 
 
-def test_urgent_jobs_are_admitted_first(engine: Engine) -> None:
+def test_urgent_jobs_are_admitted_first(single: Engine) -> None:
     gate, order = Gate(), []
 
     def named(name: str):  # type: ignore[no-untyped-def]
         yield Loop(gate, state(4), 1, range(4))
         order.append(name)
 
-    blocker = engine.submit(named("blocker"))
+    blocker = single.submit(named("blocker"))
     assert gate.entered.wait(10)
-    tickets = [engine.submit(named(name), priority=priority) for name, priority in [("low", 1), ("mid", 5), ("top", 9)]]
+    tickets = [single.submit(named(name), priority=priority) for name, priority in [("low", 1), ("mid", 5), ("top", 9)]]
     gate.open.set()
     for ticket in [blocker, *tickets]:
         ticket.result()
     assert order == ["blocker", "top", "mid", "low"]
 
 
-def test_groups_take_turns(engine: Engine) -> None:
+def test_groups_take_turns(single: Engine) -> None:
     """A long job of one kernel does not hold up a short one of another."""
     turns: list[str] = []
 
@@ -203,9 +218,9 @@ def test_groups_take_turns(engine: Engine) -> None:
         return step
 
     gate = Gate()
-    blocker = engine.submit(task(1, kernel=gate))
+    blocker = single.submit(task(1, kernel=gate))
     assert gate.entered.wait(10)
-    long, short = (engine.submit(task(steps, kernel=kernel(name))) for steps, name in [(100, "long"), (10, "short")])
+    long, short = (single.submit(task(steps, kernel=kernel(name))) for steps, name in [(100, "long"), (10, "short")])
     gate.open.set()
     for ticket in (blocker, long, short):
         ticket.result()
@@ -213,7 +228,7 @@ def test_groups_take_turns(engine: Engine) -> None:
     assert turns[:last_short].count("long") <= 14
 
 
-def test_a_chain_waits_a_little_for_those_that_will_join_it(engine: Engine) -> None:
+def test_a_chain_waits_a_little_for_those_that_will_join_it(single: Engine) -> None:
     """Four rows come to the second kernel one by one; taking each turn it would make twelve steps for their five."""
     first, second = Gate(), Gate()
 
@@ -221,9 +236,9 @@ def test_a_chain_waits_a_little_for_those_that_will_join_it(engine: Engine) -> N
         rows = yield Loop(first, state(1), steps, [seed], "first")
         return (yield Loop(second, rows, 5, [seed], "second"))
 
-    blocker = engine.submit(task(1, kernel=first))
+    blocker = single.submit(task(1, kernel=first))
     assert first.entered.wait(10)
-    tickets = [engine.submit(two(2 * k, k)) for k in (1, 2, 3, 4)]
+    tickets = [single.submit(two(2 * k, k)) for k in (1, 2, 3, 4)]
     first.open.set()
     second.open.set()
     blocker.result()
@@ -232,6 +247,98 @@ def test_a_chain_waits_a_little_for_those_that_will_join_it(engine: Engine) -> N
     assert second.batches.count(4) >= 3
     for k, rows in zip((1, 2, 3, 4), results, strict=True):
         assert equal(rows, run(two(2 * k, k)))
+
+
+def test_threads_advance_parts_of_a_job_at_the_same_time() -> None:
+    meeting, parts = threading.Barrier(2, timeout=10), list[int]()
+
+    def together(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        meeting.wait()  # breaks if the other thread does not come
+        parts.append(len(t))
+        return walk(rows, t, noise)
+
+    with started(2, max_rows=16) as engine:
+        rows = engine.submit(task_of_steps(20, 3, 16, together)).result()
+    assert equal(rows, run(task_of_steps(20, 3, 16)))
+    assert parts == [8] * 40
+
+
+def test_a_group_that_is_left_alone_is_divided() -> None:
+    """While there are two groups each thread has one; when one group ends, its thread takes half of the other."""
+    gates, sizes = {"long": Gate(), "short": Gate()}, list[int]()
+
+    def kernel(name: str) -> Callable[..., Rows]:
+        def step(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+            gates[name].entered.set()
+            assert gates[name].open.wait(10)
+            sizes.extend([len(t)] if name == "long" else [])
+            return walk(rows, t, noise)
+
+        return step
+
+    with started(2, max_rows=16) as engine:
+        short = engine.submit(task_of_steps(2, 9, 1, kernel("short")))
+        assert gates["short"].entered.wait(10)
+        long = engine.submit(task_of_steps(200, 3, 16, kernel("long")))
+        assert gates["long"].entered.wait(10)
+        gates["short"].open.set()
+        short.result()
+        gates["long"].open.set()
+        assert equal(long.result(), run(task_of_steps(200, 3, 16)))
+    assert sizes[0] == 16
+    assert sizes.count(16) < 10 < 100 < sizes.count(8)
+
+
+def test_a_poisoned_job_that_is_cancelled_while_it_is_found_out_hurts_nobody() -> None:
+    entered, looking = threading.Event(), threading.Event()
+
+    def kernel(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        entered.set()
+        assert looking.wait(10)
+        return fragile(rows, t, noise)
+
+    gates = Gate(), Gate()
+    with started(2) as engine:
+        blockers = [engine.submit(task_of_steps(1, 1, 1, gate)) for gate in gates]
+        assert all(gate.entered.wait(10) for gate in gates)
+        bad = engine.submit(task_of_steps(9, 7, 1, kernel, poison=1.0))
+        good = engine.submit(task_of_steps(9, 2, 2, kernel))
+        gates[0].open.set()  # its thread takes both jobs in one batch
+        assert entered.wait(10)
+        bad.cancel()
+        gates[1].open.set()  # the other thread takes the cancelled job out
+        assert all(blocker.result() for blocker in blockers)
+        with pytest.raises(CancelledError):
+            bad.result()
+        looking.set()
+        assert equal(good.result(), run(task_of_steps(9, 2, 2)))
+        with pytest.raises(CancelledError):
+            bad.result()
+
+
+def test_a_preview_shows_the_rows_of_all_threads() -> None:
+    with started(3, max_rows=4) as engine:
+        previews = list(engine.submit(task(30, 3, n=12), preview_every=10).previews())
+    assert [preview.step for preview in previews] == [10, 20]
+    for preview in previews:
+        assert preview.rows == tuple(range(12))
+        assert torch.equal(preview.images, run(task_of_steps(preview.step, 3, 12))["x"])
+
+
+def test_progress_counts_every_step_whoever_joins_on_the_way(single: Engine) -> None:
+    gate, seen = Gate(), list[int]()
+
+    def watched():  # type: ignore[no-untyped-def]
+        yield Loop(gate, state(1), 20, [1])
+        seen.append(ticket.step)
+
+    ticket = single.submit(watched())
+    assert gate.entered.wait(10)
+    others = [single.submit(task(3 + seed, seed, kernel=gate)) for seed in range(3)]
+    gate.open.set()
+    for other in [ticket, *others]:
+        other.result()
+    assert seen == [20]
 
 
 def test_previews_come_every_k_steps_and_progress_is_told(engine: Engine) -> None:
@@ -259,8 +366,10 @@ def test_previews_are_counted_over_all_loops_that_can_be_shown(engine: Engine) -
     assert len({preview.images.numpy().tobytes() for preview in previews}) == 4
 
 
-def task_of_steps(steps: int, seed: int, n: int):  # type: ignore[no-untyped-def]
-    return (yield Loop(walk, state(n), steps, [seed + k for k in range(n)]))
+def task_of_steps(  # type: ignore[no-untyped-def]
+    steps: int, seed: int, n: int, kernel: Callable[..., Rows] = walk, poison: float = 0.0
+):
+    return (yield Loop(kernel, state(n, poison), steps, [seed + k for k in range(n)]))
 
 
 def test_a_kernel_of_many_steps_must_keep_its_names(engine: Engine) -> None:
@@ -275,8 +384,9 @@ def test_a_kernel_of_many_steps_must_keep_its_names(engine: Engine) -> None:
     assert "y3" in engine.submit(one(1)).result()
 
 
-def test_a_stopped_engine_answers_everybody() -> None:
-    engine = Engine()
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_stopped_engine_answers_everybody(threads: int) -> None:
+    engine = Engine(threads=threads)
     engine.start()
     ticket: Any = engine.submit(task_of_steps(10**9, 0, 1))
     engine.stop()

@@ -66,7 +66,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.engine = Engine(max_rows=8)
+        self.engine = Engine(max_rows=8, threads=2)
         self.jobs: list[tuple[tuple[Any, ...], Ticket[Any]]] = []
         self.cancelled: set[int] = set()
 
@@ -94,11 +94,11 @@ class EngineMachine(RuleBasedStateMachine):
         self.check(pick % len(self.jobs))
 
     @precondition(lambda self: self.jobs)
-    @rule(max_rows=st.integers(2, 9))
-    def go_on_elsewhere(self, max_rows: int) -> None:
+    @rule(max_rows=st.integers(2, 9), threads=st.integers(1, 3))
+    def go_on_elsewhere(self, max_rows: int, threads: int) -> None:
         """Stop the engine, as a worker does that shuts down, and give its tasks to another one."""
         self.engine.stop()
-        self.engine = Engine(max_rows)
+        self.engine = Engine(max_rows, threads=threads)
         self.engine.start()
         for number, (case, ticket) in enumerate(self.jobs):
             end = ended(ticket)[1]
