@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.convolutions import Conv2d, conv2d, conv_transpose2d
-from models.systems.ccoopnets.networks import ACTIVATIONS, PooledConv2d, Solver
+from models.systems.ccoopnets.networks import ACTIVATIONS, PooledConv2d, Solver, channels_last
 
 SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "silu": torch.ops.aten.silu_backward,
@@ -25,7 +25,8 @@ class FrozenSolver(nn.Module):
     """f(Y, C) of a :class:`Solver` and its gradient to Y by the chain rule, without a graph.
 
     With less work than in training: pooling lies within the weights, the sum of the head's columns is the one linear
-    functional that it is, and what a label adds to the layer where it joins, which is linear, is looked up.
+    functional that it is, and what a label adds to the layer where it joins, which is linear, is looked up. All is laid
+    out pixel by pixel, as the libraries compute it on a CPU: else each convolution moves the numbers there and back.
 
     Args:
         solver: what is to be served; it is left as it is.
@@ -54,11 +55,12 @@ class FrozenSolver(nn.Module):
             self.register_buffer("bias", solver.head.bias.sum())
         self.head: Tensor
         self.bias: Tensor
+        channels_last(self)
 
     def forward(self, y: Tensor, c: Tensor) -> Tensor:
         """f of images ``[n, ch, H, W]`` given labels ``[n, K]``, ``[n]``."""
         h = self._arguments(y, c)[-1]
-        return (self.activation(h) * self.head).flatten(1).sum(1) + self.bias
+        return (self.activation(h) * self.head).sum((1, 2, 3)) + self.bias
 
     @torch.no_grad()
     def gradient(self, y: Tensor, c: Tensor) -> Tensor:
@@ -78,14 +80,14 @@ class FrozenSolver(nn.Module):
             if k == self.concat_at:
                 # A product for each row: the bits of one for all rows would depend on how many there are.
                 added = torch.matmul(c.to(h.dtype)[:, None], self.labels)
-                h = h + added.view_as(h)
+                h = h + added.view(len(h), *h.shape[2:], -1).permute(0, 3, 1, 2)
             arguments.append(h)
             h = self.activation(h)
         return arguments
 
 
 def _split(layer: nn.Conv2d, classes: int, size: int) -> tuple[Conv2d, Tensor]:
-    """The layer where labels join: for images alone, and what each label adds to its output, ``[1, K, D * H * W]``."""
+    """The layer where labels join: for images alone, and what each label adds to its output, ``[1, K, H * W * D]``."""
     kernel, stride, padding = _numbers(layer)
     width = layer.in_channels - classes
     image = Conv2d(width, layer.out_channels, kernel, stride, padding).to(layer.weight)
@@ -94,7 +96,7 @@ def _split(layer: nn.Conv2d, classes: int, size: int) -> tuple[Conv2d, Tensor]:
         image.weight.copy_(layer.weight[:, :width])
         maps = torch.eye(classes, dtype=layer.weight.dtype)[:, :, None, None].expand(-1, -1, size, size)
         labels = F.conv2d(maps, layer.weight[:, width:], None, stride, padding)
-    return image, labels.reshape(1, classes, -1)
+    return image, labels.permute(0, 2, 3, 1).reshape(1, classes, -1)
 
 
 def _numbers(layer: nn.Conv2d) -> tuple[int, int, int]:
