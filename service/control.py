@@ -25,7 +25,7 @@ class Control:
     """Both ends of the line to the workers. Safe to use from many threads.
 
     Args:
-        client: a client made by :func:`service.store.connect`.
+        client: a client made by :func:`service.connection.connect`.
         namespace: what all keys begin with.
     """
 

@@ -15,7 +15,7 @@ class Deliveries(Generic[RecordT]):
     """The webhooks of all records of one type. Safe to use from many threads and processes.
 
     Args:
-        client: a client made by :func:`service.store.connect`.
+        client: a client made by :func:`service.connection.connect`.
         record_type: the type of the records.
         namespace: what all keys begin with.
     """

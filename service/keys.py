@@ -73,7 +73,7 @@ class Keys:
     """All API keys. Safe to use from many threads.
 
     Args:
-        client: a client made by :func:`service.store.connect`.
+        client: a client made by :func:`service.connection.connect`.
         namespace: what all entries begin with in the database.
     """
 

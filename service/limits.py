@@ -46,7 +46,7 @@ class RateLimits:
 
     Args:
         url: the Redis URL.
-        client: a client made by :func:`service.store.connect`, whose connections are used.
+        client: a client made by :func:`service.connection.connect`, whose connections are used.
     """
 
     def __init__(self, url: str, client: redis.Redis) -> None:

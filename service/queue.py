@@ -64,7 +64,7 @@ class JobQueue:
     sender takes longer than all else that a request needs, and so the script that stores a record can send its message.
 
     Args:
-        client: a client made by :func:`service.store.connect`.
+        client: a client made by :func:`service.connection.connect`.
         task: the name of the Celery task.
         queue: the name of the queue.
     """

@@ -36,7 +36,7 @@ class QueueFigures:
     """Reads the figures. Safe to use from many threads.
 
     Args:
-        client: a client made by :func:`service.store.connect`.
+        client: a client made by :func:`service.connection.connect`.
         record_type: the type of the records.
         namespace: what all keys begin with.
     """

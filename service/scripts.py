@@ -31,7 +31,7 @@ class Scripts:
     """The scripts, on the records of one type.
 
     Args:
-        client: a client made by :func:`service.store.connect`.
+        client: a client made by :func:`service.connection.connect`.
         record_type: the type of the records.
         namespace: what all keys begin with.
     """

@@ -22,7 +22,7 @@ from service.keys import ApiKey, Keys, Scope
 from service.limits import RateLimits
 from service.problems import render_error, render_redis_error
 from service.settings import Settings
-from service.store import QueueLimits
+from service.store_types import QueueLimits
 
 REVOKED_WITHIN_SECONDS = 5.0
 """How long a process may go on accepting a key that was revoked: it remembers the keys that it has looked up."""

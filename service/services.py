@@ -10,7 +10,7 @@ import redis.asyncio
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
-from service import events, store
+from service import connection, events
 from service.blobs import Blobs
 from service.catalog import Catalog
 from service.control import Control
@@ -61,7 +61,7 @@ class Services:
     @classmethod
     def build(cls, settings: Settings) -> Self:
         """Connect the parts; nothing is sent to Redis yet, so it may start later than the API."""
-        client = store.connect(settings.broker_url)
+        client = connection.connect(settings.broker_url)
         streams = events.connect(settings.broker_url)
         jobs = RecordStore(client, JobRecord, keep_seconds=settings.keep_seconds)
         trainings = RecordStore(client, TrainingRecord, keep_seconds=settings.keep_seconds)

@@ -17,36 +17,35 @@ from typing import Any, Generic
 
 import redis
 
-from service.connection import connect
 from service.errors import IdempotencyError, NotFoundError, StaleAttemptError, TooManyError
-from service.records import Failure, Progress, Status
+from service.records import Status
 from service.scripts import Scripts
 from service.store_codec import RecordT, document_of, json_of, pairs_of, queued_of, record_of, text_or_null
-from service.store_types import Beat, Expired, Idempotency, Message, Pulse, Queued, QueueLimits
-
-__all__ = ["Beat", "Expired", "Idempotency", "Pulse", "QueueLimits", "Queued", "RecordStore", "RecordT", "connect"]
+from service.store_types import (
+    GAVE_UP,
+    MAX_ATTEMPTS,
+    TOO_LATE,
+    Beat,
+    Bell,
+    Expired,
+    Idempotency,
+    Message,
+    Pulse,
+    Queued,
+    QueueLimits,
+)
 
 IDEMPOTENCY_SECONDS = 86_400
 KEEP_SECONDS = 86_400.0
-MAX_ATTEMPTS = 10  # lost in a row with nothing saved, which may also be jobs that waited in a worker that others killed
 SWEEP_LIMIT = 100
 NO_LIMITS = QueueLimits()
-
-_GAVE_UP = Failure(
-    kind="worker-lost",
-    detail=f"{MAX_ATTEMPTS} workers in a row stopped without an answer and had saved nothing; try a smaller request",
-)
-_TOO_LATE = Failure(
-    kind="queue-timeout",
-    detail="no worker had room for it within its max_queue_seconds; try again later, or allow a longer wait",
-)
 
 
 class RecordStore(Generic[RecordT]):
     """All records of one type. Safe to use from many threads.
 
     Args:
-        client: a client made by :func:`connect`.
+        client: a client made by :func:`service.connection.connect`.
         record_type: :class:`service.jobs.JobRecord` or :class:`service.trainings.TrainingRecord`.
         namespace: what all keys begin with, for several deployments on one Redis.
         keep_seconds: how long records that are submitted here are kept after their end.
@@ -175,21 +174,36 @@ class RecordStore(Generic[RecordT]):
 
     def claim(self, id: str, worker: str, lease_seconds: float) -> RecordT | None:
         """Take a queued record, with its attempt number raised; None if it is finished, leased elsewhere or unknown."""
-        errors = (_GAVE_UP.model_dump_json(), _TOO_LATE.model_dump_json())
+        errors = (GAVE_UP, TOO_LATE)
         answer = self._run("claim", id, worker, lease_seconds, MAX_ATTEMPTS, *errors)
         return self._parse(answer) if answer else None
 
-    def claim_next(self, worker: str, lease_seconds: float, full: Collection[str] = ()) -> RecordT | None:
-        """Take the first record of the queue that is in none of the full lanes; None if there is none."""
-        answer = self._run("claim_next", worker, lease_seconds, _TOO_LATE.model_dump_json(), *full)
+    def claim_next(
+        self, worker: str, lease_seconds: float, full: Collection[str] = (), bell: Bell | None = None
+    ) -> RecordT | None:
+        """Take the first record of the queue that is in none of the full lanes; None if there is none.
+
+        Given a bell, it is hung up then: call :meth:`listen`.
+        """
+        hung = (bell.name, bell.seconds) if bell else ("", 0.0)
+        answer = self._run("claim_next", worker, lease_seconds, TOO_LATE, *hung, *full)
         return self._parse(answer) if answer else None
+
+    def listen(self, bell: Bell) -> Queued | None:
+        """Wait for the next record that is submitted, instead of its message; None if the time of the bell is over.
+
+        The record is not claimed yet. It may be another's by then, and :meth:`claim_next` may find one before it.
+        """
+        rung: Any = self._client.blpop([f"{self._prefix}:bell:{bell.name}"], bell.seconds)
+        said = rung[1] if rung else self._run("take_down", bell.name)
+        return queued_of(said.split(" "))[0] if said else None
 
     def waiting(self, limit: int, full: Collection[str] = ()) -> list[Queued]:
         """The first records, at most ``limit`` in all, that are queued in other lanes than the full ones."""
         flat = self._run("waiting", limit, *full)
         return queued_of(flat)[:limit]
 
-    def heartbeat_many(self, beats: Sequence[Beat], lease_seconds: float) -> list[Pulse]:
+    def heartbeat(self, beats: Sequence[Beat], lease_seconds: float) -> list[Pulse]:
         """Renew leases, and write and announce progress and metrics where given; an answer for each beat, in order.
 
         ``cancel``: stop at the next step and finish as cancelled. ``stale``: drop it, another attempt has it.
@@ -199,23 +213,6 @@ class RecordStore(Generic[RecordT]):
         rows = [[beat.id, str(beat.attempt), text_or_null(beat.progress), text_or_null(beat.metrics)] for beat in beats]
         pulses: list[Pulse] = self._run("heartbeat", lease_seconds, json.dumps(rows))
         return pulses
-
-    def heartbeat(
-        self,
-        id: str,
-        attempt: int,
-        lease_seconds: float,
-        progress: Progress | None = None,
-        metrics: Mapping[str, float] | None = None,
-    ) -> bool:
-        """Renew one lease; True if the record was asked to stop.
-
-        Raises:
-            StaleAttemptError: the attempt has lost the record.
-        """
-        (pulse,) = self.heartbeat_many([Beat(id, attempt, progress, metrics)], lease_seconds)
-        self._fence(pulse != "stale", id, attempt)
-        return pulse == "cancel"
 
     def emit(self, id: str, attempt: int, event: str, data: Mapping[str, Any], **fields: Any) -> None:
         """Announce something that happened (``preview``, ``sample`` ...), and write fields of the record with it.
@@ -259,11 +256,11 @@ class RecordStore(Generic[RecordT]):
 
     def requeue_expired(self) -> list[Queued]:
         """Take records from workers that fell silent; gives those that are queued again and must be sent again."""
-        return queued_of(self._run("requeue_expired", MAX_ATTEMPTS, _GAVE_UP.model_dump_json(), SWEEP_LIMIT))
+        return queued_of(self._run("requeue_expired", MAX_ATTEMPTS, GAVE_UP, SWEEP_LIMIT))
 
     def fail_late(self) -> int:
         """Fail queued records that have waited longer than their ``max_queue_seconds``; gives how many."""
-        return int(self._run("fail_late", _TOO_LATE.model_dump_json(), SWEEP_LIMIT))
+        return int(self._run("fail_late", TOO_LATE, SWEEP_LIMIT))
 
     def expired(self) -> list[Expired]:
         """Finished records whose time is over. They are given until they are forgotten; clients don't see them."""

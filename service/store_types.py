@@ -10,7 +10,18 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel
 
-from service.records import Progress
+from service.records import Failure, Progress
+
+MAX_ATTEMPTS = 10  # lost in a row with nothing saved, which may also be jobs that waited in a worker that others killed
+
+GAVE_UP = Failure(
+    kind="worker-lost",
+    detail=f"{MAX_ATTEMPTS} workers in a row stopped without an answer and had saved nothing; try a smaller request",
+).model_dump_json()
+TOO_LATE = Failure(
+    kind="queue-timeout",
+    detail="no worker had room for it within its max_queue_seconds; try again later, or allow a longer wait",
+).model_dump_json()
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,18 @@ class Message(NamedTuple):
 
     list: str
     text: str
+
+
+class Bell(NamedTuple):
+    """A thread's place among those that listen for work: a message through Celery takes longer to wake one.
+
+    Args:
+        name: the thread's own.
+        seconds: for how long it listens.
+    """
+
+    name: str
+    seconds: float
 
 
 class Beat(NamedTuple):

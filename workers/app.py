@@ -17,6 +17,7 @@ from celery.signals import setup_logging, worker_shutting_down
 
 from service.blobs import Blobs
 from service.catalog import Catalog
+from service.connection import connect
 from service.control import Control
 from service.jobs import JobRecord
 from service.places import job_chain, job_folder, training_folder
@@ -30,7 +31,8 @@ from service.queue import (
     celery_options,
 )
 from service.settings import Settings
-from service.store import Queued, RecordStore, connect
+from service.store import RecordStore
+from service.store_types import Queued
 from service.trainings import TrainingRecord
 from workers.control import Controller
 from workers.engine import Engine

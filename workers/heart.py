@@ -15,7 +15,8 @@ from service.observability import working_on
 from service.presence import Presence
 from service.records import Progress, Record
 from service.settings import Settings
-from service.store import Beat, RecordStore
+from service.store import RecordStore
+from service.store_types import Beat
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ class Heart(threading.Thread):
         with self._lock:
             works = dict(self._works)
         beats = [Beat(id, attempt, w.progress(), w.metrics()) for (id, attempt), w in works.items()]
-        pulses = self._store.heartbeat_many(beats, settings.lease_seconds)
+        pulses = self._store.heartbeat(beats, settings.lease_seconds)
         now = time.monotonic()
         self.longest_gap, self._last = max(self.longest_gap, now - (self._last or now)), now
         for (key, work), pulse in zip(works.items(), pulses, strict=True):

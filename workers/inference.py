@@ -19,7 +19,8 @@ from service.errors import ServiceError, StaleAttemptError
 from service.jobs import JobRecord, Output
 from service.places import job_preview
 from service.records import Failure, Status
-from service.store import Queued, RecordStore
+from service.store import RecordStore
+from service.store_types import Bell, Queued
 from workers.chains import Chain, ChainError
 from workers.engine import Engine
 from workers.heart import Heart
@@ -39,6 +40,9 @@ NOT_EXACT = "on this device an image's last bits may depend on the images beside
 
 STARTED_AGAIN = "a worker was lost, and what it had saved could not be used: the job was started again"
 
+LISTEN_SECONDS = 0.5
+"""For how long a thread listens for the next job. It delays the end of a worker by as much."""
+
 FINISH_SHARE = 0.25
 """For this part of the time that a worker has to stop, jobs may still finish."""
 
@@ -56,6 +60,7 @@ class InferenceWorker:
         lanes: how many jobs it holds of each model.
         worker: this worker's id.
         lease_seconds: how long a claim holds without a heartbeat.
+        listen_seconds: for how long a thread listens for another job after its last one; 0: not at all.
     """
 
     def __init__(
@@ -69,10 +74,11 @@ class InferenceWorker:
         lanes: Lanes,
         worker: str,
         lease_seconds: float,
+        listen_seconds: float = LISTEN_SECONDS,
     ) -> None:
         self._store, self._blobs, self._residency = store, blobs, residency
         self._engine, self._heart, self._send, self._lanes = engine, heart, send, lanes
-        self._worker, self._lease_seconds = worker, lease_seconds
+        self._worker, self._lease_seconds, self._listen_seconds = worker, lease_seconds, listen_seconds
         self._draining = threading.Event()
 
     @property
@@ -85,12 +91,33 @@ class InferenceWorker:
         return (0, []) if self.draining else self._lanes.room()
 
     def run(self) -> None:
-        """Run jobs as long as there are any that it has room for; their records tell how they ended."""
-        while (record := self._next()) is not None:
-            try:
-                self._run(record)
-            finally:
-                self._lanes.leave(record)
+        """Run jobs as long as there are any that it has room for; their records tell how they ended.
+
+        After the last one it listens for a moment: under load the next job is not far, and needs no message then.
+        """
+        bell = Bell(f"{self._worker}:{threading.get_ident()}", self._listen_seconds) if self._listen_seconds else None
+        while True:
+            if (record := self._next(bell)) is not None:
+                try:
+                    self._run(record)
+                finally:
+                    self._lanes.leave(record)
+            elif not self._hears(bell):
+                return
+
+    def _hears(self, bell: Bell | None) -> bool:
+        """Whether a job was submitted within the time of the bell, and this worker may still take it."""
+        if bell is None or self.draining:
+            return False
+        try:
+            queued = self._store.listen(bell)
+            if queued and self.draining:
+                self._send(queued)
+                return False
+        except RedisError as error:
+            log.warning("no longer listening: %s", error)
+            return False
+        return queued is not None
 
     def drain(self, seconds: float) -> None:
         """Take no more jobs; let those that are nearly done finish, and hand the others back. Returns at once.
@@ -107,11 +134,12 @@ class InferenceWorker:
             time.sleep(0.02)
         self._engine.stop()
 
-    def _next(self) -> JobRecord | None:
+    def _next(self, bell: Bell | None) -> JobRecord | None:
         if self.draining:
             return None
+        worker, seconds = self._worker, self._lease_seconds
         try:
-            return self._lanes.enter(lambda full: self._store.claim_next(self._worker, self._lease_seconds, full))
+            return self._lanes.enter(lambda full: self._store.claim_next(worker, seconds, full, bell))
         except RedisError as error:  # the job is still queued, and a sweep sends it again
             log.warning("no job taken: %s", error)
             return None

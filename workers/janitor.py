@@ -10,7 +10,8 @@ from typing import Any
 
 from redis import RedisError
 
-from service.store import Queued, RecordStore
+from service.store import RecordStore
+from service.store_types import Queued
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from service.errors import StaleAttemptError
 from service.places import training_sample
 from service.records import Failure, Progress, Status
 from service.settings import Settings
-from service.store import Queued, RecordStore
+from service.store import RecordStore
+from service.store_types import Beat, Queued
 from service.trainings import TrainingRecord, TrainingRequest
 from workers.heart import Heart
 from workers.patience import patiently
@@ -122,6 +123,16 @@ class TrainingWorker:
             except (StaleAttemptError, RedisError) as error:
                 log.warning("not committed: %s", error)
 
+    def _check_lease(self, record: TrainingRecord) -> None:
+        """A trainer that was suspended for long may have lost the training without knowing it yet.
+
+        Raises:
+            StaleAttemptError: it has.
+        """
+        beat = Beat(record.id, record.attempt)
+        if patiently(lambda: self._store.heartbeat([beat], self._settings.lease_seconds)) == ["stale"]:
+            raise StaleAttemptError(f"attempt {record.attempt} does not hold {record.id} any more")
+
     def _outcome(self, record: TrainingRecord, work: _Work) -> tuple[Status, dict[str, Any]] | None:
         """How the training ends, with the fields that go with it; None if it is handed back unfinished."""
         try:
@@ -130,8 +141,7 @@ class TrainingWorker:
             patiently(lambda: self._store.note_saved(record.id, record.attempt, training.progress.iteration))
             if not training.run(lambda: self._should_stop(record, work)):
                 return (Status.CANCELLED, {}) if work.cancelled else None
-            # A trainer that was suspended for long may have lost the training without knowing it yet.
-            patiently(lambda: self._store.heartbeat(record.id, record.attempt, self._settings.lease_seconds))
+            self._check_lease(record)
             folder = training.publish(self._settings.models_dir, beside=self._settings.checkpoints_dir)
         except (TrainingError, DataError) as error:
             return Status.FAILED, {"error": Failure(kind="training-failed", detail=str(error))}

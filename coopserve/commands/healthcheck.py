@@ -7,9 +7,9 @@ import httpx
 from redis import RedisError
 
 from coopserve.configured import address_of, settings_from
+from service.connection import connect
 from service.presence import Presence, id_prefix
 from service.settings import Settings
-from service.store import connect
 
 _SECONDS = 5.0
 _KINDS = {"worker": "inference", "trainer": "training"}

@@ -1,7 +1,7 @@
--- ARGV: worker, lease in seconds, error of a wait too long, lanes to pass over. Gives the first record of the queue that
--- is in none of these lanes, or nil.
-local worker, lease, late = unpack(ARGV)
-local full = set_of(4)
+-- ARGV: worker, lease in seconds, error of a wait too long, the bell to hang up if there is no record or '', for how many
+-- seconds, lanes to pass over. Gives the first record of the queue that is in none of these lanes, or nil.
+local worker, lease, late, bell, patience = unpack(ARGV)
+local full = set_of(6)
 while true do
   local first, least
   for _, lane in ipairs(redis.call('SMEMBERS', P .. ':lanes')) do
@@ -14,6 +14,9 @@ while true do
     end
   end
   if not first then
+    if bell ~= '' then
+      redis.call('ZADD', bells, NOW + patience, bell)
+    end
     return nil
   end
   if not fail_if_late(first, late) then

@@ -7,6 +7,10 @@ local function record_key(id) return P .. ':record:' .. id end
 local function events_key(id) return P .. ':events:' .. id end
 local function lane_key(lane) return P .. ':lane:' .. lane end
 
+-- Threads of workers that wait for a record hang up a bell, with the time until which they listen for it.
+local bells = P .. ':bells'
+local function bell_key(bell) return P .. ':bell:' .. bell end
+
 -- Redis keeps the time, so the clocks of the hosts do not matter. Seconds as text, exact to the microsecond.
 local TIME = redis.call('TIME')
 local NOW = string.format('%d.%06d', TIME[1], TIME[2])
@@ -146,6 +150,20 @@ local function start(id, worker, lease)
   move(id, 'running')
   redis.call('ZADD', P .. ':leases', tonumber(NOW) + tonumber(lease), id)
   return read(id)
+end
+
+-- Wakes a thread that listens, the one that has longest; false if there is none. What it says goes to that thread alone.
+local function ring(says)
+  while true do
+    local first = redis.call('ZPOPMIN', bells)
+    if not first[1] then
+      return false
+    elseif tonumber(first[2]) > tonumber(NOW) then
+      redis.call('RPUSH', bell_key(first[1]), says)
+      redis.call('EXPIRE', bell_key(first[1]), 60)
+      return true
+    end
+  end
 end
 
 -- True if this attempt still holds the record.

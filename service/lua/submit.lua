@@ -1,7 +1,7 @@
 -- ARGV: id, document, priority, lane, owner or '', cost, seconds to keep it after its end, most seconds in the queue or
 -- '', hash of the idempotency key or '', hash of the body, lifetime of the key in seconds, then the limits or '': most
 -- queued of all, most active and greatest cost of the owner; what logs call the request, and '1' if a webhook is to tell
--- of its end; and if there is one, the message that wakes a worker: its list, its text.
+-- of its end; and if there is one, the message that wakes a worker if no thread of any listens: its list, its text.
 -- Gives {'created' | 'same', record}, {'conflict'}, or {the limit that refuses it, what is there already}.
 local id, document, priority, lane, owner, cost, keep, patience, idempotency, body, ttl = unpack(ARGV)
 local max_queued, max_active, max_cost = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
@@ -56,7 +56,7 @@ if patience ~= '' then
 end
 enqueue(id)
 event(id, 'status', '{"status":"queued","attempt":0}')
-if message then
+if message and not ring(id .. ' ' .. priority) then
   redis.call('LPUSH', list, message)
 end
 return {'created', read(id)}

@@ -20,7 +20,8 @@ from service.places import Place
 from service.records import Record, Status
 from service.security import Caller
 from service.services import Services
-from service.store import RecordStore, RecordT
+from service.store import RecordStore
+from service.store_codec import RecordT
 from service.webhook_post import BlockedError
 
 log = logging.getLogger(__name__)

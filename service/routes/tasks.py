@@ -19,8 +19,8 @@ from service.routes import links
 from service.routes.common import IdempotencyKey, check_webhook, json_of
 from service.security import Caller, Who
 from service.services import Parts, Services
-from service.store import Idempotency
 from service.store_codec import announced
+from service.store_types import Idempotency
 from service.strict import JsonRoute
 
 Prefer = Annotated[

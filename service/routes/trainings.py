@@ -28,7 +28,7 @@ from service.routes.common import (
 )
 from service.security import Who
 from service.services import Parts
-from service.store import Idempotency
+from service.store_types import Idempotency
 from service.strict import JsonRoute
 from service.trainings import TrainingRecord, TrainingRequest
 

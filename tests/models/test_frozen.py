@@ -76,3 +76,25 @@ def test_a_step_with_the_gradient_is_the_step_without_it() -> None:
 def test_no_graph_is_built_for_the_gradient() -> None:
     _, frozen, y, c = both(PRESETS["small"])
     assert not frozen.gradient(y.requires_grad_(True), c).requires_grad
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_packed_weights_give_the_same_numbers(name: str) -> None:
+    _, frozen, y, c = both(CONFIGS[name])
+    value, gradient = frozen(y, c), frozen.gradient(y, c)
+    bare = frozen.float().nbytes
+    frozen.pack()
+    assert frozen.nbytes > bare
+    scale = gradient.abs().max().item()
+    for n in (1, 3):  # as torch takes another algorithm for a row alone
+        torch.testing.assert_close(frozen(y[:n].float(), c[:n]).double(), value[:n], atol=1e-4, rtol=1e-4)
+        packed = frozen.gradient(y[:n].float(), c[:n]).double()
+        torch.testing.assert_close(packed, gradient[:n], atol=1e-5 * scale, rtol=1e-4)
+
+
+def test_a_gradient_through_packed_weights_is_not_lost() -> None:
+    _, frozen, y, c = both(PRESETS["small"])
+    frozen.float().pack()
+    rows = {"y": y.float(), "c": c}
+    found = ascend(lambda rows: frozen(rows["y"], rows["c"]), rows)
+    torch.testing.assert_close(found, frozen.gradient(rows["y"], c), atol=1e-5, rtol=1e-3)

@@ -12,6 +12,7 @@ from service.jobs import Generate, JobRecord, Output
 from service.places import job_image
 from service.records import Progress, Status
 from service.store import RecordStore
+from tests.service.beats import heartbeat
 
 PNG = b"\x89PNG\r\n\x1a\n not really"
 
@@ -87,7 +88,7 @@ class FakeWorker:
         assert params.steps is not None
         for step in range(1, params.steps + 1):
             progress = Progress(stage="refine", step=step, steps=params.steps)
-            if self._jobs.heartbeat(id, record.attempt, 10.0, progress):
+            if heartbeat(self._jobs, id, record.attempt, 10.0, progress):
                 self._jobs.finish(id, record.attempt, Status.CANCELLED)
                 return
         outputs = []

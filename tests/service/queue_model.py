@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from service.records import Status
-from service.store import MAX_ATTEMPTS
+from service.store_types import MAX_ATTEMPTS
 
 
 @dataclass

@@ -22,11 +22,11 @@ from schemathesis.core.transport import Response
 from schemathesis.generation.stateful.state_machine import APIStateMachine
 
 from service.app import create_app
+from service.connection import connect
 from service.jobs import TASKS
 from service.keys import Keys, Scope
 from service.presence import Presence
 from service.settings import Settings
-from service.store import connect
 from tests.service.fakes import SQUARE, card, cards, write_card
 from tests.service.serving import serving
 

@@ -18,6 +18,7 @@ from service.presence import Presence
 from service.records import Status
 from service.settings import Settings
 from service.store import RecordStore
+from tests.service.beats import heartbeat
 from service.trainings import TrainingRecord
 from tests.service.fakes import PNG, FakeWorker
 
@@ -218,7 +219,7 @@ def test_a_training_over_http(
     assert (training["params"]["system"], training["params"]["overrides"]) == ("ccoopnets", {"lr": 0.001, "ema": True})
     assert sent() == 1
     trainings.claim(training["id"], "t", 10)
-    trainings.heartbeat(training["id"], 1, 10, metrics={"energy": 0.5})
+    heartbeat(trainings, training["id"], 1, 10, metrics={"energy": 0.5})
     trainings.finish(training["id"], 1, Status.SUCCEEDED, model="mine@1")
     done = api.get(training["links"]["self"]).json()
     assert (done["status"], done["metrics"], done["model"]) == ("succeeded", {"energy": 0.5}, "mine@1")

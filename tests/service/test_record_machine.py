@@ -12,10 +12,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from service.connection import connect
 from service.errors import StaleAttemptError, TooManyError
 from service.jobs import Generate, JobRecord
 from service.records import TRANSITIONS, Progress, Status
-from service.store import MAX_ATTEMPTS, QueueLimits, RecordStore, connect
+from service.store import RecordStore
+from service.store_types import MAX_ATTEMPTS, QueueLimits
+from tests.service.beats import heartbeat
 
 LONG, SHORT = 60.0, 0.002
 LIMITS = QueueLimits(max_active=1, max_cost=10.0)
@@ -62,9 +65,9 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
             progress = Progress(stage="refine", step=back, steps=5)
             if self.stale(attempt):
                 with pytest.raises(StaleAttemptError):
-                    store.heartbeat(self.id, attempt, LONG, progress)
+                    heartbeat(store, self.id, attempt, LONG, progress)
             else:
-                asked = store.heartbeat(self.id, attempt, LONG, progress)
+                asked = heartbeat(store, self.id, attempt, LONG, progress)
                 assert asked == store.get(self.id).cancel_requested
                 self.expired = False
 

@@ -22,7 +22,8 @@ from service.jobs import TASKS, Generate, JobRecord, Score, Translate, mix_of
 from service.queue import INFERENCE_QUEUE, RUN_JOB, JobQueue, celery_options
 from service.records import TRANSITIONS, Status
 from service.settings import Settings
-from service.store import QueueLimits, RecordStore
+from service.store import RecordStore
+from service.store_types import QueueLimits
 from tests.service.fakes import card, cards
 
 CLASSES = ["Bag", "Coat", "Sneaker"]

@@ -9,9 +9,11 @@ import redis
 from service.errors import IdempotencyError, NotFoundError, StaleAttemptError
 from service.jobs import Generate, JobRecord, Output
 from service.records import Failure, Progress, Status, now
-from service.store import MAX_ATTEMPTS, Beat, Idempotency, RecordStore
+from service.store import RecordStore
 from service.store_codec import announced
+from service.store_types import MAX_ATTEMPTS, Beat, Idempotency
 from service.trainings import TrainingRecord, TrainingRequest
+from tests.service.beats import heartbeat
 
 Jobs = RecordStore[JobRecord]
 NewJob = Callable[[], JobRecord]
@@ -33,7 +35,7 @@ def test_a_job_lives_from_queue_to_result(client: redis.Redis, jobs: Jobs, new_j
     assert claimed.request() == Generate.model_validate(stored.params)
     assert claimed.started_at is not None
     progress = Progress(stage="refine", step=2, steps=3)
-    assert jobs.heartbeat(stored.id, 1, 10, progress) is False
+    assert heartbeat(jobs, stored.id, 1, 10, progress) is False
     assert jobs.get(stored.id).progress == progress
     output = Output(url="/v1/jobs/x/images/0", width=28, height=28, seed=1, energy=-2.0)
     jobs.finish(stored.id, 1, Status.SUCCEEDED, outputs=[output], warnings=["odd"])
@@ -114,7 +116,7 @@ def test_an_unknown_id(jobs: Jobs) -> None:
             jobs.cancel(id)
         assert jobs.claim(id, "w", 1) is None
         with pytest.raises(StaleAttemptError):
-            jobs.heartbeat(id, 1, 1)
+            heartbeat(jobs, id, 1, 1)
 
 
 def test_cancel_in_each_state(jobs: Jobs, new_job: NewJob) -> None:
@@ -126,7 +128,7 @@ def test_cancel_in_each_state(jobs: Jobs, new_job: NewJob) -> None:
     assert jobs.cancel(queued).status is Status.CANCELLED
     asked = jobs.cancel(running)
     assert (asked.status, asked.cancel_requested) == (Status.RUNNING, True)
-    assert jobs.heartbeat(running, 1, 10) is True
+    assert heartbeat(jobs, running, 1, 10) is True
     jobs.finish(running, 1, Status.CANCELLED)
     assert jobs.get(running).status is Status.CANCELLED
     assert jobs.cancel(done).status is Status.SUCCEEDED
@@ -155,7 +157,7 @@ def test_an_expired_lease_is_queued_again_and_the_old_worker_is_fenced(jobs: Job
     assert taken is not None
     assert taken.attempt == 2
     for write in (
-        lambda: jobs.heartbeat(id, 1, 10, Progress(stage="refine", step=1, steps=3)),
+        lambda: heartbeat(jobs, id, 1, 10, Progress(stage="refine", step=1, steps=3)),
         lambda: jobs.emit(id, 1, "preview", {"url": "/x"}),
         lambda: jobs.finish(id, 1, Status.SUCCEEDED, warnings=["stale"]),
     ):
@@ -168,7 +170,7 @@ def test_an_expired_lease_is_queued_again_and_the_old_worker_is_fenced(jobs: Job
 def test_heartbeats_keep_the_lease(jobs: Jobs, new_job: NewJob) -> None:
     id = jobs.submit(new_job())[0].id
     jobs.claim(id, "w", SHORT)
-    jobs.heartbeat(id, 1, 10)
+    heartbeat(jobs, id, 1, 10)
     time.sleep(SHORT * 1.5)
     assert jobs.requeue_expired() == []
 
@@ -179,13 +181,13 @@ def test_many_heartbeats_in_one_call(jobs: Jobs, new_job: NewJob) -> None:
         jobs.claim(id, "w", 10)
     jobs.cancel(asked)
     progress = Progress(stage="refine", step=1, steps=3)
-    assert jobs.heartbeat_many([Beat(fine, 1, progress), Beat(asked, 1), Beat(lost, 1)], 10) == [
+    assert jobs.heartbeat([Beat(fine, 1, progress), Beat(asked, 1), Beat(lost, 1)], 10) == [
         "ok",
         "cancel",
         "stale",
     ]
     assert jobs.get(fine).progress == progress
-    assert jobs.heartbeat_many([], 10) == []
+    assert jobs.heartbeat([], 10) == []
 
 
 def test_a_message_that_comes_after_the_lease_ran_out_takes_the_job_over(jobs: Jobs, new_job: NewJob) -> None:
@@ -268,7 +270,7 @@ def test_a_training_record_keeps_its_request_metrics_and_samples(
     id = trainings.submit(TrainingRecord(id=TrainingRecord.new_id(), created_at=now(), params=params))[0].id
     jobs.submit(new_job())
     trainings.claim(id, "t", 10)
-    trainings.heartbeat(id, 1, 10, metrics={"energy": -1.25})
+    heartbeat(trainings, id, 1, 10, metrics={"energy": -1.25})
     trainings.emit(id, 1, "sample", {"url": "/s/1"}, samples=["/s/1"])
     trainings.finish(id, 1, Status.SUCCEEDED, model="mine@1")
     done = trainings.get(id)

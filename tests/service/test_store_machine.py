@@ -24,10 +24,13 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from service.connection import connect
 from service.errors import NotFoundError, ServiceError, StaleAttemptError
 from service.jobs import Generate, JobRecord
 from service.records import TRANSITIONS, Failure, Status
-from service.store import MAX_ATTEMPTS, Idempotency, QueueLimits, RecordStore, connect
+from service.store import RecordStore
+from service.store_types import MAX_ATTEMPTS, Idempotency, QueueLimits
+from tests.service.beats import heartbeat
 from tests.service.queue_model import Job, QueueModel
 
 LONG, SHORT = 60.0, 0.002
@@ -147,7 +150,7 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
 
         @rule(held=held, short=st.booleans())
         def heartbeat(self, held: Held, short: bool) -> None:
-            if written := self.write(held, lambda: store.heartbeat(*held, SHORT if short else LONG)):
+            if written := self.write(held, lambda: heartbeat(store, *held, SHORT if short else LONG)):
                 job, asked_to_stop = written
                 assert asked_to_stop == job.asked_to_stop
                 pass_time(short)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -11,7 +12,8 @@ import redis
 from service.errors import TooManyError
 from service.jobs import Generate, JobRecord
 from service.records import Status
-from service.store import MAX_ATTEMPTS, Expired, Idempotency, QueueLimits, RecordStore
+from service.store import RecordStore
+from service.store_types import MAX_ATTEMPTS, Bell, Expired, Idempotency, Message, Queued, QueueLimits
 
 Jobs = RecordStore[JobRecord]
 NewJob = Callable[[], JobRecord]
@@ -52,6 +54,65 @@ def test_a_full_lane_does_not_hold_up_others(client: redis.Redis, jobs: Jobs, ne
     assert [claimed(jobs.claim_next("w", 10, ["small@1"])) for _ in range(3)] == [many[1], many[2], None]
     assert jobs.waiting(10) == []
     assert not [key for key in client.scan_iter("*") if "lane" in key]
+
+
+MESSAGE = Message("inference", "wake up")
+
+
+def hang(jobs: Jobs, name: str, seconds: float = 5.0) -> Bell:
+    bell = Bell(name, seconds)
+    assert jobs.claim_next("w", 10, bell=bell) is None
+    return bell
+
+
+def test_a_job_wakes_the_thread_that_has_listened_longest_and_else_sends_its_message(
+    client: redis.Redis, jobs: Jobs, new_job: NewJob
+) -> None:
+    bells = [hang(jobs, name) for name in ("a", "b")]
+    first, second, third = (jobs.submit(new_job(), priority=7, message=MESSAGE)[0].id for _ in range(3))
+    assert client.lrange("inference", 0, -1) == ["wake up"]  # for the third
+    assert [jobs.listen(bell) for bell in bells] == [Queued(first, 7), Queued(second, 7)]
+    assert [claimed(jobs.claim_next("w", 10)) for _ in range(4)] == [first, second, third, None]
+    assert not [key for key in client.scan_iter("*") if "bell" in key]
+
+
+def test_a_thread_is_woken_while_it_waits(jobs: Jobs, new_job: NewJob) -> None:
+    bell = hang(jobs, "a")
+    with ThreadPoolExecutor() as pool:
+        heard = pool.submit(jobs.listen, bell)
+        time.sleep(0.05)
+        assert heard.running()
+        submitted = jobs.submit(new_job(), message=MESSAGE)[0]
+        assert heard.result(2.0) == Queued(submitted.id, 5)
+
+
+def test_who_listens_no_more_is_not_woken(client: redis.Redis, jobs: Jobs, new_job: NewJob) -> None:
+    bell = hang(jobs, "a", 0.01)
+    assert jobs.listen(bell) is None
+    hang(jobs, "of a worker that was killed", 0.01)
+    time.sleep(0.02)
+    jobs.submit(new_job(), message=MESSAGE)
+    assert client.llen("inference") == 1
+
+
+def test_a_bell_that_rings_as_its_time_ends_is_heard(
+    jobs: Jobs, new_job: NewJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bell = hang(jobs, "a")
+    submitted = jobs.submit(new_job(), message=MESSAGE)[0]
+    monkeypatch.setattr(jobs._client, "blpop", lambda *_: None)  # the answer to it was just too early
+    assert jobs.listen(bell) == Queued(submitted.id, 5)
+
+
+def test_a_job_that_was_there_before_rings_no_bell(client: redis.Redis, jobs: Jobs, new_job: NewJob) -> None:
+    job, again = new_job(), new_job()
+    key = Idempotency("k", job.request())
+    jobs.submit(job, idempotency=key, message=MESSAGE)
+    assert claimed(jobs.claim_next("w", 10)) == job.id
+    bell = hang(jobs, "a", 0.05)
+    assert jobs.submit(again, idempotency=key, message=MESSAGE)[1] is False
+    assert jobs.listen(bell) is None
+    assert client.llen("inference") == 1
 
 
 def test_the_queue_is_bounded(jobs: Jobs, new_job: NewJob) -> None:

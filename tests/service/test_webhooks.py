@@ -13,6 +13,7 @@ import pytest
 import redis
 from standardwebhooks import Webhook, WebhookVerificationError
 
+from service.connection import connect
 from service.deliveries import Deliveries
 from service.jobs import JobRecord
 from service.keys import Keys, Scope
@@ -20,7 +21,7 @@ from service.queue_figures import QueueFigures
 from service.records import Delivery, Status
 from service.settings import Settings
 from service.signing import check_webhook_secret, new_webhook_secret
-from service.store import RecordStore, connect
+from service.store import RecordStore
 from service.trainings import TrainingRecord, TrainingRequest
 from service.webhook_post import GuardedPost
 from service.webhooks import RETRY_SECONDS, Outcome, WebhookSecrets, WebhookSender

@@ -18,7 +18,8 @@ from service.catalog import Catalog
 from service.jobs import Generate, JobRecord
 from service.presence import Presence
 from service.settings import Settings
-from service.store import Queued, RecordStore
+from service.store import RecordStore
+from service.store_types import Message, Queued
 from tests.models.zoo import ZOO
 from workers.engine import Engine
 from workers.exact import KnownSizes
@@ -76,7 +77,7 @@ class Bench:
         body = {"model": "tiny", "label": "round", "seed": 5, **request}
         params, warnings = Generate.model_validate(body).resolve(self.catalog.get(body["model"]))
         record = JobRecord.new(params, warnings)
-        return self.store.submit(record, lane=record.model)[0]
+        return self.store.submit(record, lane=record.model, message=Message("messages", record.id))[0]
 
     def run(self, **request: Any) -> JobRecord:
         """Queue a job, run it here, and give its record."""
@@ -94,7 +95,9 @@ class Bench:
         self.heart.stop()
 
 
-def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs | None = None) -> Bench:
+def make_bench(
+    settings: Settings, client: redis.Redis, name: str, blobs: Blobs | None = None, listen_seconds: float = 0.0
+) -> Bench:
     store = RecordStore(client, JobRecord)
     blobs, catalog = blobs or Blobs(settings.blobs_dir), Catalog(settings.model_dirs)
     engine = Engine(settings.max_rows, checkpoint_seconds=settings.checkpoint_seconds)
@@ -102,9 +105,13 @@ def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs 
     residency = Residency(catalog, engine, torch.device("cpu"), settings.model_memory_bytes, known)
     sent: list[Queued] = []
     heart = Heart(store, Presence(client), settings, "inference", name, dict)
-    lanes, lease = Lanes(settings.worker_threads), settings.lease_seconds
-    worker = InferenceWorker(store, blobs, residency, engine, heart, sent.append, lanes, name, lease)
-    janitor = Janitor(store, sent.append, worker.room, lambda id: blobs.delete_prefix(f"jobs/{id}"), lease)
+    lanes = Lanes(settings.worker_threads)
+    worker = InferenceWorker(
+        store, blobs, residency, engine, heart, sent.append, lanes, name, settings.lease_seconds, listen_seconds
+    )
+    janitor = Janitor(
+        store, sent.append, worker.room, lambda id: blobs.delete_prefix(f"jobs/{id}"), settings.lease_seconds
+    )
     return Bench(settings, store, blobs, catalog, engine, residency, heart, worker, janitor, sent)
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 
 from models.loop import Loop
 from service.records import Progress, Status
+from service.settings import Settings
 from tests.workers.conftest import Bench, make_bench
 from workers.inference import NOT_EXACT
 
@@ -70,6 +71,28 @@ def test_a_second_message_for_a_job_is_dropped(bench: Bench) -> None:
     record = bench.run(n=1)
     bench.worker.run()
     assert bench.store.get(record.id) == record
+
+
+def test_a_thread_that_has_run_a_job_takes_the_next_without_a_message(
+    settings: Settings, client: redis.Redis, bench: Bench
+) -> None:
+    listening = make_bench(settings, client, "worker-2", listen_seconds=20.0)
+    listening.start()
+    try:
+        job = InThread(listening, n=1)
+        eventually(lambda: client.exists("{coopserve:job}:bells"))
+        later = [listening.submit(n=1, seed=k) for k in range(2)]
+        eventually(lambda: listening.store.get(later[0].id).status == Status.SUCCEEDED)
+        eventually(lambda: listening.store.get(later[1].id).status == Status.SUCCEEDED)
+        assert client.llen("messages") <= 2  # of the first, and of the second if it came before the bell was up again
+        eventually(lambda: client.exists("{coopserve:job}:bells"))
+        listening.worker.drain(1.0)
+        late = listening.submit(n=1)
+        assert job.end() == Status.SUCCEEDED
+        assert [queued.id for queued in listening.sent] == [late.id]  # it hands the message on
+        assert bench.store.get(late.id).status == Status.QUEUED
+    finally:
+        listening.stop()
 
 
 def test_a_cancel_ends_a_running_job_soon(bench: Bench) -> None:

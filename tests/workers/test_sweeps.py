@@ -14,7 +14,8 @@ from service.blobs import Blobs
 from service.errors import NotFoundError
 from service.jobs import Generate, JobRecord
 from service.records import Status
-from service.store import Queued, RecordStore
+from service.store import RecordStore
+from service.store_types import Queued
 from workers.janitor import Janitor
 from workers.keeper import Keeper
 from workers.lanes import Lanes

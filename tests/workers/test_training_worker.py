@@ -19,7 +19,8 @@ from service.catalog import Catalog
 from service.presence import Presence
 from service.records import Status, now
 from service.settings import Settings
-from service.store import MAX_ATTEMPTS, Queued, RecordStore
+from service.store import RecordStore
+from service.store_types import MAX_ATTEMPTS, Queued
 from service.trainings import TrainingRecord, TrainingRequest
 from tests.models.test_data_kinds import save_domains
 from tests.workers.test_inference import eventually

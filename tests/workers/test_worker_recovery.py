@@ -13,7 +13,7 @@ import redis
 from service.blobs import Blobs
 from service.records import Status
 from service.settings import Settings
-from service.store import Queued
+from service.store_types import Queued
 from tests.workers.conftest import Bench, make_bench, publish_tiny
 from tests.workers.test_inference import InThread, eventually, files
 from workers.inference import STARTED_AGAIN

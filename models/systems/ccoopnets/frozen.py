@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.convolutions import Conv2d, conv2d, conv_transpose2d
+from models.convolutions import Conv2d, conv_transpose2d
+from models.packed import PackedConv2d
 from models.systems.ccoopnets.networks import ACTIVATIONS, PooledConv2d, Solver, channels_last
 
 SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -46,7 +47,7 @@ class FrozenSolver(nn.Module):
             if k == self.concat_at:
                 plain, labels = _split(plain, solver.classes, size)
                 self.register_buffer("labels", labels * solver.label_scale)
-            self.layers.append(plain)
+            self.layers.append(PackedConv2d(plain.weight, plain.bias, *_numbers(plain)[1:]))
             self.backwards.append(_InputGradient(plain, size))
             kernel, stride, padding = _numbers(plain)
             size = (size + 2 * padding - kernel) // stride + 1
@@ -56,6 +57,20 @@ class FrozenSolver(nn.Module):
         self.head: Tensor
         self.bias: Tensor
         channels_last(self)
+
+    def pack(self) -> None:
+        """Lay out the weights, once the network is where it stays."""
+        for convolution in self._packable():
+            convolution.pack()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weights in bytes."""
+        packed = sum(convolution.packed_bytes for convolution in self._packable())
+        return packed + sum(t.numel() * t.element_size() for t in self.state_dict().values())
+
+    def _packable(self) -> list[PackedConv2d]:
+        return [module for module in self.modules() if isinstance(module, PackedConv2d)]
 
     def forward(self, y: Tensor, c: Tensor) -> Tensor:
         """f of images ``[n, ch, H, W]`` given labels ``[n, K]``, ``[n]``."""
@@ -74,7 +89,7 @@ class FrozenSolver(nn.Module):
     def _arguments(self, y: Tensor, c: Tensor) -> list[Tensor]:
         """The argument of each activation."""
         arguments: list[Tensor] = []
-        h = y
+        h = _by_pixels(y)
         for k, layer in enumerate(self.layers):
             h = layer(h)
             if k == self.concat_at:
@@ -84,6 +99,13 @@ class FrozenSolver(nn.Module):
             arguments.append(h)
             h = self.activation(h)
         return arguments
+
+
+def _by_pixels(y: Tensor) -> Tensor:
+    """Images laid out pixel by pixel, and with the strides that say so if they have one channel."""
+    if y.shape[1] == 1:
+        return y.reshape(len(y), *y.shape[2:], 1).permute(0, 3, 1, 2)
+    return y.contiguous(memory_format=torch.channels_last)
 
 
 def _split(layer: nn.Conv2d, classes: int, size: int) -> tuple[Conv2d, Tensor]:
@@ -117,14 +139,15 @@ class _InputGradient(nn.Module):
         weight = layer.weight.detach()
         if self.plain:
             weight = weight.flip(2, 3).transpose(0, 1).contiguous()
-        elif self.narrow:
-            weight = weight.flatten(1).t().contiguous()
-        self.register_buffer("weight", weight)
+            self.convolution = PackedConv2d(weight, None, 1, self.kernel - 1 - self.padding)
+        else:
+            self.register_buffer("weight", weight.flatten(1).t().contiguous() if self.narrow else weight)
         self.weight: Tensor
 
     def forward(self, g: Tensor) -> Tensor:
         if self.plain:
-            return conv2d(g, self.weight, None, 1, self.kernel - 1 - self.padding)
+            gradient: Tensor = self.convolution(g)
+            return gradient
         if self.narrow:
             columns = torch.matmul(self.weight, g.flatten(2))
             return F.fold(columns, (self.size, self.size), self.kernel, padding=self.padding, stride=self.stride)

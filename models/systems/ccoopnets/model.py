@@ -64,6 +64,7 @@ class CCoopNets:
         self.initializer = initializer.to(device).eval().requires_grad_(False)
         frozen = FrozenSolver(solver, config.solver.activation, config.size)
         self.solver = frozen.to(device).eval().requires_grad_(False)
+        self.solver.pack()
         self.propose: Kernel = self._propose
         self.render: Kernel = self._render
         self.latent: LatentChain = known_label(self.initializer, self.initializer.latent)
@@ -76,8 +77,8 @@ class CCoopNets:
 
     @property
     def nbytes(self) -> int:
-        tensors = [t for net in (self.initializer, self.solver) for t in net.state_dict().values()]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        initializer = self.initializer.state_dict().values()
+        return self.solver.nbytes + sum(t.numel() * t.element_size() for t in initializer)
 
     def _propose(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
         """The initializer's answer Y = g(X, C), X ~ N(0, I): eq. 7 without its epsilon, which no code adds."""

@@ -1,0 +1,56 @@
+"""A convolution whose weights are kept as oneDNN wants them.
+
+Torch hands oneDNN plain weights, which oneDNN lays out anew in every call: for one small row that takes a third of the
+call. And for one small row torch takes another algorithm, with other bits. With packed weights every number of rows
+takes the same one. The operators are those that torch's own compiler uses on a CPU.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.convolutions import conv2d
+
+_AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+
+
+class PackedConv2d(nn.Module):
+    """:func:`torch.nn.functional.conv2d` with fixed weights; zeros are its padding.
+
+    Args:
+        weight: ``[out, in, k, k]``.
+        bias: ``[out]``.
+        stride: in both directions.
+        padding: in both directions.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> None:
+        super().__init__()
+        self.stride, self.padding = stride, padding
+        self.register_buffer("weight", weight.detach())
+        self.register_buffer("bias", None if bias is None else bias.detach())
+        self.weight: Tensor
+        self.bias: Tensor | None
+        self._packed: Tensor | None = None
+
+    def pack(self) -> None:
+        """Lay the weights out, once they are where they stay; without effect where oneDNN does not compute them."""
+        if _AVAILABLE and self.weight.device.type == "cpu" and self.weight.dtype == torch.float32:
+            stride, padding = [self.stride] * 2, [self.padding] * 2
+            self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, padding, stride, [1, 1], 1)
+
+    @property
+    def packed_bytes(self) -> int:
+        """How much memory the second copy of the weights takes."""
+        return 0 if self._packed is None else self._packed.numel() * self._packed.element_size()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[n, in, H, W] -> [n, out, H', W']``; there is no gradient to be had of packed weights."""
+        if self._packed is None or x.requires_grad:
+            return conv2d(x, self.weight, self.bias, self.stride, self.padding)
+        stride, padding = [self.stride] * 2, [self.padding] * 2
+        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            x, self._packed, self.bias, padding, stride, [1, 1], 1, "none", [], ""
+        )
+        return y
