@@ -18,8 +18,8 @@ from service.presence import Presence
 from service.records import Status
 from service.settings import Settings
 from service.store import RecordStore
-from tests.service.beats import heartbeat
 from service.trainings import TrainingRecord
+from tests.service.beats import heartbeat
 from tests.service.fakes import PNG, FakeWorker
 
 COMPLETE = {"model": "toy", "label": "Sneaker", "n": 2, "seed": 7}
