@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from models.convolutions import conv2d
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+_CONVOLVE = torch.ops.mkldnn._convolution_pointwise.default if _AVAILABLE else None  # without a search each time
 
 
 class PackedConv2d(nn.Module):
@@ -32,25 +33,42 @@ class PackedConv2d(nn.Module):
         self.register_buffer("bias", None if bias is None else bias.detach())
         self.weight: Tensor
         self.bias: Tensor | None
-        self._packed: Tensor | None = None
+        self.register_buffer("packed", None, persistent=False)
+        self.packed: Tensor | None
 
     def pack(self) -> None:
         """Lay the weights out, once they are where they stay; without effect where oneDNN does not compute them."""
         if _AVAILABLE and self.weight.device.type == "cpu" and self.weight.dtype == torch.float32:
             stride, padding = [self.stride] * 2, [self.padding] * 2
-            self._packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, padding, stride, [1, 1], 1)
+            self.packed = torch.ops.mkldnn._reorder_convolution_weight(self.weight, padding, stride, [1, 1], 1)
 
     @property
     def packed_bytes(self) -> int:
         """How much memory the second copy of the weights takes."""
-        return 0 if self._packed is None else self._packed.numel() * self._packed.element_size()
+        return 0 if self.packed is None else self.packed.numel() * self.packed.element_size()
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, in, H, W] -> [n, out, H', W']``; there is no gradient to be had of packed weights."""
-        if self._packed is None or x.requires_grad:
+        if self.packed is None or _CONVOLVE is None or x.requires_grad:
             return conv2d(x, self.weight, self.bias, self.stride, self.padding)
-        stride, padding = [self.stride] * 2, [self.padding] * 2
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(
-            x, self._packed, self.bias, padding, stride, [1, 1], 1, "none", [], ""
-        )
+        stride, padding = (self.stride, self.stride), (self.padding, self.padding)
+        y: Tensor = _CONVOLVE(x, self.packed, self.bias, padding, stride, (1, 1), 1, "none", (), "")
         return y
+
+
+class PackedModule(nn.Module):
+    """A network with such convolutions in it."""
+
+    def pack(self) -> None:
+        """Lay out the weights, once the network is where it stays."""
+        for convolution in self._convolutions():
+            convolution.pack()
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weights in bytes."""
+        packed = sum(convolution.packed_bytes for convolution in self._convolutions())
+        return packed + sum(t.numel() * t.element_size() for t in self.state_dict().values())
+
+    def _convolutions(self) -> list[PackedConv2d]:
+        return [module for module in self.modules() if isinstance(module, PackedConv2d)]

@@ -87,8 +87,11 @@ class Batch:
         order += order[:1] * padding
         pool = [self._rows, *parts] if held else parts
         device = next(iter(pool[0].values())).device
-        index = torch.tensor(order, device=device)
-        self._rows = {k: torch.cat([part[k] for part in pool]).index_select(0, index) for k in pool[0]}
+        joined = {k: torch.cat([part[k] for part in pool]) for k in pool[0]}
+        if order != list(range(held + len(fresh))):
+            index = torch.tensor(order, device=device)
+            joined = {k: v.index_select(0, index) for k, v in joined.items()}
+        self._rows = joined
         for slot in fresh:
             slot.base -= self._age  # they begin now
         self._rebase()

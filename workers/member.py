@@ -80,6 +80,8 @@ class Member:
 
     def starts(self, begin: int, end: int) -> Rows:
         """The states from which the rows ``todo[begin:end]`` start."""
+        if end - begin == self.size:
+            return self.rows
         if len(self.todo) == self.size:
             return {k: v[begin:end] for k, v in self.rows.items()}
         return {k: v[self.todo[begin:end]] for k, v in self.rows.items()}

@@ -1,4 +1,4 @@
-"""The solver as it is served against the one that is trained."""
+"""The networks as they are served against those that are trained."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from models.loop import Rows
 from models.noise import Key, Noise
 from models.systems.ccoopnets.config import PRESETS, Config
 from models.systems.ccoopnets.frozen import FrozenSolver
-from models.systems.ccoopnets.networks import Solver
+from models.systems.ccoopnets.frozen_initializer import FrozenInitializer
+from models.systems.ccoopnets.networks import Initializer, Solver
 
 
 def small(size: int = 28, **solver: Any) -> Config:
@@ -98,3 +99,27 @@ def test_a_gradient_through_packed_weights_is_not_lost() -> None:
     rows = {"y": y.float(), "c": c}
     found = ascend(lambda rows: frozen(rows["y"], rows["c"]), rows)
     torch.testing.assert_close(found, frozen.gradient(rows["y"], c), atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("concat_at", [None, 0, 1, 2])
+def test_the_served_initializer_proposes_the_same_images(name: str, concat_at: int | None) -> None:
+    document = PRESETS[name].model_dump()
+    if concat_at is not None:
+        document["initializer"] |= {"concat_at": concat_at}
+    config = Config.model_validate(document)
+    torch.manual_seed(1)
+    trained = Initializer(config).double().requires_grad_(False)
+    x, c = torch.randn(5, config.initializer.latent).double(), torch.eye(config.classes).double()[:5]
+    for _ in range(3):  # statistics that are not those of the start
+        trained(3 * x, c)
+    for norm in trained.norms:
+        norm.weight.uniform_(0.5, 2.0), norm.bias.uniform_(-1.0, 1.0)
+    expected = trained.eval()(x, c)
+    frozen = FrozenInitializer(trained)
+    assert expected.std() > 0.01
+    torch.testing.assert_close(frozen(x, c), expected)  # both float32: of numbers that are not
+    frozen.float().pack()
+    for n in (1, 5):
+        torch.testing.assert_close(frozen(x[:n].float(), c[:n]), expected[:n], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(trained(x, c), expected)

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.convolutions import Conv2d, conv_transpose2d
-from models.packed import PackedConv2d
+from models.packed import PackedConv2d, PackedModule
 from models.systems.ccoopnets.networks import ACTIVATIONS, PooledConv2d, Solver, channels_last
 
 SLOPES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "silu": torch.ops.aten.silu_backward,
-    "leaky_relu": lambda g, h: torch.ops.aten.leaky_relu_backward(g, h, 0.2, False),
+    "silu": torch.ops.aten.silu_backward.default,
+    "leaky_relu": lambda g, h: torch.ops.aten.leaky_relu_backward.default(g, h, 0.2, False),
 }
 """(gradient to an activation's value, its argument) -> the gradient to its argument."""
 
@@ -22,7 +22,7 @@ _NARROW = 4
 """To images of so few channels a product for each row is faster than a transposed convolution."""
 
 
-class FrozenSolver(nn.Module):
+class FrozenSolver(PackedModule):
     """f(Y, C) of a :class:`Solver` and its gradient to Y by the chain rule, without a graph.
 
     With less work than in training: pooling lies within the weights, the sum of the head's columns is the one linear
@@ -57,20 +57,6 @@ class FrozenSolver(nn.Module):
         self.head: Tensor
         self.bias: Tensor
         channels_last(self)
-
-    def pack(self) -> None:
-        """Lay out the weights, once the network is where it stays."""
-        for convolution in self._packable():
-            convolution.pack()
-
-    @property
-    def nbytes(self) -> int:
-        """Memory of the weights in bytes."""
-        packed = sum(convolution.packed_bytes for convolution in self._packable())
-        return packed + sum(t.numel() * t.element_size() for t in self.state_dict().values())
-
-    def _packable(self) -> list[PackedConv2d]:
-        return [module for module in self.modules() if isinstance(module, PackedConv2d)]
 
     def forward(self, y: Tensor, c: Tensor) -> Tensor:
         """f of images ``[n, ch, H, W]`` given labels ``[n, K]``, ``[n]``."""

@@ -18,6 +18,7 @@ from models.systems.base import Output
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.config import Config
 from models.systems.ccoopnets.frozen import FrozenSolver
+from models.systems.ccoopnets.frozen_initializer import FrozenInitializer
 from models.systems.ccoopnets.networks import Initializer, Solver
 from models.systems.ccoopnets.tasks.generate import generate
 from models.systems.ccoopnets.tasks.interpolate import interpolate
@@ -44,7 +45,7 @@ class CCoopNets:
 
     Args:
         config: the sizes and the refinement loop.
-        initializer: g, with recomputed batch statistics.
+        initializer: g, with recomputed batch statistics; it is left as it is.
         solver: f; it is left as it is.
         classes: the names of the labels, in the order of the one-hot vector.
         calibration: the values of real images, as ``calibration.calibrate`` gives them; may be empty.
@@ -61,7 +62,8 @@ class CCoopNets:
         device: torch.device,
     ) -> None:
         self.config, self.classes, self.calibration, self.device = config, tuple(classes), calibration, device
-        self.initializer = initializer.to(device).eval().requires_grad_(False)
+        self.initializer = FrozenInitializer(initializer).to(device).eval().requires_grad_(False)
+        self.initializer.pack()
         frozen = FrozenSolver(solver, config.solver.activation, config.size)
         self.solver = frozen.to(device).eval().requires_grad_(False)
         self.solver.pack()
@@ -77,8 +79,7 @@ class CCoopNets:
 
     @property
     def nbytes(self) -> int:
-        initializer = self.initializer.state_dict().values()
-        return self.solver.nbytes + sum(t.numel() * t.element_size() for t in initializer)
+        return self.initializer.nbytes + self.solver.nbytes
 
     def _propose(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
         """The initializer's answer Y = g(X, C), X ~ N(0, I): eq. 7 without its epsilon, which no code adds."""

@@ -59,7 +59,7 @@ class PooledConv2d(nn.Module):
         return conv
 
 
-def _join(h: Tensor, c: Tensor) -> Tensor:
+def join_label(h: Tensor, c: Tensor) -> Tensor:
     """Append the label, replicated over the map, as further channels: ``[n, D, H, W] + [n, K] -> [n, D+K, H, W]``."""
     return torch.cat([h, c.to(h.dtype)[:, :, None, None].expand(-1, -1, *h.shape[2:])], 1)
 
@@ -89,7 +89,7 @@ class Initializer(nn.Module):
         h = x[:, :, None, None]
         for k, layer in enumerate(self.layers):
             if k == self.concat_at:
-                h = _join(h, c * self.label_scale)
+                h = join_label(h, c * self.label_scale)
             h = layer(h)
             if self.crops[k]:
                 h = h[:, :, : -self.crops[k], : -self.crops[k]]
@@ -123,7 +123,7 @@ class Solver(nn.Module):
         h = y
         for k, layer in enumerate(self.layers):
             if k == self.concat_at:
-                h = _join(h, c * self.label_scale)
+                h = join_label(h, c * self.label_scale)
             h = self.activation(layer(h))
         return head_value(self.head, h)
 
@@ -137,8 +137,8 @@ class Solver(nn.Module):
             h = self.activation(layer(h))
         join, k = self.layers[self.concat_at], self.classes
         labels = torch.cat([torch.eye(k, device=y.device), torch.zeros(1, k, device=y.device)])
-        of_labels = join(_join(torch.zeros_like(h[:1]).expand(k + 1, -1, -1, -1), labels * self.label_scale))
-        of_images = join(_join(h, torch.zeros(len(y), k, device=y.device)))
+        of_labels = join(join_label(torch.zeros_like(h[:1]).expand(k + 1, -1, -1, -1), labels * self.label_scale))
+        of_images = join(join_label(h, torch.zeros(len(y), k, device=y.device)))
         h = self.activation((of_images[:, None] + of_labels[:-1] - of_labels[-1:]).flatten(0, 1))
         for layer in self.layers[self.concat_at + 1 :]:
             h = self.activation(layer(h))
