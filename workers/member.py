@@ -35,7 +35,8 @@ class Member:
         self.todo = [row for row, step in enumerate(self.steps) if step < loop.steps]
         """The rows that are to be advanced, in the order of their admission."""
         self.admitted = 0  # of these
-        self._shown: dict[int, dict[int, Tensor]] = {}  # step -> row -> picture
+        self._pictures: dict[int, dict[int, Tensor]] = {}  # step -> row -> what is to be shown
+        self._shown: dict[int, set[int]] = {}  # step -> rows that were shown
         self._finished: list[int] = []
         self._result: Rows = {}
         if len(self.todo) < self.size:
@@ -47,7 +48,7 @@ class Member:
         return (self.before + step) % self.ticket.preview_every == 0
 
     def show(self, step: int, numbers: Sequence[int], state: Rows) -> None:
-        """Give the ticket pictures of its rows, once all have come to this step and not only some of them.
+        """Give the ticket pictures of its rows, once all that have begun have come to this step.
 
         The caller has seen that its loop has a preview.
 
@@ -57,12 +58,13 @@ class Member:
             state: these rows.
         """
         assert self.loop.preview
-        shown = self._shown.setdefault(step, {})
-        shown.update(zip(numbers, self.loop.preview(state).detach().cpu(), strict=True))
-        if len(shown) == sum(before < step for before in self.steps):
-            del self._shown[step]
-            rows = sorted(shown)
-            self.ticket.show(Preview(self.before + step, tuple(rows), torch.stack([shown[row] for row in rows])))
+        pictures, shown = self._pictures.setdefault(step, {}), self._shown.setdefault(step, set())
+        pictures.update(zip(numbers, self.loop.preview(state).detach().cpu(), strict=True))
+        begun = {row for row in self.todo[: self.admitted] if self.steps[row] < step}
+        if begun <= pictures.keys() | shown:
+            rows = sorted(self._pictures.pop(step))
+            shown.update(rows)
+            self.ticket.show(Preview(self.before + step, tuple(rows), torch.stack([pictures[row] for row in rows])))
 
     def advance(self, steps: int) -> None:
         """Tell the ticket that one of its rows has done so many steps more."""

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(300)
 
 LEASE_SECONDS = 2.0
 DRAIN_SECONDS = 5.0
-LONG = {"model": "fashion-ccoopnets", "label": "Bag", "n": 16, "steps": 200, "step_size": 0.1, "noise": 0.01}
+LONG = {"model": "fashion-ccoopnets", "label": "Bag", "n": 48, "steps": 200, "step_size": 0.1, "noise": 0.01}
 """A request that takes a while, with noise in every step."""
 
 
@@ -35,6 +35,8 @@ def cluster(checkpoints: Path, sizes: Path, tmp_path_factory: pytest.TempPathFac
         "checkpoints_dir": checkpoints,
         "device": "cpu",
         "torch_threads": 1,
+        "engine_threads": 1,
+        "max_rows": 16,  # so that it takes longer than a worker waits for it
         "lease_seconds": LEASE_SECONDS,
         "heartbeat_seconds": 0.2,
         "checkpoint_seconds": 0.2,

@@ -317,12 +317,24 @@ def test_a_poisoned_job_that_is_cancelled_while_it_is_found_out_hurts_nobody() -
 
 
 def test_a_preview_shows_the_rows_of_all_threads() -> None:
+    meeting, met = threading.Barrier(3, timeout=10), threading.local()
+
+    def kernel(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        if not hasattr(met, "once"):  # all have begun before any goes on
+            met.once = meeting.wait()
+        return walk(rows, t, noise)
+
     with started(3, max_rows=4) as engine:
-        previews = list(engine.submit(task(30, 3, n=12), preview_every=10).previews())
+        previews = list(engine.submit(task(30, 3, n=12, kernel=kernel), preview_every=10).previews())
     assert [preview.step for preview in previews] == [10, 20]
     for preview in previews:
         assert preview.rows == tuple(range(12))
         assert torch.equal(preview.images, run(task_of_steps(preview.step, 3, 12))["x"])
+
+
+def test_rows_that_have_not_begun_hold_up_no_preview(single: Engine) -> None:
+    previews = list(single.submit(task(4, 3, n=6), preview_every=2).previews())
+    assert [(preview.step, preview.rows) for preview in previews] == [(2, (0, 1, 2, 3)), (2, (4, 5))]
 
 
 def test_progress_counts_every_step_whoever_joins_on_the_way(single: Engine) -> None:
