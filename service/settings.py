@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     exact: bool = Field(
         True, description="Pad batches to sizes that give the same bits, so that no image depends on its neighbours."
     )
-    max_rows: int = Field(32, ge=1, le=4096, description="Largest number of images that are advanced together.")
+    max_rows: int = Field(32, ge=1, le=4096, description="Largest number of images that a batch advances together.")
     worker_threads: int = Field(
         128, ge=2, le=1024, description="Jobs that one inference worker holds at a time; one model alone gets half."
     )

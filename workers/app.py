@@ -149,6 +149,7 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
     def figures() -> Mapping[str, Any]:
         return {
             "state": "draining" if worker.draining else "ready" if warming.ready.is_set() else "starting",
+            "engine_threads": engine.threads,
             "engine_steps_total": engine.steps,
             "engine_rows_total": engine.rows_advanced,
             "engine_busy_seconds_total": round(engine.busy_seconds, 3),

@@ -51,7 +51,7 @@ class Engine:
         self.max_rows, self.device, self.checkpoint_seconds = max_rows, torch.device(device), checkpoint_seconds
         self.steps = 0
         self.rows_advanced = 0
-        self.busy_seconds = 0.0
+        self.busy_seconds = 0.0  # of all threads together
         self._threads = [threading.Thread(target=self._work, name=f"engine-{k}", daemon=True) for k in range(threads)]
         self._working = threads
         self._schedule = Schedule(max_rows, threads)
@@ -71,6 +71,11 @@ class Engine:
         """For how long it has had nothing to do; 0 while there is something."""
         since = self._idle_since
         return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def threads(self) -> int:
+        """How many batches it advances at the same time."""
+        return len(self._threads)
 
     @property
     def chains_saved(self) -> int:
@@ -205,7 +210,7 @@ class Engine:
         with self._state:
             self.steps += 1
             self.rows_advanced += rows
-            self.busy_seconds += seconds / len(self._threads)
+            self.busy_seconds += seconds
             for member in self._schedule.settle(group, batch, advanced):
                 try:
                     result = member.result()
