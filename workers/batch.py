@@ -109,6 +109,16 @@ class Batch:
         self.pack()
         return other
 
+    def absorb(self, others: Sequence[Batch]) -> None:
+        """Take all rows of other batches, which are empty then."""
+        for other in others:
+            other._count()
+            other._rebase()
+            places = [k for k, slot in enumerate(other._slots) if slot]
+            joining = [slot for slot in other._slots if slot]
+            self.pack(joining, [{k: v[places] for k, v in other._rows.items()}])
+            other._leave(places)
+
     def begin(self) -> None:
         """Mark it as busy: this thread is going to :meth:`advance` it."""
         self.busy, self._advancing = True, [slot for slot in self._slots if slot]

@@ -211,7 +211,7 @@ class Engine:
             self.steps += 1
             self.rows_advanced += rows
             self.busy_seconds += seconds
-            for member in self._schedule.settle(group, batch, advanced):
+            for member in self._schedule.settle(group, batch, advanced, seconds):
                 try:
                     result = member.result()
                 except Exception as error:

@@ -15,7 +15,10 @@ from workers.member import Member, Slot
 from workers.tickets import Ticket
 
 LEAST_ROWS = 4
-"""A group is not split into smaller batches: a call of a kernel costs as much as some rows."""
+"""A group is not divided into smaller batches: a call of a kernel costs as much as some rows."""
+
+LONG_STEP = 0.005
+"""Groups whose steps take so many seconds are divided down to single rows: the call itself is nothing then."""
 
 
 def group_key(loop: Loop) -> tuple[Any, ...]:
@@ -33,11 +36,13 @@ class Group:
     Attributes:
         waited: for how many turns it has waited for company.
         feeders: the kernels of the chains that its members came from.
+        step_seconds: how long its last step took.
     """
 
     def __init__(self, kernel: Kernel, agreement: Agreement) -> None:
         self.kernel, self._agreement, self.waited = kernel, agreement, 0
         self.feeders: set[Kernel] = set()
+        self.step_seconds = 0.0
         self._waiting: list[Member] = []
         self._batches: list[Batch] = []  # the one that had its turn last is the last
 
@@ -66,6 +71,11 @@ class Group:
         waiting = all(member.loop.steps == 1 for member in self._waiting)
         return waiting and all(batch.brief for batch in self._batches)
 
+    def _small(self, max_rows: int) -> bool:
+        """True if it is not worth two batches."""
+        least = 1 if self.step_seconds > LONG_STEP else LEAST_ROWS
+        return self.rows < 2 * least and self.rows <= max_rows
+
     def members(self) -> list[Member]:
         """Every member, waiting or packed, once."""
         return list(dict.fromkeys([*(m for batch in self._batches for m in batch.members()), *self._waiting]))
@@ -80,8 +90,10 @@ class Group:
         for batch in self._batches:
             batch.remove(gone)
 
-    def ready(self, parts: int) -> bool:
+    def ready(self, max_rows: int, parts: int) -> bool:
         """Whether :meth:`take` would give a batch."""
+        if self._small(max_rows) and not self.brief and any(batch.busy for batch in self._batches):
+            return False
         if any(not batch.busy and batch.size for batch in self._batches):
             return True
         return bool(self._waiting) and len(self._batches) < parts
@@ -97,18 +109,23 @@ class Group:
             None if there is nothing to advance, or other threads have taken it all.
         """
         batches = [batch for batch in self._batches if batch.busy or batch.size]
-        batch = next((batch for batch in batches if not batch.busy), None)
+        idle = [batch for batch in batches if not batch.busy]
+        whole = self.brief or self._small(max_rows)
+        if whole and not self.brief and len(idle) < len(batches):
+            return None  # its rows join those that another thread advances
+        batch = idle[0] if idle else None
         if batch is None:
             if not self._waiting or len(batches) >= parts:
                 return None
             batch = Batch(self.kernel, self._agreement)
         self._batches = [*(other for other in batches if other is not batch), batch]
-        small = self.brief or self.rows < 2 * LEAST_ROWS
-        share = self.rows if small else ceil(self.rows / parts)
+        if whole and not self.brief:
+            batch.absorb(idle[1:])
+        share = self.rows if whole else ceil(self.rows / parts)
         self._admit(batch, min(share, max_rows) - batch.size)
         if not batch.size:
             return None
-        if batch.size > share + 1 and len(self._batches) < parts:
+        if batch.size > share and len(self._batches) < parts:
             self._batches.insert(0, batch.split(ceil(batch.size / 2)))
         batch.begin()
         return batch

@@ -82,11 +82,12 @@ class Schedule:
     def more(self) -> bool:
         """Whether there is work for another thread."""
         parts = self._parts()
-        return any(group.ready(parts) and not self._gathers(group) for group in self._groups.values())
+        return any(group.ready(self._max_rows, parts) and not self._gathers(group) for group in self._groups.values())
 
-    def settle(self, group: Group, batch: Batch, advanced: Advanced) -> list[Member]:
-        """Take back a batch after its step; gives the members of which no row is left to be advanced."""
+    def settle(self, group: Group, batch: Batch, advanced: Advanced, seconds: float) -> list[Member]:
+        """Take back a batch after its step, which took so long; gives the members that have no row left to advance."""
         self._taken -= 1
+        group.step_seconds = seconds
         batch.busy = False
         try:
             if not advanced.failed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from models.loop import Loop, Rows, RowsError, run
 from models.noise import Noise
 from workers.engine import Engine
 from workers.exact import Agreement
+from workers.group import LONG_STEP
 from workers.tickets import CancelledError, Preview
 
 
@@ -287,6 +289,55 @@ def test_a_group_that_is_left_alone_is_divided() -> None:
         assert equal(long.result(), run(task_of_steps(200, 3, 16)))
     assert sizes[0] == 16
     assert sizes.count(16) < 10 < 100 < sizes.count(8)
+
+
+def test_few_rows_are_one_batch_whoever_advances_them() -> None:
+    """Two threads with small batches would wait for each other's interpreter all the time."""
+    gate = Gate()
+    with started(2, max_rows=16) as engine:
+        first = engine.submit(task_of_steps(40, 1, 2, gate))
+        assert gate.entered.wait(10)
+        second = engine.submit(task_of_steps(40, 5, 3, gate))
+        gate.open.set()
+        assert equal(first.result(), run(task_of_steps(40, 1, 2)))
+        assert equal(second.result(), run(task_of_steps(40, 5, 3)))
+    assert gate.batches == [2] + [5] * 39 + [3]
+
+
+def test_what_is_left_of_two_batches_becomes_one() -> None:
+    sizes = list[int]()
+
+    def kernel(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        sizes.append(len(t))
+        return walk(rows, t, noise)
+
+    lengths = [10] * 12 + [300] * 4
+    with started(2, max_rows=16) as engine:
+        gate = Gate()
+        blockers = [engine.submit(task_of_steps(1, 1, 1, gate)) for _ in range(2)]
+        assert gate.entered.wait(10)
+        tickets = [engine.submit(task_of_steps(n, k, 1, kernel)) for k, n in enumerate(lengths)]
+        gate.open.set()
+        assert all(blocker.result() for blocker in blockers)
+        for k, (n, ticket) in enumerate(zip(lengths, tickets, strict=True)):
+            assert equal(ticket.result(), run(task_of_steps(n, k, 1)))
+    assert sizes[-200:].count(4) > 190
+
+
+def test_rows_whose_steps_are_long_are_divided_down_to_one() -> None:
+    meeting, parts = threading.Barrier(2, timeout=10), list[int]()
+
+    def slow(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        parts.append(len(t))
+        time.sleep(2 * LONG_STEP)
+        if len(t) == 1:
+            meeting.wait()
+        return walk(rows, t, noise)
+
+    with started(2, max_rows=16) as engine:
+        rows = engine.submit(task_of_steps(5, 3, 2, slow)).result()
+    assert equal(rows, run(task_of_steps(5, 3, 2)))
+    assert parts == [2] + [1] * 8
 
 
 def test_a_poisoned_job_that_is_cancelled_while_it_is_found_out_hurts_nobody() -> None:
