@@ -96,7 +96,7 @@ class Group:
             return False
         if any(not batch.busy and batch.size for batch in self._batches):
             return True
-        return bool(self._waiting) and len(self._batches) < parts
+        return bool(self._waiting) and sum(batch.busy for batch in self._batches) < parts
 
     def take(self, max_rows: int, parts: int) -> Batch | None:
         """The batch whose turn it is, filled with waiting rows and marked as busy.

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from models.convolutions import conv_transpose2d
 from models.packed import PackedConv2d, PackedModule
-from models.systems.ccoopnets.networks import Initializer, PooledConv2d, channels_last, join_label
+from models.systems.ccoopnets.networks import Initializer, PooledConv2d, channels_last
 
 _NARROW = 4
 """For images of so few channels a product for each pixel is faster than a convolution."""
 
 
-class FrozenInitializer(PackedModule):
+class FrozenInitializer(PackedModule, Initializer):
     """g(X, C) of an :class:`Initializer` whose weights do not change any more.
 
     Batch norm lies within the weights. The first layer, where it spreads a latent over a map, is one product of
@@ -25,7 +25,7 @@ class FrozenInitializer(PackedModule):
     """
 
     def __init__(self, initializer: Initializer) -> None:
-        super().__init__()
+        nn.Module.__init__(self)  # its layers are not those of a configuration
         self.latent, self.concat_at = initializer.latent, initializer.concat_at
         self.label_scale, self.crops = initializer.label_scale, initializer.crops
         self.layers = nn.ModuleList()
@@ -35,18 +35,8 @@ class FrozenInitializer(PackedModule):
             self.layers.append(_frozen(plain, norm, first=k == 0))
         channels_last(self)
 
-    def forward(self, x: Tensor, c: Tensor) -> Tensor:
-        """Images ``[n, ch, H, W]`` of latents ``[n, d]`` and labels ``[n, K]``."""
-        h = x[:, :, None, None]
-        for k, layer in enumerate(self.layers):
-            if k == self.concat_at:
-                h = join_label(h, c * self.label_scale)
-            h = layer(h)
-            if self.crops[k]:
-                h = h[:, :, : -self.crops[k], : -self.crops[k]]
-            if k < len(self.layers) - 1:
-                h = F.relu_(h)
-        return torch.tanh(h.float())
+    def _activate(self, k: int, h: Tensor) -> Tensor:
+        return F.relu_(h)
 
 
 def _frozen(layer: nn.Module, norm: nn.Module | None, first: bool) -> nn.Module:

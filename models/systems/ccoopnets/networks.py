@@ -93,9 +93,13 @@ class Initializer(nn.Module):
             h = layer(h)
             if self.crops[k]:
                 h = h[:, :, : -self.crops[k], : -self.crops[k]]
-            if k < len(self.norms):
-                h = F.relu(self.norms[k](h))
+            if k < len(self.layers) - 1:
+                h = self._activate(k, h)
         return torch.tanh(h.float())
+
+    def _activate(self, k: int, h: Tensor) -> Tensor:
+        """What follows each layer but the last."""
+        return F.relu(self.norms[k](h))
 
 
 class Solver(nn.Module):
