@@ -58,6 +58,11 @@ def differing() -> Iterator[set[str]]:
         _mode.found = before
 
 
+def undisturbed(rows: int) -> bool:
+    """Whether convolutions of so many rows are computed in this thread as torch does it by itself."""
+    return _mode.found is None and not (rows == 1 and _mode.corrected)
+
+
 def conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, stride: _Numbers = 1, padding: _Numbers = 0
 ) -> Tensor:

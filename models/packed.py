@@ -13,7 +13,16 @@ from torch import Tensor, nn
 from models.convolutions import conv2d
 
 _AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
-_CONVOLVE = torch.ops.mkldnn._convolution_pointwise.default if _AVAILABLE else None  # without a search each time
+
+# In TorchScript, since the list of scalars keeps the operator itself from being recorded.
+_SCRIPT = """
+def convolve(x: Tensor, weight: Tensor, bias: Optional[Tensor], stride: int, padding: int) -> Tensor:
+    no: List[Optional[number]] = []
+    return torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, [padding, padding], [stride, stride], [1, 1], 1, "none", no, ""
+    )
+"""
+_convolve = torch.jit.CompilationUnit(_SCRIPT).convolve if _AVAILABLE else None
 
 
 class PackedConv2d(nn.Module):
@@ -49,10 +58,9 @@ class PackedConv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[n, in, H, W] -> [n, out, H', W']``; there is no gradient to be had of packed weights."""
-        if self.packed is None or _CONVOLVE is None or x.requires_grad:
+        if self.packed is None or _convolve is None or x.requires_grad:
             return conv2d(x, self.weight, self.bias, self.stride, self.padding)
-        stride, padding = (self.stride, self.stride), (self.padding, self.padding)
-        y: Tensor = _CONVOLVE(x, self.packed, self.bias, padding, stride, (1, 1), 1, "none", (), "")
+        y: Tensor = _convolve(x, self.packed, self.bias, self.stride, self.padding)
         return y
 
 

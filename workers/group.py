@@ -14,7 +14,7 @@ from workers.exact import Agreement
 from workers.member import Member, Slot
 from workers.tickets import Ticket
 
-LEAST_ROWS = 4
+LEAST_ROWS = 2
 """A group is not divided into smaller batches: a call of a kernel costs as much as some rows."""
 
 LONG_STEP = 0.005

@@ -19,8 +19,8 @@ Value: TypeAlias = Callable[[Rows], Tensor]
 """Rows -> the value f (negative energy) of each row, ``[rows]``; it must read the image from ``rows["y"]``."""
 
 
-Gradient: TypeAlias = Callable[[Rows], Tensor]
-"""Rows -> the gradient of each row's value with respect to its image, ``[rows, C, H, W]``."""
+Drift: TypeAlias = Callable[[Rows], Tensor]
+"""Rows -> the part of a step that is not noise, :math:`\\eta \\, (\\nabla_Y f - \\rho \\, Y)`, ``[rows, C, H, W]``."""
 
 
 def ascend(value: Value, rows: Rows) -> Tensor:
@@ -36,7 +36,7 @@ def ascend(value: Value, rows: Rows) -> Tensor:
     return gradient
 
 
-def langevin(value: Value, gradient: Gradient | None = None) -> Kernel:
+def langevin(value: Value, drift: Drift | None = None) -> Kernel:
     r"""Build the refinement step of CCoopNets (Xie et al., eq. 5, with the Gaussian reference of the authors' code).
 
     .. math:: Y \leftarrow Y + m \, [\, \eta \, (\nabla_Y f(Y, C) - \rho \, Y) + \tau \, U \,], \quad U \sim N(0, I)
@@ -47,16 +47,16 @@ def langevin(value: Value, gradient: Gradient | None = None) -> Kernel:
 
     Args:
         value: f.
-        gradient: of f, where there is a faster way to it than :func:`ascend`.
+        drift: of f, where there is a faster way to it than by :func:`ascend`.
     """
-    gradient = gradient or partial(ascend, value)
+    drift = drift or partial(_drift, value)
 
     def step(rows: Rows, t: Tensor, noise: Noise) -> Rows:
         del t  # the step is the same at every index
         y = rows["y"]
-        move = rows["eta"] * (gradient(rows) - rows["rho"] * y)
+        move = drift(rows)
         tau = rows["tau"]
-        if bool((tau != 0).any()):
+        if bool(tau.any()):
             move = move + tau * noise.normal(*y.shape[1:])
         if "mask" in rows:
             # where, not a product: outside the mask the image stays bit for bit, whatever the gradient is there.
@@ -64,3 +64,7 @@ def langevin(value: Value, gradient: Gradient | None = None) -> Kernel:
         return {**rows, "y": y + move}
 
     return step
+
+
+def _drift(value: Value, rows: Rows) -> Tensor:
+    return rows["eta"] * (ascend(value, rows) - rows["rho"] * rows["y"])

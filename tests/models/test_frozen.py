@@ -12,7 +12,7 @@ from models.kernels.langevin import ascend, langevin
 from models.loop import Rows
 from models.noise import Key, Noise
 from models.systems.ccoopnets.config import PRESETS, Config
-from models.systems.ccoopnets.frozen import FrozenSolver
+from models.systems.ccoopnets.frozen import Drift, FrozenSolver
 from models.systems.ccoopnets.frozen_initializer import FrozenInitializer
 from models.systems.ccoopnets.networks import Initializer, Solver
 
@@ -58,7 +58,7 @@ def test_value_and_gradient_are_those_of_the_trained_solver(name: str) -> None:
     assert all(torch.equal(v, before[k]) for k, v in solver.state_dict().items())
 
 
-def test_a_step_with_the_gradient_is_the_step_without_it() -> None:
+def test_a_step_with_the_drift_is_the_step_without_it() -> None:
     _, frozen, y, c = both(PRESETS["small"])
     one = torch.ones(3, 1, 1, 1).double()
     rows: Rows = {"y": y, "c": c, "eta": one, "rho": one * 0.1, "tau": one * 0.2}
@@ -67,7 +67,8 @@ def test_a_step_with_the_gradient_is_the_step_without_it() -> None:
         found: Tensor = frozen(rows["y"], rows["c"])
         return found
 
-    steps = [langevin(value), langevin(value, lambda rows: frozen.gradient(rows["y"], rows["c"]))]
+    drift = Drift(frozen)
+    steps = [langevin(value), langevin(value, lambda rows: drift(*(rows[k] for k in ("y", "c", "eta", "rho"))))]
     first, second = (
         step(rows, torch.zeros(3, dtype=torch.int64), Noise([Key(k, 0, 0) for k in range(3)], "cpu")) for step in steps
     )

@@ -81,16 +81,28 @@ class FrozenSolver(PackedModule):
             if k == self.concat_at:
                 # A product for each row: the bits of one for all rows would depend on how many there are.
                 added = torch.matmul(c.to(h.dtype)[:, None], self.labels)
-                h = h + added.view(len(h), *h.shape[2:], -1).permute(0, 3, 1, 2)
+                h = h + added.view(h.shape[0], *h.shape[2:], -1).permute(0, 3, 1, 2)
             arguments.append(h)
             h = self.activation(h)
         return arguments
 
 
+class Drift(nn.Module):
+    """What a step of :func:`models.kernels.langevin.langevin` adds to each image beside noise, by a solver's f."""
+
+    def __init__(self, solver: FrozenSolver) -> None:
+        super().__init__()
+        self.solver = solver
+
+    def forward(self, y: Tensor, c: Tensor, eta: Tensor, rho: Tensor) -> Tensor:
+        """Images, labels, step sizes and weights of the reference -> ``[n, ch, H, W]``."""
+        return eta * (self.solver.gradient(y, c) - rho * y)
+
+
 def _by_pixels(y: Tensor) -> Tensor:
     """Images laid out pixel by pixel, and with the strides that say so if they have one channel."""
     if y.shape[1] == 1:
-        return y.reshape(len(y), *y.shape[2:], 1).permute(0, 3, 1, 2)
+        return y.reshape(y.shape[0], *y.shape[2:], 1).permute(0, 3, 1, 2)
     return y.contiguous(memory_format=torch.channels_last)
 
 

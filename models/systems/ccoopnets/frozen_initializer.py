@@ -78,8 +78,8 @@ class _Spread(nn.Module):
         rows = h.flatten(1)
         # Libraries multiply a single row by another algorithm than several, with other bits.
         several = rows.expand(2, -1) if len(rows) == 1 else rows
-        y = torch.addmm(self.bias, several, self.weight)[: len(rows)]
-        return y.view(len(rows), *self.shape).permute(0, 3, 1, 2)
+        y = torch.addmm(self.bias, several, self.weight)[: rows.shape[0]]
+        return y.view(rows.shape[0], *self.shape).permute(0, 3, 1, 2)
 
 
 class _Transposed(nn.Module):

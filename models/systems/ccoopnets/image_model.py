@@ -14,6 +14,7 @@ from models.kernels.langevin import langevin
 from models.kernels.values import evaluation, filmed, tracked
 from models.loop import Kernel, Rows, Task
 from models.noise import Noise
+from models.recorded import recorded
 from models.systems.base import Output
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.image_config import ImageConfig
@@ -63,6 +64,8 @@ class ImageCCoopNets:
         self.initializer = channels_last(initializer).to(device).eval().requires_grad_(False)
         fold(solver)
         self.solver = channels_last(solver).to(device).eval().requires_grad_(False)
+        y, c = self._ramp(config.channels), self._ramp(config.condition_channels)
+        self._f = recorded(self.solver, y.requires_grad_(True), c)
         self.propose: Kernel = self._propose
         self.propose_between: Kernel = self._propose_between
         self.refine: Kernel = langevin(self._value)
@@ -103,13 +106,12 @@ class ImageCCoopNets:
 
     def _value(self, rows: Rows) -> Tensor:
         """f(Y, C)."""
-        value: Tensor = self.solver(rows["y"], rows["c"])
-        return value
+        return self._f(rows["y"], rows["c"])
 
     def _value_between(self, rows: Rows) -> Tensor:
         """(1 - w) f(Y, C_0) + w f(Y, C_1)."""
         w = rows["w"].flatten()
-        return (1 - w) * self.solver(rows["y"], rows["c"]) + w * self.solver(rows["y"], rows["c1"])
+        return (1 - w) * self._f(rows["y"], rows["c"]) + w * self._f(rows["y"], rows["c1"])
 
     def examples(self) -> list[tuple[Kernel, Rows]]:
         one = torch.ones(1, 1, 1, 1, device=self.device)

@@ -14,10 +14,11 @@ from models.kernels.latent import LatentChain, known_label
 from models.kernels.values import evaluation, tracked
 from models.loop import Kernel, Rows, Task
 from models.noise import Noise
+from models.recorded import recorded
 from models.systems.base import Output
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.config import Config
-from models.systems.ccoopnets.frozen import FrozenSolver
+from models.systems.ccoopnets.frozen import Drift, FrozenSolver
 from models.systems.ccoopnets.frozen_initializer import FrozenInitializer
 from models.systems.ccoopnets.networks import Initializer, Solver
 from models.systems.ccoopnets.tasks.generate import generate
@@ -67,10 +68,15 @@ class CCoopNets:
         frozen = FrozenSolver(solver, config.solver.activation, config.size)
         self.solver = frozen.to(device).eval().requires_grad_(False)
         self.solver.pack()
+        x, y, c, one = self._example()
+        self._made = recorded(self.initializer, x, c)
+        self._f = recorded(self.solver, y, c)
+        self._step = recorded(Drift(self.solver), y, c, one, one)
         self.propose: Kernel = self._propose
         self.render: Kernel = self._render
-        self.latent: LatentChain = known_label(self.initializer, self.initializer.latent)
-        self.refine: Kernel = langevin(self._value, self._gradient)
+        made = recorded(self.initializer, x.clone().requires_grad_(True), c)
+        self.latent: LatentChain = known_label(made, self.initializer.latent)
+        self.refine: Kernel = langevin(self._value, self._drift)
         self.evaluate: Kernel = evaluation(self._value)
         self.track: Kernel = tracked(self.refine, self.evaluate)
         self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
@@ -85,33 +91,36 @@ class CCoopNets:
         """The initializer's answer Y = g(X, C), X ~ N(0, I): eq. 7 without its epsilon, which no code adds."""
         del t
         with torch.no_grad():
-            return {**rows, "y": self.initializer(noise.normal(self.initializer.latent), rows["c"])}
+            return {**rows, "y": self._made(noise.normal(self.initializer.latent), rows["c"])}
 
     def _render(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
         """Y = g(X, C) of a latent that is known."""
         del t, noise
         with torch.no_grad():
-            return {**rows, "y": self.initializer(rows["x"], rows["c"])}
+            return {**rows, "y": self._made(rows["x"], rows["c"])}
 
     def _value(self, rows: Rows) -> Tensor:
         """f(Y, C)."""
-        value: Tensor = self.solver(rows["y"], rows["c"])
-        return value
+        return self._f(rows["y"], rows["c"])
 
-    def _gradient(self, rows: Rows) -> Tensor:
-        """The gradient of f to Y."""
-        return self.solver.gradient(rows["y"], rows["c"])
+    def _drift(self, rows: Rows) -> Tensor:
+        """The part of a refinement step that is not noise."""
+        with torch.no_grad():
+            return self._step(rows["y"], rows["c"], rows["eta"], rows["rho"])
 
-    def examples(self) -> list[tuple[Kernel, Rows]]:
-        one = torch.ones(1, 1, 1, 1, device=self.device)
+    def _example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A latent, an image, a label and a number of one row."""
         c = torch.zeros(1, self.config.classes, device=self.device)
         c[:, :3] = torch.tensor([0.5, 0.3, 0.2])[: self.config.classes]  # a mix, whose sums have an order
-        start = {"c": c, "eta": one, "rho": one * self.config.refinement.rho, "tau": one * 0}
         size = self.config.size
         image = torch.linspace(-1, 1, self.config.channels * size**2, device=self.device)
-        y = image.reshape(1, -1, size, size)
-        full = {**start, "y": y}
         x = torch.linspace(-2, 2, self.initializer.latent, device=self.device)[None]
+        return x, image.reshape(1, -1, size, size), c, torch.ones(1, 1, 1, 1, device=self.device)
+
+    def examples(self) -> list[tuple[Kernel, Rows]]:
+        x, y, c, one = self._example()
+        start = {"c": c, "eta": one, "rho": one * self.config.refinement.rho, "tau": one * 0}
+        full = {**start, "y": y}
         given = {"y": y, "c": c, "s": one.reshape(1, 1) * STEP_SIZE, "ticks": one.reshape(1).long()}
         inferred = {**given, "x": x, "grad_x": x, "l": one.reshape(1)}
         return [

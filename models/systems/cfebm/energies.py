@@ -12,6 +12,7 @@ from models.kernels.shortrun import shortrun
 from models.kernels.values import filmed, tracked
 from models.loop import Kernel, Rows
 from models.noise import Noise
+from models.recorded import recorded
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.networks import Energy, fold, fuse, value
 
@@ -22,6 +23,7 @@ class FrozenEnergy:
 
     Args:
         plain: weights and biases by name, see :meth:`models.systems.cfebm.networks.Energy.effective`.
+        channels: of its images.
         size: pixels of the side of its images.
         activation: of the network.
         device: where the rows live.
@@ -33,9 +35,13 @@ class FrozenEnergy:
         film: a step that notes images in ``film``.
     """
 
-    def __init__(self, plain: Mapping[str, Tensor], size: int, activation: str, device: torch.device) -> None:
+    def __init__(
+        self, plain: Mapping[str, Tensor], channels: int, size: int, activation: str, device: torch.device
+    ) -> None:
         self.size, self._activation = size, activation
         self._kernels = {name: kernel.to(device).contiguous() for name, kernel in fold(fuse(plain), size).items()}
+        example = torch.linspace(-1, 1, channels * size**2, device=device).view(1, channels, size, size)
+        self._f = recorded(self.f, example.requires_grad_(True))
         self.chain: Kernel = shortrun(self._value)
         self.evaluate: Kernel = self._evaluate
         self.track: Kernel = tracked(self.chain, self._evaluate)
@@ -50,13 +56,13 @@ class FrozenEnergy:
         return value(self._kernels, images, activation=self._activation)
 
     def _value(self, rows: Rows) -> Tensor:
-        return self.f(rows["y"])
+        return self._f(rows["y"])
 
     def _evaluate(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
         del t, noise
         y = rows["y"].detach().clamp(-1, 1).requires_grad_(True)
         with torch.enable_grad():
-            f = self.f(y)
+            f = self._f(y)
         (gradient,) = torch.autograd.grad(f.sum(), y)
         return {**rows, "f": f.detach(), "slope": gradient.flatten(1).norm(dim=1)}
 
@@ -81,4 +87,4 @@ def restore(
     wrong = sorted({*expected} ^ {*own} | {k for k in {*expected} & {*own} if expected[k] != own[k].shape})
     if wrong:
         raise ValueError(f"the checkpoint's {place[:-1]} does not fit its configuration; first mismatch: {wrong[0]}")
-    return FrozenEnergy(own, size, config.network.activation, device)
+    return FrozenEnergy(own, config.channels, size, config.network.activation, device)

@@ -1,0 +1,98 @@
+"""Networks as they are served, with their operations recorded once and then run in one call.
+
+A network of a few layers is some twenty operations of torch, and after each one the thread that advances rows asks for
+Python's global lock, for which the threads that read requests and write images ask, too. Recorded operations need it
+once. They are the same ones, with the same bits. TorchScript records them: what torch offers in its place wants a
+compiler, or gives other bits.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from models.convolutions import undisturbed
+
+log = logging.getLogger(__name__)
+
+Function: TypeAlias = Callable[..., Tensor]
+"""Tensors with the same leading dimension, the rows -> such a tensor. What it does must not depend on their numbers."""
+
+_SEVERAL, _TRIED = 3, 2
+"""Rows while it is recorded for more than one, and while what was recorded is tried."""
+
+
+def recorded(function: Function, *examples: Tensor) -> Function:
+    """The function with its operations recorded; on an accelerator, which has no such need, the function itself.
+
+    The function itself is also called where a gradient is asked for that was not asked for in the examples, or the
+    other way round, and where its convolutions need care (see :mod:`models.convolutions`).
+
+    Args:
+        function: what is to be recorded, with its weights where they stay; a module is in its final state.
+        examples: one row of each argument; those to which a gradient will be asked for require it.
+
+    Returns:
+        The function itself if it can't be recorded, or if what was recorded gives other bits at other numbers of rows.
+    """
+    if examples[0].device.type != "cpu":
+        return function
+    try:
+        # A row alone may be computed in another way.
+        alone, several = (_record(function, examples, rows) for rows in (1, _SEVERAL))
+        for graph, rows in ((alone, 1), (several, _TRIED)):
+            if not all(map(torch.equal, _results(graph, examples, rows), _results(function, examples, rows))):
+                raise RuntimeError(f"other bits for {rows} rows")
+    except (RuntimeError, TypeError, ValueError) as error:
+        log.warning("%s runs operation by operation: %s", type(function).__name__, error)
+        return function
+    differentiated = [example.requires_grad for example in examples]
+
+    def run(*arguments: Tensor) -> Tensor:
+        asked = [argument.requires_grad and torch.is_grad_enabled() for argument in arguments]
+        rows = len(arguments[0])
+        if asked != differentiated or not undisturbed(rows):
+            return function(*arguments)
+        return (alone if rows == 1 else several)(*arguments)
+
+    return run
+
+
+def _record(function: Function, examples: Sequence[Tensor], rows: int) -> Function:
+    with warnings.catch_warnings():
+        # That it is deprecated, and that a branch may depend on an argument: the trials below tell.
+        warnings.simplefilter("ignore")
+        with torch.set_grad_enabled(any(example.requires_grad for example in examples)):
+            graph = torch.jit.trace(function, tuple(_varied(examples, rows)), check_trace=False)
+
+    def run(*arguments: Tensor) -> Tensor:
+        # Optimized it would run anew-compiled forms at its first calls, and others for other shapes.
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            result: Tensor = graph(*arguments)
+        return result
+
+    return run
+
+
+def _varied(examples: Sequence[Tensor], rows: int) -> list[Tensor]:
+    """So many rows that differ."""
+    varied = []
+    for example in examples:
+        shape = (rows, *(1 for _ in example.shape[1:]))
+        scales = torch.linspace(1.0, 0.5, rows).view(shape).to(example.dtype)
+        varied.append((example.detach() * scales).requires_grad_(example.requires_grad))
+    return varied
+
+
+def _results(function: Function, examples: Sequence[Tensor], rows: int) -> list[Tensor]:
+    """The value, and the gradients that are asked for."""
+    arguments = _varied(examples, rows)
+    asked = [argument for argument in arguments if argument.requires_grad]
+    with torch.set_grad_enabled(bool(asked)):
+        value = function(*arguments)
+        return [value.detach(), *(torch.autograd.grad(value.sum(), asked) if asked else ())]
