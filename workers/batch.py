@@ -35,15 +35,16 @@ class Batch:
     Args:
         kernel: what advances the rows.
         agreement: batch sizes at which this kernel's results agree bit for bit, and what that takes for a lone row.
+        moved: the names of the state that this kernel has been seen to change; it is added to.
 
     Attributes:
         busy: whether a thread advances it now.
         size: how many rows it holds, without padding.
     """
 
-    def __init__(self, kernel: Kernel, agreement: Agreement) -> None:
+    def __init__(self, kernel: Kernel, agreement: Agreement, moved: set[str]) -> None:
         self.busy, self.size = False, 0
-        self._kernel, self._agreement = kernel, agreement
+        self._kernel, self._agreement, self._moved = kernel, agreement, moved
         self._slots: list[Slot | None] = []  # None: the row at this place of the batch has left
         self._advancing: list[Slot] = []  # the slots as they were when it became busy
         self._rows: Rows = {}
@@ -101,7 +102,7 @@ class Batch:
         """Keep so many rows; a new batch gets the others."""
         self._count()
         self._rebase()
-        other = Batch(self._kernel, self._agreement)
+        other = Batch(self._kernel, self._agreement, self._moved)
         places = [k for k, slot in enumerate(self._slots) if slot][size:]
         leaving = [slot for k in places if (slot := self._slots[k])]
         other.pack(leaving, [{k: v[places] for k, v in self._rows.items()}])
@@ -163,6 +164,7 @@ class Batch:
         Returns:
             The members of which no row is left to be advanced.
         """
+        self._moved.update(name for name, value in rows.items() if value is not self._rows.get(name))
         self._rows, self._steps = rows, self._steps + 1
         self._age += 1
         if self._age < self._due and self._age - self._counted < PROGRESS_EVERY:
@@ -181,7 +183,7 @@ class Batch:
         for (member, step), places in previews.items():
             member.show(step, self._numbers(places), {k: v[places] for k, v in rows.items()})
         for member, places in finished.items():
-            member.collect(self._numbers(places), _taken(rows, places))
+            member.collect(self._numbers(places), _taken({k: rows[k] for k in rows if k in self._moved}, places))
             self._leave(places)
         if None not in self._slots and self._age >= self._due:  # shown, but nobody left: find the next time
             self._rebase()

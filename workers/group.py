@@ -43,6 +43,7 @@ class Group:
         self.kernel, self._agreement, self.waited = kernel, agreement, 0
         self.feeders: set[Kernel] = set()
         self.step_seconds = 0.0
+        self._moved: set[str] = set()
         self._waiting: list[Member] = []
         self._batches: list[Batch] = []  # the one that had its turn last is the last
 
@@ -117,7 +118,7 @@ class Group:
         if batch is None:
             if not self._waiting or len(batches) >= parts:
                 return None
-            batch = Batch(self.kernel, self._agreement)
+            batch = Batch(self.kernel, self._agreement, self._moved)
         self._batches = [*(other for other in batches if other is not batch), batch]
         if whole and not self.brief:
             batch.absorb(idle[1:])

@@ -37,11 +37,8 @@ class Member:
         self.admitted = 0  # of these
         self._pictures: dict[int, dict[int, Tensor]] = {}  # step -> row -> what is to be shown
         self._shown: dict[int, set[int]] = {}  # step -> rows that were shown
-        self._finished: list[int] = []
-        self._result: Rows = {}
-        if len(self.todo) < self.size:
-            done = [row for row, step in enumerate(self.steps) if step >= loop.steps]
-            self.collect(done, {k: v[done] for k, v in self.rows.items()})
+        self._finished = [row for row, step in enumerate(self.steps) if step >= loop.steps]
+        self._moved: Rows = {}  # what its kernel changes, of the rows that have finished; else they are as at the start
 
     def shown_at(self, step: int) -> bool:
         """Whether rows that have done so many steps of the loop are due to be shown."""
@@ -88,15 +85,17 @@ class Member:
             return {k: v[begin:end] for k, v in self.rows.items()}
         return {k: v[self.todo[begin:end]] for k, v in self.rows.items()}
 
-    def collect(self, numbers: Sequence[int], state: Rows) -> None:
-        """Keep the finished states of some of its rows, by their numbers."""
+    def collect(self, numbers: Sequence[int], moved: Rows) -> None:
+        """Keep what the kernel has made of some of its rows, which have finished, by their numbers."""
         if list(numbers) == list(range(self.size)):  # all at once, as most jobs end
-            self._result = state
+            self._moved = moved
         else:
-            if not self._result:
-                self._result = {k: v.new_empty((self.size, *v.shape[1:])) for k, v in state.items()}
-            for name, value in state.items():
-                self._result[name][list(numbers)] = value
+            for name, value in moved.items():
+                if name not in self._moved:
+                    start = self.rows.get(name)
+                    fresh = value.new_empty((self.size, *value.shape[1:])) if start is None else start.clone()
+                    self._moved[name] = fresh
+                self._moved[name][list(numbers)] = value
         self._finished += numbers
 
     def snapshot(self, packed: Sequence[Part]) -> Snapshot:
@@ -109,7 +108,7 @@ class Member:
         parts = [
             *packed,
             Part(on_cpu(self.rows), waiting, waiting, [self.steps[row] for row in waiting]),
-            Part(on_cpu(self._result), done, done, [self.loop.steps] * len(done)),
+            Part(on_cpu({**self.rows, **self._moved}), done, done, [self.loop.steps] * len(done)),
         ]
         return Snapshot(list(self.ticket.results), self.loop, [part for part in parts if part.numbers])
 
@@ -119,8 +118,8 @@ class Member:
         Raises:
             RowsError: they are not finite.
         """
-        check_finite(self._result)
-        return self._result
+        check_finite(self._moved)
+        return {**self.rows, **self._moved}
 
 
 class Slot:

@@ -21,7 +21,8 @@ from workers.tickets import CancelledError, Preview
 
 def walk(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
     """A random walk that also counts and sums its step indices."""
-    return {"x": rows["x"] + noise.normal(3), "sum": rows["sum"] + t[:, None], "poison": rows["poison"]}
+    x = rows["x"] + noise.normal(3) + 0 * rows["poison"]
+    return {"x": x, "sum": rows["sum"] + t[:, None], "poison": rows["poison"]}
 
 
 def fragile(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
@@ -159,9 +160,23 @@ def test_a_kernel_that_raises_fails_only_the_job_to_blame(engine: Engine) -> Non
 def test_a_row_that_is_not_finite_fails_only_its_job(engine: Engine) -> None:
     good = engine.submit(task(5, 1))
     bad = engine.submit(task(5, 2, poison=float("nan")))
-    with pytest.raises(RowsError, match="poison is not finite"):
+    with pytest.raises(RowsError, match="x is not finite"):
         bad.result()
     assert equal(good.result(), run(task(5, 1)))
+
+
+def test_what_a_kernel_changes_late_or_never_is_given_back_too(engine: Engine) -> None:
+    def late(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        after = {**rows, "x": rows["x"] + noise.normal(3)}
+        return {**after, "sum": rows["sum"] + (t >= 3)[:, None]} if bool((t >= 3).any()) else after
+
+    kinds = [(2, 1), (6, 3), (3, 2), (9, 6), (4, 1), (1, 5)]  # steps and rows; batches have four rows
+    tickets = [engine.submit(task_of_steps(steps, 50 * k, n, late, 0.25)) for k, (steps, n) in enumerate(kinds)]
+    for k, ((steps, n), ticket) in enumerate(zip(kinds, tickets, strict=True)):
+        rows = ticket.result()
+        assert equal(rows, run(task_of_steps(steps, 50 * k, n, late, 0.25)))
+        assert rows["sum"].tolist() == [[max(0, steps - 3)]] * n
+        assert rows["poison"].tolist() == [[0.25]] * n
 
 
 def failing_task(where: str):  # type: ignore[no-untyped-def]
