@@ -17,16 +17,18 @@ from typing import Any, Generic
 
 import redis
 
+from service import store_codec as codec
 from service.errors import IdempotencyError, NotFoundError, StaleAttemptError, TooManyError
 from service.records import Status
 from service.scripts import Scripts
-from service.store_codec import RecordT, document_of, json_of, pairs_of, queued_of, record_of, text_or_null
+from service.store_codec import RecordT
 from service.store_types import (
     GAVE_UP,
     MAX_ATTEMPTS,
     TOO_LATE,
     Beat,
     Bell,
+    Claim,
     Expired,
     Idempotency,
     Message,
@@ -93,18 +95,18 @@ class RecordStore(Generic[RecordT]):
             max_queue_seconds: it fails if no worker has started it by then.
             idempotency: the client's key.
             limits: what refuses it.
-            message: what wakes a worker; sent if the record is new.
+            message: what wakes a worker; sent if the record is new and no thread that listens has been given it.
 
         Raises:
             IdempotencyError: the key was used before for another body.
             TooManyError: a limit refuses it.
         """
         key, body = idempotency.hashes() if idempotency else ("", "")
-        document = document_of(record)
-        context = json_of(record.context) if record.context else ""
-        place = (priority, lane, owner or "", cost, self._keep_seconds, _or_empty(max_queue_seconds))
-        bounds = map(_or_empty, (limits.max_queued, limits.max_active, limits.max_cost))
-        rest = (*bounds, context, "" if record.webhook is None else "1", *(message or ()))
+        document = codec.document_of(record)
+        context = codec.json_of(record.context) if record.context else ""
+        place = (priority, lane, owner or "", cost, self._keep_seconds, codec.or_empty(max_queue_seconds))
+        bounds = map(codec.or_empty, (limits.max_queued, limits.max_active, limits.max_cost))
+        rest = (*bounds, context, "" if record.webhook is None else "1", TOO_LATE, *(message or ()))
         answer = self._run("submit", record.id, document, *place, key, body, IDEMPOTENCY_SECONDS, *rest)
         if answer[0] == "conflict":
             assert idempotency is not None
@@ -185,23 +187,22 @@ class RecordStore(Generic[RecordT]):
 
         Given a bell, it is hung up then: call :meth:`listen`.
         """
-        hung = (bell.name, bell.seconds) if bell else ("", 0.0)
-        answer = self._run("claim_next", worker, lease_seconds, TOO_LATE, *hung, *full)
+        answer = self._run("claim_next", *codec.claim_args(worker, lease_seconds, full, bell))
         return self._parse(answer) if answer else None
 
-    def listen(self, bell: Bell) -> Queued | None:
-        """Wait for the next record that is submitted, instead of its message; None if the time of the bell is over.
+    def listen(self, bell: Bell) -> RecordT | None:
+        """Wait for a record, instead of its message; None if the time of the bell is over.
 
-        The record is not claimed yet. It may be another's by then, and :meth:`claim_next` may find one before it.
+        It is claimed already, by the worker and on the lease and past the lanes of the call that hung up the bell.
         """
-        rung: Any = self._client.blpop([f"{self._prefix}:bell:{bell.name}"], bell.seconds)
+        rung: Any = self._client.blpop([f"{self._prefix}:bell:{bell.name}"], bell.seconds) if bell.seconds else None
         said = rung[1] if rung else self._run("take_down", bell.name)
-        return queued_of(said.split(" "))[0] if said else None
+        return self._parse(json.loads(said)) if said else None
 
     def waiting(self, limit: int, full: Collection[str] = ()) -> list[Queued]:
         """The first records, at most ``limit`` in all, that are queued in other lanes than the full ones."""
         flat = self._run("waiting", limit, *full)
-        return queued_of(flat)[:limit]
+        return codec.queued_of(flat)[:limit]
 
     def heartbeat(self, beats: Sequence[Beat], lease_seconds: float) -> list[Pulse]:
         """Renew leases, and write and announce progress and metrics where given; an answer for each beat, in order.
@@ -210,7 +211,10 @@ class RecordStore(Generic[RecordT]):
         """
         if not beats:
             return []
-        rows = [[beat.id, str(beat.attempt), text_or_null(beat.progress), text_or_null(beat.metrics)] for beat in beats]
+        rows = [
+            [beat.id, str(beat.attempt), codec.text_or_null(beat.progress), codec.text_or_null(beat.metrics)]
+            for beat in beats
+        ]
         pulses: list[Pulse] = self._run("heartbeat", lease_seconds, json.dumps(rows))
         return pulses
 
@@ -220,7 +224,7 @@ class RecordStore(Generic[RecordT]):
         Raises:
             StaleAttemptError: the attempt has lost the record.
         """
-        done = self._run("emit", id, attempt, event, json_of(data), *self._pairs(fields))
+        done = self._run("emit", id, attempt, event, codec.json_of(data), *codec.pairs_of(self._type, fields))
         self._fence(done == 1, id, attempt)
 
     def note_saved(self, id: str, attempt: int, position: float | None = None) -> None:
@@ -231,20 +235,25 @@ class RecordStore(Generic[RecordT]):
         Raises:
             StaleAttemptError: the attempt has lost the record.
         """
-        self._fence(self._run("save", id, attempt, _or_empty(position)) == 1, id, attempt)
+        self._fence(self._run("save", id, attempt, codec.or_empty(position)) == 1, id, attempt)
 
-    def finish(self, id: str, attempt: int, status: Status, **fields: Any) -> None:
-        """Commit the end of an attempt: a terminal status and fields such as ``outputs`` or ``error``.
+    def finish(
+        self, id: str, attempt: int, status: Status, following: Claim | None = None, **fields: Any
+    ) -> RecordT | None:
+        """Commit the end of an attempt: a terminal status, and fields such as ``error`` in place of what they were.
 
-        Fields replace what the record had: ``warnings=[*record.warnings, "..."]`` adds one.
+        Given ``following``, another record is claimed in the same round trip; it is returned if there is one.
 
         Raises:
-            StaleAttemptError: the attempt has lost the record; nothing was written.
+            StaleAttemptError: the attempt has lost the record; nothing was written, and no other taken.
         """
         if not status.terminal:
             raise ValueError(f"{status} is not the end of a record")
-        done = self._run("finish", id, attempt, status.value, *self._pairs(fields))
+        pairs = codec.pairs_of(self._type, fields)
+        asked = codec.claim_args(*following) if following else ()
+        done, *other = self._run("finish", id, attempt, status.value, len(pairs), *pairs, *asked)
         self._fence(done == 1, id, attempt)
+        return self._parse(other[0]) if other and other[0] else None
 
     def release(self, id: str, attempt: int) -> None:
         """Hand an unfinished record back to the queue, as a worker that shuts down does; send its id again.
@@ -256,7 +265,7 @@ class RecordStore(Generic[RecordT]):
 
     def requeue_expired(self) -> list[Queued]:
         """Take records from workers that fell silent; gives those that are queued again and must be sent again."""
-        return queued_of(self._run("requeue_expired", MAX_ATTEMPTS, GAVE_UP, SWEEP_LIMIT))
+        return codec.queued_of(self._run("requeue_expired", MAX_ATTEMPTS, GAVE_UP, SWEEP_LIMIT))
 
     def fail_late(self) -> int:
         """Fail queued records that have waited longer than their ``max_queue_seconds``; gives how many."""
@@ -282,16 +291,9 @@ class RecordStore(Generic[RecordT]):
         return self._parse(answer)
 
     def _parse(self, answer: Sequence[Any]) -> RecordT:
-        return record_of(self._type, answer)
-
-    def _pairs(self, fields: Mapping[str, Any]) -> list[str]:
-        return pairs_of(self._type, fields)
+        return codec.record_of(self._type, answer)
 
     @staticmethod
     def _fence(held: bool, id: str, attempt: int) -> None:
         if not held:
             raise StaleAttemptError(f"attempt {attempt} does not hold {id} any more")
-
-
-def _or_empty(value: float | None) -> str | float:
-    return "" if value is None else value

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
 
 from service.records import Record
-from service.store_types import Queued
+from service.store_types import TOO_LATE, Bell, Queued
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -70,3 +70,13 @@ def text_or_null(value: Any) -> str | None:
 def queued_of(flat: Sequence[Any]) -> list[Queued]:
     """Ids and priorities in turn."""
     return [Queued(id, int(priority)) for id, priority in zip(flat[::2], flat[1::2], strict=True)]
+
+
+def or_empty(value: float | None) -> str | float:
+    """A number, or '' for None."""
+    return "" if value is None else value
+
+
+def claim_args(worker: str, lease_seconds: float, full: Collection[str], bell: Bell | None) -> list[str | float]:
+    """What the scripts that claim a record are given."""
+    return [worker, lease_seconds, TOO_LATE, *(bell or ("", 0.0)), *full]

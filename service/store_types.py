@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -80,11 +80,20 @@ class Bell(NamedTuple):
 
     Args:
         name: the thread's own.
-        seconds: for how long it listens.
+        seconds: for how long it listens; 0: not any more, and only takes what it has been given already.
     """
 
     name: str
     seconds: float
+
+
+class Claim(NamedTuple):
+    """What :meth:`service.store.RecordStore.claim_next` is given."""
+
+    worker: str
+    lease_seconds: float
+    full: Collection[str] = ()
+    bell: Bell | None = None
 
 
 class Beat(NamedTuple):

@@ -20,7 +20,7 @@ from service.jobs import JobRecord, Output
 from service.places import job_preview
 from service.records import Failure, Status
 from service.store import RecordStore
-from service.store_types import Bell, Queued
+from service.store_types import Bell, Claim, Queued
 from workers.chains import Chain, ChainError
 from workers.engine import Engine
 from workers.heart import Heart
@@ -96,28 +96,27 @@ class InferenceWorker:
         After the last one it listens for a moment: under load the next job is not far, and needs no message then.
         """
         bell = Bell(f"{self._worker}:{threading.get_ident()}", self._listen_seconds) if self._listen_seconds else None
-        while True:
-            if (record := self._next(bell)) is not None:
-                try:
-                    self._run(record)
-                finally:
-                    self._lanes.leave(record)
-            elif not self._hears(bell):
-                return
+        record = self._next(bell)
+        while record is not None or (record := self._hear(bell)) is not None:
+            try:
+                following = self._run(record, bell)
+            finally:
+                self._lanes.leave(record)
+            record = following
 
-    def _hears(self, bell: Bell | None) -> bool:
-        """Whether a job was submitted within the time of the bell, and this worker may still take it."""
-        if bell is None or self.draining:
-            return False
+    def _hear(self, bell: Bell | None) -> JobRecord | None:
+        """A job that is handed to this thread within the time of the bell, which the last claim has hung up."""
+        if bell is None:
+            return None
         try:
-            queued = self._store.listen(bell)
-            if queued and self.draining:
-                self._send(queued)
-                return False
+            record = self._store.listen(bell if not self.draining else bell._replace(seconds=0.0))
         except RedisError as error:
             log.warning("no longer listening: %s", error)
-            return False
-        return queued is not None
+            return None
+        if record is None or (not self.draining and self._lanes.admit(record)):
+            return record
+        self._release(record)
+        return None
 
     def drain(self, seconds: float) -> None:
         """Take no more jobs; let those that are nearly done finish, and hand the others back. Returns at once.
@@ -144,7 +143,8 @@ class InferenceWorker:
             log.warning("no job taken: %s", error)
             return None
 
-    def _run(self, record: JobRecord) -> None:
+    def _run(self, record: JobRecord, bell: Bell | None) -> JobRecord | None:
+        """Run a job; gives the next one, if there is one and it is taken in the round trip that commits this one."""
         keeper = Keeper(self._store, self._blobs, record)
         work = JobWork(keeper)
         with self._heart.hold(record, work):
@@ -152,30 +152,54 @@ class InferenceWorker:
                 status, fields = self._outcome(record, work)
             except StoppedError as stopped:
                 self._hand_back(record, keeper, stopped.chain)
-                return
-            if work.lost or not self._commit(record, status, fields):
-                return
+                return None
+            if work.lost:
+                return self._next(bell)
+            try:
+                following = self._commit(record, status, fields, bell)
+            except (StaleAttemptError, RedisError) as error:  # it is another attempt's, or will be after its lease
+                log.warning("not committed: %s", error)
+                return self._next(bell)
         keeper.drop()
+        return following
 
     def _hand_back(self, record: JobRecord, keeper: Keeper, chain: Chain | None) -> None:
         """Queue the job again, with its chain where it is now."""
         if chain is not None:
             keeper.save(chain)
         keeper.close()
+        self._release(record)
+
+    def _release(self, record: JobRecord) -> None:
+        """Queue a job again."""
         try:
             self._store.release(record.id, record.attempt)
             self._send(Queued(record.id, record.params["priority"]))
         except (StaleAttemptError, RedisError) as error:
             log.warning("%s was not handed back, its lease will run out: %s", record.id, error)
 
-    def _commit(self, record: JobRecord, status: Status, fields: Mapping[str, Any]) -> bool:
-        """Write the job's end; False if it is another attempt's by now, or will be when its lease has run out."""
-        try:
-            patiently(lambda: self._store.finish(record.id, record.attempt, status, **fields))
-        except (StaleAttemptError, RedisError) as error:
-            log.warning("not committed: %s", error)
-            return False
-        return True
+    def _commit(
+        self, record: JobRecord, status: Status, fields: Mapping[str, Any], bell: Bell | None
+    ) -> JobRecord | None:
+        """Write the job's end, and take the next job, in one round trip unless the store is away for a while.
+
+        Raises:
+            StaleAttemptError: another attempt has the job.
+            RedisError: the store does not answer at all.
+        """
+
+        def finish(following: Claim | None = None) -> JobRecord | None:
+            return self._store.finish(record.id, record.attempt, status, following, **fields)
+
+        if not self.draining:
+            try:
+                return self._lanes.enter(
+                    lambda full: finish(Claim(self._worker, self._lease_seconds, full, bell)), leaving=record
+                )
+            except RedisError as error:
+                log.warning("not committed, trying again: %s", error)
+        patiently(finish)
+        return self._next(bell)
 
     def _outcome(self, record: JobRecord, work: JobWork) -> tuple[Status, dict[str, Any]]:
         """How the job ends: a status, and the fields of the record that go with it."""

@@ -32,14 +32,34 @@ class Lanes:
             free = self._places - self._held.total()
             return free, [lane for lane, held in self._held.items() if held >= free]
 
-    def enter(self, claim: Callable[[Sequence[str]], JobRecord | None]) -> JobRecord | None:
-        """Take the job that ``claim`` finds outside of the full lanes; None if there is no such job, or no place."""
+    def enter(
+        self, claim: Callable[[Sequence[str]], JobRecord | None], leaving: JobRecord | None = None
+    ) -> JobRecord | None:
+        """Take the job that ``claim`` finds outside of the full lanes; None if there is no such job, or no place.
+
+        Args:
+            claim: given the lanes that must not have more jobs.
+            leaving: a job whose place may be taken, since it is about to :meth:`leave`.
+        """
         with self._lock:  # else two threads could both take the last place of a lane
-            free, full = self.room()
-            record = claim(full) if free > 0 else None
+            gone = Counter([leaving.model] if leaving else [])
+            self._held -= gone
+            try:
+                free, full = self.room()
+                record = claim(full) if free > 0 or leaving else None
+            finally:
+                self._held += gone
             if record is not None:
                 self._held[record.model] += 1
             return record
+
+    def admit(self, record: JobRecord) -> bool:
+        """Take a job that is claimed already; False if its lane is full, or there is no place."""
+        with self._lock:
+            free, full = self.room()
+            if admitted := free > 0 and record.model not in full:
+                self._held[record.model] += 1
+            return admitted
 
     def leave(self, record: JobRecord) -> None:
         """Give the place of a job back."""

@@ -12,7 +12,7 @@ from service.blobs import Blobs
 from service.jobs import Output
 from service.places import job_extra, job_image
 from workers.inputs import Prepared
-from workers.pictures import animation_of, picture_of, png_of
+from workers.pictures import animation_of, picture_of, pictures_of, png_of
 
 ANIMATION = "animation"
 
@@ -29,7 +29,7 @@ def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Blobs)
         extras[0][ANIMATION] = place.url
     for k, frames in enumerate(result.film if result.film is not None else ()):
         place = job_extra(id, k, ANIMATION)
-        blobs.put(place.key, animation_of([picture_of(frame) for frame in frames.detach().cpu()]))
+        blobs.put(place.key, animation_of(pictures_of(frames)))
         extras[k][ANIMATION] = place.url
     outputs = []
     for k, (seed, energy) in enumerate(zip(result.seeds, result.energy.tolist(), strict=True)):
@@ -43,7 +43,7 @@ def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Blobs)
 def _pictures(result: TaskOutput, prepared: Prepared) -> Sequence[Image.Image]:
     if result.images is None:
         return []
-    pictures = [picture_of(image) for image in result.images.detach().cpu()]
+    pictures = pictures_of(result.images)
     return pictures if prepared.restore is None else [prepared.restore(picture) for picture in pictures]
 
 
@@ -52,6 +52,6 @@ def _extras(id: str, k: int, result: TaskOutput, blobs: Blobs) -> dict[str, Any]
     extras = {name: values[k] for name, values in result.numbers.items()}
     for name, images in result.extras.items():
         place = job_extra(id, k, name)
-        blobs.put(place.key, png_of(picture_of(images[k].detach().cpu())))
+        blobs.put(place.key, png_of(picture_of(images[k])))
         extras[name] = place.url
     return extras

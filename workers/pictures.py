@@ -14,10 +14,16 @@ FRAME_MS = 120
 """How long each frame of an animation is shown."""
 
 
+def pictures_of(images: Tensor) -> list[Image.Image]:
+    """Images ``[n, C, H, W]`` in [-1, 1] on any device; C = 1 is grey, 3 is colour."""
+    # All at once: around each operation a thread gives up the interpreter's lock, and waits for it again.
+    arrays = to_uint8(images.detach().cpu()).permute(0, 2, 3, 1).contiguous().numpy()
+    return [Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array) for array in arrays]
+
+
 def picture_of(image: Tensor) -> Image.Image:
-    """One image ``[C, H, W]`` in [-1, 1]; C = 1 is grey, 3 is colour."""
-    array = to_uint8(image).permute(1, 2, 0).contiguous().numpy()
-    return Image.fromarray(array[:, :, 0] if array.shape[2] == 1 else array)
+    """One image ``[C, H, W]``."""
+    return pictures_of(image[None])[0]
 
 
 def png_of(picture: Image.Image) -> bytes:

@@ -1,8 +1,14 @@
--- ARGV: id, attempt, status, then fields of the record. Gives 1, or 0 if the attempt is stale.
-local id, attempt, status = unpack(ARGV)
+-- ARGV: id, attempt, status, how many more belong to it, fields of the record; then, to take another in the same round
+-- trip, what claim_next is given. Gives {1, the other record or nil}, or {0} if the attempt is stale.
+local id, attempt, status, rest = unpack(ARGV)
 if not holds(id, attempt) then
-  return 0
+  return {0}
 end
-write_fields(id, 4)
+local last = 4 + rest
+write_fields(id, 5, last)
 move(id, status)
-return 1
+if #ARGV == last then
+  return {1}
+end
+local worker, lease, late, bell, patience = unpack(ARGV, last + 1)
+return {1, take_or_listen(worker, lease, late, list_of(last + 6), bell, patience)}

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import redis
 from PIL import Image
 
@@ -89,10 +90,51 @@ def test_a_thread_that_has_run_a_job_takes_the_next_without_a_message(
         listening.worker.drain(1.0)
         late = listening.submit(n=1)
         assert job.end() == Status.SUCCEEDED
-        assert [queued.id for queued in listening.sent] == [late.id]  # it hands the message on
+        assert [queued.id for queued in listening.sent] == [late.id]  # it hands the job back
         assert bench.store.get(late.id).status == Status.QUEUED
     finally:
         listening.stop()
+
+
+def test_a_job_that_is_handed_over_too_late_goes_back_to_the_queue(settings: Settings, client: redis.Redis) -> None:
+    """Two threads listen, but a model may have one place of two: it is full once the first of them has a job."""
+    bench = make_bench(settings.model_copy(update={"worker_threads": 2}), client, "worker-1", listen_seconds=2.0)
+    bench.start()
+    threads = [threading.Thread(target=bench.worker.run) for _ in range(2)]
+    try:
+        for thread in threads:
+            thread.start()
+        eventually(lambda: client.zcard("{coopserve:job}:bells") == 2)
+        first, second = bench.submit(n=8, steps=200), bench.submit(n=1)
+        eventually(lambda: bench.sent)
+        assert [queued.id for queued in bench.sent] == [second.id]
+        waiting = bench.store.get(second.id)
+        assert waiting.status in (Status.QUEUED, Status.SUCCEEDED)  # the first thread takes it after its own
+        for thread in threads:
+            thread.join(30)
+        assert [bench.store.get(job.id).status for job in (first, second)] == [Status.SUCCEEDED] * 2
+        assert bench.worker.room() == (2, [])
+    finally:
+        bench.stop()
+
+
+def test_a_job_is_committed_though_the_store_was_away_and_the_next_one_is_taken(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = bench.submit(n=1), bench.submit(n=1)
+    finish, failed = bench.store.finish, list[str]()
+
+    def once(id: str, *rest: Any, **fields: Any) -> Any:
+        if not failed:
+            failed.append(id)
+            raise redis.ConnectionError("away")
+        return finish(id, *rest, **fields)
+
+    monkeypatch.setattr(bench.store, "finish", once)
+    bench.worker.run()
+    assert failed == [first.id]
+    assert [bench.store.get(job.id).status for job in (first, second)] == [Status.SUCCEEDED] * 2
+    assert bench.worker.room()[1] == []
 
 
 def test_a_cancel_ends_a_running_job_soon(bench: Bench) -> None:

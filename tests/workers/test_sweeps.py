@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -145,6 +145,34 @@ def test_lanes_share_the_room() -> None:
     lanes.leave(new_job("a@1"))
     assert lanes.room() == (1, [f"{model}@1" for model in "abcde"])
     assert enter("f")
+
+
+def test_a_job_that_ends_makes_place_for_the_next() -> None:
+    lanes, job = Lanes(2), new_job("a@1")
+    seen: list[Sequence[str]] = []
+
+    def claim(full: Sequence[str]) -> JobRecord:
+        seen.append(full)
+        return job
+
+    assert lanes.enter(claim) is job
+    assert not lanes.admit(new_job("a@1"))
+    assert lanes.admit(new_job("b@1"))
+    assert not lanes.admit(new_job("c@1"))
+    assert lanes.enter(claim) is None  # full
+    assert lanes.enter(claim, leaving=job) is job
+    lanes.leave(job)
+    assert lanes.room()[0] == 0
+    with pytest.raises(OSError, match="away"):
+        lanes.enter(_away, leaving=job)
+    assert lanes.room()[0] == 0
+    lanes.leave(job)
+    assert seen == [[], ["b@1"]]
+    assert lanes.room() == (1, ["b@1"])
+
+
+def _away(_: object) -> None:
+    raise OSError("away")
 
 
 def test_a_stale_attempt_can_not_spoil_a_chain(client: redis.Redis, tmp_path: Any) -> None:
