@@ -50,15 +50,27 @@ def coopserve(settings: Settings, subject: Subject) -> Iterator[str]:
 
 
 @contextmanager
-def litserve(settings: Settings, ref: str) -> Iterator[str]:
-    """LitServe with the same model, threads and size of batch, and as many batches at a time; gives its address."""
+def litserve(settings: Settings, ref: str, *, tuned: bool) -> Iterator[str]:
+    """LitServe with the same model and size of batch; gives its address.
+
+    Args:
+        settings: as for :func:`coopserve`.
+        ref: name@version of the model.
+        tuned: with coopserve's own kernels, and a process with as many threads for each batch that coopserve advances
+            at a time; else as one starts it: one process, torch's own number of threads, and the networks as trained.
+    """
     with tempfile.TemporaryDirectory(prefix="litserve-bench-") as folder:
         port = _free_port()
         options = ["--model", ref, "--port", str(port), "--batch", str(settings.max_rows)]
-        options += ["--workers", str(engine_threads(settings))]
+        environment = _environment(settings)
+        if tuned:
+            options += ["--workers", str(engine_threads(settings))]
+        else:
+            options += ["--as-trained"]
+            environment |= {"COOPSERVE_TORCH_THREADS": str(len(os.sched_getaffinity(0)))}
         command = [sys.executable, "-m", "benchmarks.litserve_server", *options]
         address = f"http://127.0.0.1:{port}"
-        with _process(command, _environment(settings), Path(folder) / "log", address, "/health") as at:
+        with _process(command, environment, Path(folder) / "log", address, "/health") as at:
             yield at
 
 

@@ -4,7 +4,8 @@ Three questions, in one run on one machine:
 
 - *idle*: what does the service add to a job when nothing else runs?
 - *busy*: with 32 clients, how much of the bare loop of a full batch is left?
-- *arrivals*: jobs of mixed lengths that come when they come, beside LitServe with the same model.
+- *arrivals*: jobs of mixed lengths that come when they come, beside LitServe with the same model: as one starts it,
+  with the networks as they were trained, and with coopserve's own kernels and as many processes as it has batches.
 
 The bare loop is measured in this process, between the loads, in two ways: as the engine runs one of its batches, and on
 as many threads as all of the engine's batches together. The client is a process of its own on the same machine.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -42,6 +43,8 @@ BUSY = ((100, 1, 0.80), (100, 4, 0.80), (15, 1, 0.55), (15, 4, 0.55))
 """Steps and images of a job, and the least share of the bare loop."""
 RATES = (16.0, 32.0, math.inf)
 """Arrivals a second; the last: all jobs at once."""
+PEERS = {"LitServe": False, "LitServe, tuned": True}
+"""Whether it is given coopserve's own kernels and a process for each of its batches."""
 
 
 @dataclass(frozen=True)
@@ -168,20 +171,22 @@ def busy_claims(kinds: Sequence[dict[str, Any]]) -> list[Claim]:
     return claims
 
 
-def arrival_claims(ours: Sequence[dict[str, Any]], peer: Sequence[dict[str, Any]]) -> list[Claim]:
-    """Jobs a second when all come at once, and the longest waits at the lowest rate."""
+def arrival_claims(ours: Sequence[dict[str, Any]], peers: Mapping[str, Sequence[dict[str, Any]]]) -> list[Claim]:
+    """For each peer the jobs a second when all come at once, and the longest waits at the lowest rate."""
     rows = []
-    for pair in zip(ours, peer, strict=True):
-        for who, figures in zip(("coopserve", "LitServe"), pair, strict=True):
-            rate = f"{figures['rate']:g}/s" if figures["rate"] else "all at once"
-            numbers = [f"{figures['jobs_per_second']:.1f}", f"{figures['p50']:.2f}", f"{figures['p99']:.2f}"]
+    for k, _ in enumerate(RATES):
+        for who, figures in {"coopserve": ours, **peers}.items():
+            rate = f"{figures[k]['rate']:g}/s" if figures[k]["rate"] else "all at once"
+            numbers = [f"{figures[k]['jobs_per_second']:.1f}", f"{figures[k]['p50']:.2f}", f"{figures[k]['p99']:.2f}"]
             rows.append([f"{who}, {rate}", *numbers])
     show_table("Arrivals: jobs of mixed lengths", ["", "jobs/s", "p50 s", "p99 s"], rows)
-    speed = ours[-1]["jobs_per_second"] / peer[-1]["jobs_per_second"]
-    return [
-        Claim("jobs/s at saturation, coopserve / LitServe", speed, 1.4, unit="x"),
-        Claim(f"p99 at {RATES[0]:g}/s, coopserve / LitServe", ours[0]["p99"] / peer[0]["p99"], 0.5, at_least=False),
-    ]
+    claims = []
+    for peer, theirs in peers.items():
+        speed = ours[-1]["jobs_per_second"] / theirs[-1]["jobs_per_second"]
+        wait = ours[0]["p99"] / theirs[0]["p99"]
+        claims.append(Claim(f"jobs/s at saturation, coopserve / {peer}", speed, 1.4, unit="x"))
+        claims.append(Claim(f"p99 at {RATES[0]:g}/s, coopserve / {peer}", wait, 0.5, at_least=False))
+    return claims
 
 
 @click.command(context_settings={"show_default": True})
@@ -220,13 +225,15 @@ def main(
             ours = bench.arrivals("coopserve", address, arrival_jobs)
             figures["idle"] = bench.idle(address, idle_jobs, rounds)
             figures["busy"] = bench.busy(address, seconds, rounds)
-        click.echo("starting LitServe and measuring ...")
-        with servers.litserve(settings, subject.card.ref) as address:
-            peer = bench.arrivals("litserve", address, arrival_jobs)
+        peers = {}
+        for peer, tuned in PEERS.items():
+            click.echo(f"starting {peer} and measuring ...")
+            with servers.litserve(settings, subject.card.ref, tuned=tuned) as address:
+                peers[peer] = bench.arrivals("litserve", address, arrival_jobs)
     except (LoadError, servers.ServerError) as error:
         raise click.ClickException(str(error)) from None
-    figures["arrivals"] = {"coopserve": ours, "litserve": peer}
-    claims = [*idle_claims(figures["idle"]), *busy_claims(figures["busy"]), *arrival_claims(ours, peer)]
+    figures["arrivals"] = {"coopserve": ours, **peers}
+    claims = [*idle_claims(figures["idle"]), *busy_claims(figures["busy"]), *arrival_claims(ours, peers)]
     show_claims(claims)
     if path:
         write_json(path, "service", facts, figures, claims)

@@ -15,11 +15,13 @@ import torch
 
 from benchmarks import workload
 from benchmarks.client import LoadError, Plan, load
+from benchmarks.litserve_server import use_trained
 from benchmarks.loops import BareLoop, run_static
 from benchmarks.report import Claim
-from models.checkpoints import publish
+from models.checkpoints import load_model, publish
 from models.configuration import configure
 from models.loop import run
+from models.systems.ccoopnets.model import CCoopNets
 from models.systems.registry import SYSTEMS
 from service.settings import Settings
 from tests.models.zoo import CLASSES, TINY, GenerateJob, images, tiny_model
@@ -87,10 +89,11 @@ def test_service_benchmark(checkpoints: Path) -> None:
         (1, 1, 1),
         (4, 1, 1),
     ]
-    for server in ("coopserve", "litserve"):
+    for server in ("coopserve", "LitServe", "LitServe, tuned"):
         assert [f["rate"] for f in figures["arrivals"][server]] == [16, 32, None]
         assert all(0 < f["p50"] <= f["p99"] and f["jobs_per_second"] > 0 for f in figures["arrivals"][server])
     assert "LitServe, all at once" in printed
+    assert "LitServe, tuned, 16/s" in printed
 
 
 def test_an_unknown_model_is_refused_in_words(checkpoints: Path) -> None:
@@ -107,6 +110,17 @@ def test_a_static_batch_gives_each_job_the_images_it_has_alone() -> None:
         alone = run(model.tasks["generate"](job))
         assert output.seeds == alone.seeds
         torch.testing.assert_close(output.images, alone.images, atol=1e-5, rtol=0)
+
+
+def test_the_peer_has_the_networks_of_the_training(checkpoints: Path) -> None:
+    folder = workload.find_model("tiny", Settings(checkpoints_dir=checkpoints)).folder
+    served, trained = load_model(folder, CPU), load_model(folder, CPU)
+    assert isinstance(trained, CCoopNets)
+    use_trained(trained, folder)
+    job = GenerateJob(n=2, seed=3, steps=5, noise=0.0, step_size=0.1, label={trained.classes[0]: 1.0})
+    ours, theirs = (run(model.tasks["generate"](job)) for model in (served, trained))
+    torch.testing.assert_close(ours.images, theirs.images, atol=1e-4, rtol=0)
+    torch.testing.assert_close(ours.energy, theirs.energy, atol=1e-2, rtol=1e-4)
 
 
 def test_a_static_batch_takes_tasks_of_one_kind_only() -> None:
