@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from models.configuration import configure
 from models.kernels.langevin import ascend, langevin
 from models.loop import Rows
 from models.noise import Key, Noise
 from models.systems.ccoopnets.config import PRESETS, Config
 from models.systems.ccoopnets.frozen import Drift, FrozenSolver
 from models.systems.ccoopnets.frozen_initializer import FrozenInitializer
+from models.systems.ccoopnets.frozen_unet import FrozenUNet
+from models.systems.ccoopnets.image_config import ImageConfig
 from models.systems.ccoopnets.networks import Initializer, Solver
+from models.systems.ccoopnets.unet import UNet
+from tests.models.zoo import pairs
 
 
 def small(size: int = 28, **solver: Any) -> Config:
@@ -124,3 +130,36 @@ def test_the_served_initializer_proposes_the_same_images(name: str, concat_at: i
     for n in (1, 5):
         torch.testing.assert_close(frozen(x[:n].float(), c[:n]), expected[:n], atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(trained(x, c), expected)
+
+
+UNETS: dict[str, Mapping[str, Any]] = {
+    "smooth": {},
+    "plain": {"initializer.smooth": False},
+    "without a finish": {"initializer.finish": None},
+    "masks of activations": {"initializer.dropout": "activation", "initializer.finish_layers": 1},
+}
+
+
+@pytest.mark.parametrize("name", UNETS)
+def test_the_served_u_net_answers_with_the_same_images(name: str) -> None:
+    config = configure("ccoopnets", "small-emoji", pairs(), UNETS[name])
+    assert isinstance(config, ImageConfig)
+    torch.manual_seed(1)
+    trained = UNet(config).double().requires_grad_(False)
+    for norm in [*trained.down_norms, *trained.up_norms]:
+        if isinstance(norm, nn.InstanceNorm2d):
+            norm.weight.uniform_(0.5, 2.0), norm.bias.uniform_(-1.0, 1.0)
+    before = {k: v.clone() for k, v in trained.state_dict().items()}
+    c = torch.rand(3, config.condition_channels, config.size, config.size).double() * 2 - 1
+    masks = [torch.rand(3, *shape) for shape in trained.mask_shapes]
+    expected = trained(c, masks)
+    assert expected.std() > 0.01
+    frozen = FrozenUNet(trained)
+    torch.testing.assert_close(frozen(c, masks), expected)  # both float32: of numbers that are not
+    bare = frozen.float().nbytes
+    frozen.pack()
+    assert frozen.nbytes > bare
+    for n in (1, 3):
+        found = frozen(c[:n].float(), [mask[:n] for mask in masks])
+        torch.testing.assert_close(found, expected[:n], atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(v, before[k]) for k, v in trained.state_dict().items())

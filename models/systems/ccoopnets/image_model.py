@@ -17,6 +17,7 @@ from models.noise import Noise
 from models.recorded import recorded
 from models.systems.base import Output
 from models.systems.ccoopnets.abilities import abilities
+from models.systems.ccoopnets.frozen_unet import FrozenUNet
 from models.systems.ccoopnets.image_config import ImageConfig
 from models.systems.ccoopnets.networks import channels_last
 from models.systems.ccoopnets.tasks.image_interpolation import interpolate
@@ -61,7 +62,8 @@ class ImageCCoopNets:
         device: torch.device,
     ) -> None:
         self.config, self.calibration, self.device = config, calibration, device
-        self.initializer = channels_last(initializer).to(device).eval().requires_grad_(False)
+        self.initializer = FrozenUNet(initializer).to(device).eval().requires_grad_(False)
+        self.initializer.pack()
         fold(solver)
         self.solver = channels_last(solver).to(device).eval().requires_grad_(False)
         y, c = self._ramp(config.channels), self._ramp(config.condition_channels)
@@ -79,8 +81,8 @@ class ImageCCoopNets:
 
     @property
     def nbytes(self) -> int:
-        tensors = [t for net in (self.initializer, self.solver) for t in net.state_dict().values()]
-        return sum(t.numel() * t.element_size() for t in tensors)
+        solver = sum(t.numel() * t.element_size() for t in self.solver.state_dict().values())
+        return self.initializer.nbytes + solver
 
     def _masks(self, noise: Noise) -> list[Tensor]:
         """The dropout masks of each row, which are the noise X of the initializer."""
