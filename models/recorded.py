@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.convolutions import undisturbed
 
@@ -48,7 +48,7 @@ def recorded(function: Function, *examples: Tensor) -> Function:
         for graph, rows in ((alone, 1), (several, _TRIED)):
             if not all(map(torch.equal, _results(graph, examples, rows), _results(function, examples, rows))):
                 raise RuntimeError(f"other bits for {rows} rows")
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         log.warning("%s runs operation by operation: %s", type(function).__name__, error)
         return function
     differentiated = [example.requires_grad for example in examples]
@@ -64,16 +64,24 @@ def recorded(function: Function, *examples: Tensor) -> Function:
 
 
 def _record(function: Function, examples: Sequence[Tensor], rows: int) -> Function:
-    with warnings.catch_warnings():
-        # That it is deprecated, and that a branch may depend on an argument: the trials below tell.
-        warnings.simplefilter("ignore")
-        with torch.set_grad_enabled(any(example.requires_grad for example in examples)):
-            graph = torch.jit.trace(function, tuple(_varied(examples, rows)), check_trace=False)
+    # Weights of a module are arguments, too: packed ones can't be constants of what is recorded.
+    weights = [*function.parameters(), *function.buffers()] if isinstance(function, nn.Module) else []
+    with warnings.catch_warnings(), torch.set_grad_enabled(any(example.requires_grad for example in examples)):
+        warnings.simplefilter("ignore")  # that a branch may depend on an argument: the trials tell
+        # What torch.jit.trace does, but that keeps what it has recorded, and the weights, as long as the process lives.
+        graph, _ = torch._C._create_graph_by_tracing(
+            lambda *given: function(*given[: len(examples)]),
+            [*_varied(examples, rows), *weights],
+            lambda _: "",  # names of variables
+            True,
+            False,
+        )
+        recording = torch._C._create_function_from_graph("recording", graph)
 
     def run(*arguments: Tensor) -> Tensor:
         # Optimized it would run anew-compiled forms at its first calls, and others for other shapes.
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            result: Tensor = graph(*arguments)
+            result: Tensor = recording(*arguments, *weights)
         return result
 
     return run

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import resource
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -149,6 +152,29 @@ def test_two_threads_at_a_time_get_their_own_results() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("kind", ["module", "function"])
+def test_a_model_that_is_dropped_leaves_nothing_behind(kind: str) -> None:
+    """Models come and go as long as a worker runs."""
+
+    def record() -> None:
+        network = nn.Linear(1024, 1024).requires_grad_(False)  # 4 MiB
+        function = network if kind == "module" else lambda y: F.linear(y, network.weight)
+        recorded(function, torch.ones(1, 1024))(torch.ones(3, 1024))
+
+    record()
+    gc.collect()
+    before = resident_mib()
+    for _ in range(25):
+        record()
+    gc.collect()
+    assert resident_mib() - before < 40  # of 100
+
+
+def resident_mib() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
 
 
 @pytest.mark.parametrize("name", ZOO)
