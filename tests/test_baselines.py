@@ -21,8 +21,9 @@ from models.data.catalog import load
 from models.picture_evaluation import PictureBench, sampler
 from models.plan import Plan
 from models.systems.ccoopnets.image_config import ImageConfig
-from models.systems.ccoopnets.image_model import ImageCCoopNets
 from models.systems.ccoopnets.training import make_trainer
+from models.systems.ccoopnets.unet import PairSolver, UNet
+from models.systems.weights import fill
 from models.training import Training
 from tests.models.zoo import ZOO, pairs, tiny_model
 
@@ -141,9 +142,9 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", NAMES)
 def test_a_baseline_answers_as_the_checkpoints_proposals_do(name: str) -> None:
     contest = make_contest(name)
-    model = contest.bench.model
-    assert isinstance(model, ImageCCoopNets)
-    served = contest.served(model.initializer)
+    unet, solver = UNet(contest.config), PairSolver(contest.config)
+    fill({"initializer": unet, "solver": solver}, ZOO[name].weights())
+    served = contest.served(unet)
     masks = contest.bench.masks(pairs())
     conditions = pairs().conditions if masks is None else pairs().images
     assert conditions is not None

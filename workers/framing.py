@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from service.catalog import ImageShape
@@ -15,7 +16,7 @@ Size: TypeAlias = tuple[int, int]
 Box: TypeAlias = tuple[int, int, int, int]
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_LANCZOS, _BOX = Image.Resampling.LANCZOS, Image.Resampling.BOX
+_LANCZOS = Image.Resampling.LANCZOS
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,10 @@ class Frame:
 
     def apply_mask(self, hidden: Image.Image) -> Image.Image:
         """The model's mask, 0 and 255: a pixel is hidden if any of those that it stands for is; the margin is not."""
-        share = np.asarray(hidden.crop(self.window).convert("F").resize(_size(self.place), _BOX))
+        width, height = _size(self.place)
+        rows = _any(np.asarray(hidden.crop(self.window)) > 0, height)
         canvas = Image.new("L", self.target, 0)
-        canvas.paste(Image.fromarray(np.where(share > 0, 255, 0).astype(np.uint8)), self.place)
+        canvas.paste(Image.fromarray(_any(rows.T, width).T.astype(np.uint8) * 255), self.place)
         return canvas
 
     def undo(self, picture: Image.Image, base: Image.Image, hidden: Image.Image | None) -> Image.Image:
@@ -90,6 +92,18 @@ def size_of(shape: ImageShape) -> Size:
 
 def _size(box: Box) -> Size:
     return box[2] - box[0], box[3] - box[1]
+
+
+def _any(hidden: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """So many rows instead of those given: each stands for all that it overlaps, and is hidden where one of them is.
+
+    Image libraries give each pixel to the rows by its centre, and lose one that lies on the edge of two.
+    """
+    edges = np.arange(size + 1) * len(hidden)
+    first, last = edges[:-1] // size, -(-edges[1:] // size)
+    counts = np.concatenate([np.zeros_like(hidden[:1], dtype=int), np.cumsum(hidden, axis=0)])
+    touched: NDArray[np.bool_] = counts[last] > counts[first]
+    return touched
 
 
 def _inside(proportions: Size, outer: Size) -> Box:

@@ -59,6 +59,15 @@ def test_every_size_goes_in_and_comes_back(w: int, h: int, width: int, height: i
     assert red.sum() == (right - left) * (bottom - top)
 
 
+@pytest.mark.parametrize("x", range(45))
+def test_a_hidden_pixel_on_the_edge_of_two_stays_hidden(x: int) -> None:
+    hidden = Image.new("L", (45, 1), 0)
+    hidden.putpixel((x, 0), 255)
+    mask = levels(Frame.of((45, 1), (22, 1), "contain").apply_mask(hidden))[0]
+    overlapped = [k for k in range(22) if k * 45 < (x + 1) * 22 and (k + 1) * 45 > x * 22]
+    assert np.flatnonzero(mask).tolist() == overlapped
+
+
 @given(SIDES, SIDES, SIDES, SIDES, st.sampled_from(FITS), st.data())
 def test_a_hidden_pixel_stays_hidden(w: int, h: int, width: int, height: int, fit: Fit, chance: st.DataObject) -> None:
     frame = Frame.of((w, h), (width, height), fit)
