@@ -9,6 +9,7 @@ compiler, or gives other bits.
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 Function: TypeAlias = Callable[..., Tensor]
 """Tensors with the same leading dimension, the rows -> such a tensor. What it does must not depend on their numbers."""
+
+_turn = threading.Lock()  # several models may be loaded at a time, but filters of warnings are the whole process's
 
 _SEVERAL, _TRIED = 3, 2
 """Rows while it is recorded for more than one, and while what was recorded is tried."""
@@ -66,7 +69,7 @@ def recorded(function: Function, *examples: Tensor) -> Function:
 def _record(function: Function, examples: Sequence[Tensor], rows: int) -> Function:
     # Weights of a module are arguments, too: packed ones can't be constants of what is recorded.
     weights = [*function.parameters(), *function.buffers()] if isinstance(function, nn.Module) else []
-    with warnings.catch_warnings(), torch.set_grad_enabled(any(example.requires_grad for example in examples)):
+    with _turn, warnings.catch_warnings(), torch.set_grad_enabled(any(e.requires_grad for e in examples)):
         warnings.simplefilter("ignore")  # that a branch may depend on an argument: the trials tell
         # What torch.jit.trace does, but that keeps what it has recorded, and the weights, as long as the process lives.
         graph, _ = torch._C._create_graph_by_tracing(

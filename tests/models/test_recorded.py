@@ -6,7 +6,9 @@ import gc
 import logging
 import resource
 import threading
+import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -152,6 +154,17 @@ def test_two_threads_at_a_time_get_their_own_results() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_models_are_recorded_side_by_side() -> None:
+    before = list(warnings.filters)
+    networks = [Counted(Conv2d(1, 4, 3, padding=1) if k % 2 else packed()) for k in range(8)]
+    with ThreadPoolExecutor(4) as pool:
+        runs = list(pool.map(lambda network: recorded(network, *example()), networks))
+    for run, network in zip(runs, networks, strict=True):
+        assert run is not network
+        assert torch.equal(run(*example(4)), network(*example(4)))
+    assert warnings.filters == before
 
 
 @pytest.mark.parametrize("kind", ["module", "function"])
