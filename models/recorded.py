@@ -31,7 +31,7 @@ _SEVERAL, _TRIED = 3, 2
 
 
 def recorded(function: Function, *examples: Tensor) -> Function:
-    """The function with its operations recorded; on an accelerator, which has no such need, the function itself.
+    """The function with its operations recorded; on an accelerator, where nobody has tried it, the function itself.
 
     The function itself is also called where a gradient is asked for that was not asked for in the examples, or the
     other way round, and where its convolutions need care (see :mod:`models.convolutions`).
@@ -52,7 +52,8 @@ def recorded(function: Function, *examples: Tensor) -> Function:
             if not all(map(torch.equal, _results(graph, examples, rows), _results(function, examples, rows))):
                 raise RuntimeError(f"other bits for {rows} rows")
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-        log.warning("%s runs operation by operation: %s", type(function).__name__, error)
+        name = getattr(function, "__qualname__", type(function).__name__)
+        log.warning("%s runs operation by operation: %s", name, error)
         return function
     differentiated = [example.requires_grad for example in examples]
 

@@ -66,5 +66,10 @@ def langevin(value: Value, drift: Drift | None = None) -> Kernel:
     return step
 
 
+def drift_of(gradient: Tensor, y: Tensor, eta: Tensor, rho: Tensor) -> Tensor:
+    """The :data:`Drift` of images with this gradient of f."""
+    return eta * (gradient - rho * y)
+
+
 def _drift(value: Value, rows: Rows) -> Tensor:
-    return rows["eta"] * (ascend(value, rows) - rows["rho"] * rows["y"])
+    return drift_of(ascend(value, rows), rows["y"], rows["eta"], rows["rho"])

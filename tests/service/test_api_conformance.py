@@ -134,6 +134,7 @@ def test_every_link_of_an_accepted_job_leads_somewhere(name: str, server: Server
 
 def test_chains_of_requests_along_the_links_do_too(server: Server) -> None:
     seen: Counter[tuple[str, int]] = Counter()
+    broken: list[Exception] = []
 
     class Chains(DOCUMENT.as_state_machine()):  # type: ignore[misc]
         def before_call(self, case: Case[Any]) -> None:
@@ -143,7 +144,11 @@ def test_chains_of_requests_along_the_links_do_too(server: Server) -> None:
             return server.request
 
         def after_call(self, response: Response, case: Case[Any]) -> None:
-            super().after_call(response, case)
+            try:
+                super().after_call(response, case)
+            except Exception as error:
+                broken.append(error)  # Hypothesis may call it flaky, too, when it tries the chain again
+                raise
             seen[case.operation.label, response.status_code] += 1
 
     machine: type[APIStateMachine] = Chains
@@ -161,5 +166,8 @@ def test_chains_of_requests_along_the_links_do_too(server: Server) -> None:
         with suppress(FlakyStrategyDefinition):
             machine.run(settings=settings)
             break
+    else:
+        pytest.fail("Hypothesis gave up each time")
+    assert broken == []
     # The chains are random; which links they take is not asserted here, the test above takes each of a job.
     assert sum(seen.values()) >= 20

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.convolutions import Conv2d, conv_transpose2d
+from models.kernels.langevin import drift_of
 from models.packed import PackedConv2d, PackedModule
 from models.systems.ccoopnets.networks import ACTIVATIONS, PooledConv2d, Solver, channels_last
 
@@ -96,7 +97,7 @@ class Drift(nn.Module):
 
     def forward(self, y: Tensor, c: Tensor, eta: Tensor, rho: Tensor) -> Tensor:
         """Images, labels, step sizes and weights of the reference -> ``[n, ch, H, W]``."""
-        return eta * (self.solver.gradient(y, c) - rho * y)
+        return drift_of(self.solver.gradient(y, c), y, eta, rho)
 
 
 def _by_pixels(y: Tensor) -> Tensor:
