@@ -4,6 +4,9 @@ A network of a few layers is some twenty operations of torch, and after each one
 Python's global lock, for which the threads that read requests and write images ask, too. Recorded operations need it
 once. They are the same ones, with the same bits. TorchScript records them: what torch offers in its place wants a
 compiler, or gives other bits.
+
+Once, because something outside of Python refers to every tensor that is handed over, too: a tensor that only Python
+refers to takes the lock when what was recorded is done with it, which would be as often as before.
 """
 
 from __future__ import annotations
@@ -81,14 +84,22 @@ def _record(function: Function, examples: Sequence[Tensor], rows: int) -> Functi
             False,
         )
         recording = torch._C._create_function_from_graph("recording", graph)
+    kept = _referred(weights)
 
     def run(*arguments: Tensor) -> Tensor:
+        referring = kept, _referred(arguments)
         # Optimized it would run anew-compiled forms at its first calls, and others for other shapes.
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             result: Tensor = recording(*arguments, *weights)
+        del referring
         return result
 
     return run
+
+
+def _referred(tensors: Sequence[Tensor]) -> object:
+    """What refers to tensors from outside of Python for as long as it lives."""
+    return torch._C.ScriptList(list(tensors)) if tensors else None
 
 
 def _varied(examples: Sequence[Tensor], rows: int) -> list[Tensor]:
