@@ -24,45 +24,67 @@ class Lanes:
     def __init__(self, places: int) -> None:
         self._places = places
         self._held: Counter[str] = Counter()
-        self._lock = threading.RLock()
+        self._claims = 0  # threads that are at the store: what they bring is not known yet
+        self._changed = threading.Condition()
 
     def room(self) -> tuple[int, list[str]]:
         """The places that nobody has, and the lanes that must not have more of them now."""
-        with self._lock:
-            free = self._places - self._held.total()
-            return free, [lane for lane, held in self._held.items() if held >= free]
+        with self._changed:
+            return self._room(self._held)
 
     def enter(
         self, claim: Callable[[Sequence[str]], JobRecord | None], leaving: JobRecord | None = None
     ) -> JobRecord | None:
         """Take the job that ``claim`` finds outside of the full lanes; None if there is no such job, or no place.
 
+        Several threads claim at a time, unless two of them could take the last place of a lane.
+
         Args:
             claim: given the lanes that must not have more jobs.
             leaving: a job whose place may be taken, since it is about to :meth:`leave`.
         """
-        with self._lock:  # else two threads could both take the last place of a lane
-            gone = Counter([leaving.model] if leaving else [])
-            self._held -= gone
-            try:
-                free, full = self.room()
-                record = claim(full) if free > 0 or leaving else None
-            finally:
-                self._held += gone
-            if record is not None:
-                self._held[record.model] += 1
-            return record
+        with self._changed:
+            self._changed.wait_for(lambda: self._certain(self._others(leaving)))
+            free, full = self._room(self._others(leaving))
+            if free <= 0:
+                return None
+            self._claims += 1
+        record = None
+        try:
+            record = claim(full)
+        finally:
+            with self._changed:
+                self._claims -= 1
+                if record is not None:
+                    self._held[record.model] += 1
+                self._changed.notify_all()
+        return record
 
     def admit(self, record: JobRecord) -> bool:
         """Take a job that is claimed already; False if its lane is full, or there is no place."""
-        with self._lock:
-            free, full = self.room()
+        with self._changed:
+            self._changed.wait_for(lambda: self._certain(self._held))
+            free, full = self._room(self._held)
             if admitted := free > 0 and record.model not in full:
                 self._held[record.model] += 1
             return admitted
 
     def leave(self, record: JobRecord) -> None:
         """Give the place of a job back."""
-        with self._lock:
+        with self._changed:
             self._held[record.model] -= 1
             self._held += Counter()  # forgets lanes with nothing in them
+            self._changed.notify_all()
+
+    def _others(self, leaving: JobRecord | None) -> Counter[str]:
+        """The jobs that are held, but for this one."""
+        return self._held - Counter([leaving.model] if leaving else [])
+
+    def _room(self, held: Counter[str]) -> tuple[int, list[str]]:
+        free = self._places - held.total()
+        return free, [lane for lane, jobs in held.items() if jobs >= free]
+
+    def _certain(self, held: Counter[str]) -> bool:
+        """Whether one job more would be right, whatever lanes the jobs are of that others claim now."""
+        most = max(held.values(), default=0) + self._claims
+        return not self._claims or most < self._places - held.total() - self._claims

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -169,6 +170,36 @@ def test_a_job_that_ends_makes_place_for_the_next() -> None:
     lanes.leave(job)
     assert seen == [[], ["b@1"]]
     assert lanes.room() == (1, ["b@1"])
+
+
+def test_claims_do_not_wait_for_each_other_while_there_is_room() -> None:
+    lanes, both = Lanes(16), threading.Barrier(2)
+
+    def claim(_: object) -> JobRecord:
+        both.wait(10.0)  # only if the other is here, too
+        return new_job("a@1")
+
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda _: lanes.enter(claim), range(2)))
+    assert all(found)
+    assert lanes.room()[0] == 14
+
+
+def test_claims_at_the_same_time_do_not_take_more_than_their_lane_may_have() -> None:
+    lanes, threads = Lanes(24), 40
+    begin, record = threading.Barrier(threads), new_job("a@1")
+
+    def claim(full: Sequence[str]) -> JobRecord | None:
+        time.sleep(0.002)  # the store's answer takes a while
+        return None if record.model in full else record
+
+    def take(number: int) -> bool:
+        begin.wait(10.0)
+        return lanes.admit(record) if number % 4 == 0 else lanes.enter(claim) is not None
+
+    with ThreadPoolExecutor(threads) as pool:
+        assert sum(pool.map(take, range(threads))) == 12
+    assert lanes.room() == (12, ["a@1"])
 
 
 def _away(_: object) -> None:
