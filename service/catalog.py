@@ -7,17 +7,19 @@ are seen without a restart; a damaged card is reported and does not stop the oth
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from service import model_folders
 from service.errors import NotFoundError, UnprocessableError
 from service.trainings import MODEL_NAME
 
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _NAME = re.compile(MODEL_NAME)
 _REFERENCE = re.compile(rf"(?P<name>{MODEL_NAME.strip('^$')})(@(?P<version>latest|[1-9]\d{{0,8}}))?")
+_SEEN_SECONDS = 0.1
+"""For how long a look at the directories is good enough for :meth:`Catalog.seen`."""
 _SETTLED_NS = 2_000_000_000
 """What has changed within so many nanoseconds may change again without a later time of change."""
 
@@ -154,6 +158,7 @@ class Catalog:
         self._signature: tuple[tuple[str, int], ...] | None = None
         self._seen: dict[str, int] = {}  # when all that a reading looked at had last changed
         self._models: dict[str, dict[int, Model]] = {}
+        self._looked = -math.inf  # when the directories were last looked at
 
     def list(self) -> list[Model]:
         """All models and versions by name, newest version first; the damaged ones too, with their reason."""
@@ -175,8 +180,23 @@ class Catalog:
         assert card is not None  # _find gives back whole models only
         return card
 
+    def seen(self, ref: str) -> ModelCard | None:
+        """The same without a look at the directories, which may be far away: for an event loop.
+
+        Returns:
+            None if there is no such card, or the last look is not recent: ask :meth:`get`, which tells what is wrong.
+        """
+        if time.monotonic() - self._looked > _SEEN_SECONDS:
+            return None
+        try:
+            return self._pick(self._models, ref).card
+        except (NotFoundError, UnprocessableError):
+            return None
+
     def _find(self, ref: str) -> Model:
-        models = self._scan()
+        return self._pick(self._scan(), ref)
+
+    def _pick(self, models: Mapping[str, Mapping[int, Model]], ref: str) -> Model:
         match = _REFERENCE.fullmatch(ref)
         versions = models.get(match["name"]) if match else None
         if match is None or versions is None:
@@ -196,12 +216,17 @@ class Catalog:
 
     def _scan(self) -> dict[str, dict[int, Model]]:
         """The models, read again only if a directory or card has changed."""
+        looked, models = time.monotonic(), self._look()
+        self._looked = looked
+        return models
+
+    def _look(self) -> dict[str, dict[int, Model]]:
         seen = self._seen
-        if seen and all(_changed_at(path) == when for path, when in seen.items()):
+        if seen and all(model_folders.changed_at(path) == when for path, when in seen.items()):
             return self._models
         now = time.time_ns()
         folders = list(self._folders())
-        signature = tuple((str(folder), _changed(folder)) for _, _, folder in folders)
+        signature = tuple((str(folder), model_folders.changed(folder)) for _, _, folder in folders)
         with self._lock:
             if signature != self._signature:
                 models: dict[str, dict[int, Model]] = {}
@@ -209,7 +234,7 @@ class Catalog:
                     versions = models.setdefault(name, {})
                     versions.setdefault(version, _read(name, version, folder))
                 self._models, self._signature = models, signature
-            seen = {path: _changed_at(path) for path in self._places(folder for _, _, folder in folders)}
+            seen = {path: model_folders.changed_at(path) for path in self._places(folder for _, _, folder in folders)}
             self._seen = seen if max(seen.values(), default=now) < now - _SETTLED_NS else {}
             return self._models
 
@@ -217,43 +242,19 @@ class Catalog:
         """All that changes when a model comes, goes or changes."""
         for root in self._dirs:
             yield str(root)
-            yield from (str(root / name) for name in _subfolders(root))
+            yield from (str(root / name) for name in model_folders.subfolders(root))
         for folder in folders:
             yield str(folder)
             yield str(folder / "card.json")
 
     def _folders(self) -> Iterator[tuple[str, int, Path]]:
         for root in self._dirs:
-            for name in _subfolders(root):
+            for name in model_folders.subfolders(root):
                 if not _NAME.fullmatch(name):
                     continue
-                for version in _subfolders(root / name):
+                for version in model_folders.subfolders(root / name):
                     if re.fullmatch(r"[1-9]\d{0,8}", version):
                         yield name, int(version), root / name / version
-
-
-def _changed_at(path: str) -> int:
-    """When a directory or file last changed, in nanoseconds; 0 if there is none."""
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _subfolders(path: Path) -> list[str]:
-    try:
-        with os.scandir(path) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir())
-    except OSError:  # not made yet, or just removed
-        return []
-
-
-def _changed(folder: Path) -> int:
-    """When the folder's listing or its card last changed, in nanoseconds; 0 if there is no card."""
-    try:
-        return os.stat(folder).st_mtime_ns ^ os.stat(folder / "card.json").st_mtime_ns
-    except OSError:
-        return 0
 
 
 def _read(name: str, version: int, folder: Path) -> Model:

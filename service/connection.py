@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import redis
+import redis.asyncio
+import redis.asyncio.retry
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-_CONNECTIONS = 2048  # one a thread; the threads are bounded elsewhere
+_CONNECTIONS = 2048  # one a thread or a call; both are bounded elsewhere
+_ANSWER_SECONDS, _CONNECT_SECONDS = 5.0, 2.0
+_RETRIES = 1
+"""Once more on a new connection: after a restart of the database every pooled connection is stale."""
 
 
 def connect(url: str) -> redis.Redis:
@@ -14,10 +19,22 @@ def connect(url: str) -> redis.Redis:
     return redis.Redis.from_url(
         url,
         decode_responses=True,
-        socket_timeout=5.0,
-        socket_connect_timeout=2.0,
+        socket_timeout=_ANSWER_SECONDS,
+        socket_connect_timeout=_CONNECT_SECONDS,
         socket_keepalive=True,
-        # Once more on a new connection: after a restart of the database every pooled connection is stale.
-        retry=Retry(NoBackoff(), 1),
+        retry=Retry(NoBackoff(), _RETRIES),
+        max_connections=_CONNECTIONS,
+    )
+
+
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """The same for calls from an event loop."""
+    return redis.asyncio.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=_ANSWER_SECONDS,
+        socket_connect_timeout=_CONNECT_SECONDS,
+        socket_keepalive=True,
+        retry=redis.asyncio.retry.Retry(NoBackoff(), _RETRIES),
         max_connections=_CONNECTIONS,
     )

@@ -28,6 +28,7 @@ from service.queue_figures import QueueFigures
 from service.security import Guard
 from service.settings import Settings
 from service.store import RecordStore
+from service.submission import Submissions
 from service.trainings import TrainingRecord
 from service.uploads import Uploads
 from service.webhook_post import GuardedPost
@@ -41,8 +42,10 @@ class Services:
     settings: Settings
     client: redis.Redis
     streams: redis.asyncio.Redis
+    calls: redis.asyncio.Redis
     jobs: RecordStore[JobRecord]
     trainings: RecordStore[TrainingRecord]
+    submissions: Submissions[JobRecord]
     presence: Presence
     control: Control
     guard: Guard
@@ -62,7 +65,7 @@ class Services:
     def build(cls, settings: Settings) -> Self:
         """Connect the parts; nothing is sent to Redis yet, so it may start later than the API."""
         client = connection.connect(settings.broker_url)
-        streams = events.connect(settings.broker_url)
+        streams, calls = events.connect(settings.broker_url), connection.connect_async(settings.broker_url)
         jobs = RecordStore(client, JobRecord, keep_seconds=settings.keep_seconds)
         trainings = RecordStore(client, TrainingRecord, keep_seconds=settings.keep_seconds)
         presence = Presence(client)
@@ -85,8 +88,10 @@ class Services:
             settings=settings,
             client=client,
             streams=streams,
+            calls=calls,
             jobs=jobs,
             trainings=trainings,
+            submissions=Submissions(calls, JobRecord, settings.keep_seconds),
             presence=presence,
             control=Control(client),
             guard=Guard(settings, keys, RateLimits(settings.broker_url, client)),
@@ -108,6 +113,7 @@ class Services:
         await self.post.aclose()
         self.client.close()
         await self.streams.aclose()
+        await self.calls.aclose()
 
 
 async def _services(request: Request) -> Services:

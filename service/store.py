@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Generic
+from typing import Any, Generic, Unpack
 
 import redis
 
 from service import store_codec as codec
-from service.errors import IdempotencyError, NotFoundError, StaleAttemptError, TooManyError
+from service import submission
+from service.errors import NotFoundError, StaleAttemptError
 from service.records import Status
 from service.scripts import Scripts
 from service.store_codec import RecordT
@@ -30,17 +31,13 @@ from service.store_types import (
     Bell,
     Claim,
     Expired,
-    Idempotency,
-    Message,
     Pulse,
     Queued,
-    QueueLimits,
+    Terms,
 )
 
-IDEMPOTENCY_SECONDS = 86_400
 KEEP_SECONDS = 86_400.0
 SWEEP_LIMIT = 100
-NO_LIMITS = QueueLimits()
 
 
 class RecordStore(Generic[RecordT]):
@@ -69,51 +66,17 @@ class RecordStore(Generic[RecordT]):
 
     # ---- clients -------------------------------------------------------------------------------------------------
 
-    def submit(
-        self,
-        record: RecordT,
-        *,
-        priority: int = 5,
-        lane: str = "",
-        owner: str | None = None,
-        cost: float = 0.0,
-        max_queue_seconds: float | None = None,
-        idempotency: Idempotency | None = None,
-        limits: QueueLimits = NO_LIMITS,
-        message: Message | None = None,
-    ) -> tuple[RecordT, bool]:
+    def submit(self, record: RecordT, **terms: Unpack[Terms]) -> tuple[RecordT, bool]:
         """Put a new record in the queue; gives the stored record and whether it is new.
 
         With an idempotency key that was used before for the same body, gives the earlier record.
-
-        Args:
-            record: what to store.
-            priority: 9 leaves the queue first, 0 last.
-            lane: the queue within the queue; a worker that is full of one lane takes records of others.
-            owner: whose it is; counted against the owner's limits, and listed with the owner's.
-            cost: what it adds to the owner's cost while it is active.
-            max_queue_seconds: it fails if no worker has started it by then.
-            idempotency: the client's key.
-            limits: what refuses it.
-            message: what wakes a worker; sent if the record is new and no thread that listens has been given it.
 
         Raises:
             IdempotencyError: the key was used before for another body.
             TooManyError: a limit refuses it.
         """
-        key, body = idempotency.hashes() if idempotency else ("", "")
-        document = codec.document_of(record)
-        context = codec.json_of(record.context) if record.context else ""
-        place = (priority, lane, owner or "", cost, self._keep_seconds, codec.or_empty(max_queue_seconds))
-        bounds = map(codec.or_empty, (limits.max_queued, limits.max_active, limits.max_cost))
-        rest = (*bounds, context, "" if record.webhook is None else "1", TOO_LATE, *(message or ()))
-        answer = self._run("submit", record.id, document, *place, key, body, IDEMPOTENCY_SECONDS, *rest)
-        if answer[0] == "conflict":
-            assert idempotency is not None
-            raise IdempotencyError(idempotency.key)
-        if answer[0] not in ("created", "same"):
-            raise TooManyError(answer[0], int(answer[1]))
-        return self._parse(answer[1]), answer[0] == "created"
+        args = submission.arguments(record, self._keep_seconds, terms)
+        return submission.outcome(self._type, self._run("submit", *args), terms)
 
     def get(self, id: str) -> RecordT:
         """The record as it is now.

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypedDict
 
 from pydantic import BaseModel
 
@@ -73,6 +73,30 @@ class Message(NamedTuple):
 
     list: str
     text: str
+
+
+class Terms(TypedDict, total=False):
+    """On what terms a record is submitted.
+
+    Args:
+        priority: 9 leaves the queue first, 0 last; 5 if absent.
+        lane: the queue within the queue; a worker that is full of one lane takes records of others.
+        owner: whose it is; counted against the owner's limits, and listed with the owner's.
+        cost: what it adds to the owner's cost while it is active.
+        max_queue_seconds: it fails if no worker has started it by then.
+        idempotency: the client's key.
+        limits: what refuses it.
+        message: what wakes a worker; sent if the record is new and no thread that listens has been given it.
+    """
+
+    priority: int
+    lane: str
+    owner: str | None
+    cost: float
+    max_queue_seconds: float | None
+    idempotency: Idempotency | None
+    limits: QueueLimits
+    message: Message | None
 
 
 class Bell(NamedTuple):

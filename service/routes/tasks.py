@@ -107,7 +107,7 @@ async def _create(parts: Services, who: Caller, body: JobRequest, wait: float | 
     id = JobRecord.new_id()
     taken = await parts.intake.take(body, who)
     with parts.finished.watch(id) as finished:
-        record, created = await run_in_threadpool(_accept, parts, who, id, body, taken, key)
+        record, created = await _accept(parts, who, id, body, taken, key)
         if seconds is not None and created:
             record = await _wait(parts, record, finished, seconds)
     if seconds is not None and not created and not record.status.terminal:
@@ -120,11 +120,13 @@ async def _create(parts: Services, who: Caller, body: JobRequest, wait: float | 
     return json_of(record, 200 if done else 202, headers)
 
 
-def _accept(
+async def _accept(
     parts: Services, who: Caller, id: str, body: JobRequest, taken: Mapping[str, Taken], key: str | None
 ) -> tuple[JobRecord, bool]:
     """Check a request against its model, store it and queue it; gives the record and whether it is new."""
-    card = parts.catalog.get(body.model)
+    card = parts.catalog.seen(body.model)
+    if card is None:
+        card = await run_in_threadpool(parts.catalog.get, body.model)
     params, warnings = body.resolve(card)
     parts.intake.check(params, card, taken)
     check_webhook(parts, who, params.webhook)
@@ -132,8 +134,9 @@ def _accept(
     record = JobRecord.new(stored, warnings, id, context())
     created = False
     try:
-        parts.intake.store(id, taken)
-        record, created = parts.jobs.submit(
+        if taken:
+            await run_in_threadpool(parts.intake.store, id, taken)
+        record, created = await parts.submissions.submit(
             record,
             priority=params.priority,
             lane=record.model,
@@ -145,8 +148,8 @@ def _accept(
             message=parts.job_queue.message(id, params.priority),
         )
     finally:
-        if not created:
-            parts.intake.discard(id, taken)
+        if taken and not created:
+            await run_in_threadpool(parts.intake.discard, id, taken)
     return record, created
 
 

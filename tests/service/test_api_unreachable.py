@@ -11,11 +11,13 @@ import httpx
 from service.app import create_app
 from service.settings import Settings
 from tests.hostile.corpus import encoded, noise
+from tests.service.fakes import cards, write_card
 
 
 def test_without_redis_the_answer_is_503(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         closed_port = taken.getsockname()[1]
+    write_card(tmp_path, cards()[0])
     settings = Settings(redis_url=f"redis://127.0.0.1:{closed_port}/0", data_dir=tmp_path, checkpoints_dir=tmp_path)
 
     async def ask() -> list[httpx.Response]:
@@ -24,7 +26,8 @@ def test_without_redis_the_answer_is_503(tmp_path: Path) -> None:
             app.router.lifespan_context(app),
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as api,
         ):
-            return [await api.get(url) for url in ("/v2/health/live", "/v2/health/ready", "/v1/jobs", "/metrics")]
+            asked = [await api.get(url) for url in ("/v2/health/live", "/v2/health/ready", "/v1/jobs", "/metrics")]
+            return [*asked, await api.post("/v1/generate", json={"model": "toy"})]
 
     live, *others = asyncio.run(ask())
     assert live.status_code == 200

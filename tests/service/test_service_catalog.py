@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,30 @@ def test_a_new_model_is_seen_at_once(tmp_path: Path) -> None:
     draft = write_card(tmp_path / "drafts", card(version=2))
     os.rename(draft, tmp_path / "toy" / "2")
     assert catalog.get("toy").version == 2
+
+
+def test_what_was_seen_a_moment_ago_needs_no_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_card(tmp_path, card(version=1))
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    catalog = Catalog([tmp_path])
+    assert catalog.seen("toy") is None  # nobody has looked
+    found = catalog.get("toy")
+    draft = write_card(tmp_path / "drafts", card(version=2))
+    os.rename(draft, tmp_path / "toy" / "2")
+    assert catalog.seen("toy") == found
+    assert catalog.seen("toy@2") is None
+    assert catalog.seen("another") is None
+    now = 100.2
+    assert catalog.seen("toy") is None
+    assert catalog.get("toy").version == 2
+    seen = catalog.seen("toy")
+    assert seen is not None
+    assert seen.version == 2
+    (tmp_path / "toy" / "2" / "card.json").write_text("{}")
+    catalog.list()
+    assert catalog.seen("toy@2") is None  # it can't be served
+    assert catalog.seen("toy") == found
 
 
 def _settle(root: Path) -> None:
