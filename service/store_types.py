@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple, TypedDict
 
 from pydantic import BaseModel
@@ -32,8 +33,9 @@ class Idempotency:
     body: BaseModel
     owner: str | None = None
 
+    @cached_property
     def hashes(self) -> tuple[str, str]:
-        """Short names of the key and of the body's content."""
+        """Short names of the key and of the body's content; made once, for a body with pictures is long."""
         content = json.dumps(self.body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
         body = f"{type(self.body).__name__} {content}"
         key = self.key if self.owner is None else f"{self.owner} {self.key}"

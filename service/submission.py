@@ -32,7 +32,7 @@ def arguments(record: RecordT, keep_seconds: float, terms: Terms) -> list[str | 
         terms.get("cost", 0.0),
         keep_seconds,
         codec.or_empty(terms.get("max_queue_seconds")),
-        *(idempotency.hashes() if idempotency else ("", "")),
+        *(idempotency.hashes if idempotency else ("", "")),
         IDEMPOTENCY_SECONDS,
         *map(codec.or_empty, (limits.max_queued, limits.max_active, limits.max_cost)),
         codec.json_of(record.context) if record.context else "",

@@ -132,9 +132,11 @@ async def _accept(
     check_webhook(parts, who, params.webhook)
     stored = params.with_pictures({name: one.ref for name, one in taken.items()})
     record = JobRecord.new(stored, warnings, id, context())
+    idempotency = Idempotency(key, body, who.owner) if key else None
     created = False
     try:
-        if taken:
+        if taken:  # long bodies and files are for a thread
+            await run_in_threadpool(lambda: idempotency and idempotency.hashes)
             await run_in_threadpool(parts.intake.store, id, taken)
         record, created = await parts.submissions.submit(
             record,
@@ -143,7 +145,7 @@ async def _accept(
             cost=params.cost(card),
             max_queue_seconds=params.max_queue_seconds,
             owner=who.owner,
-            idempotency=Idempotency(key, body, who.owner) if key else None,
+            idempotency=idempotency,
             limits=who.limits(parts.settings.max_queued),
             message=parts.job_queue.message(id, params.priority),
         )
