@@ -21,15 +21,15 @@ import torch
 
 from benchmarks.report import machine, show_machine, show_table, write_json
 from coopserve.configured import settings_from
-from models.configuration import TrainingError, fit
 from models.data.catalog import load
 from models.data.images import DataError, ImageData
 from models.metrics.effnet import EffNetFeatures, Features, FeaturesError
 from models.metrics.kid import kid_with_error
-from models.plan import Plan
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.presets import PRESETS
-from models.training import Training
+from models.training.configuration import TrainingError, fit
+from models.training.plan import Plan
+from models.training.training import Training
 from workers.app import prepare_torch
 
 _ENDLESS = 1_000_000

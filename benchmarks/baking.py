@@ -20,9 +20,9 @@ from benchmarks import workload
 from benchmarks.loops import synchronize
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from coopserve.configured import settings_from
-from models.kernels.shortrun import shortrun
-from models.loop import Kernel, Rows
-from models.noise import Noise
+from models.core.loop import Kernel, Rows
+from models.core.noise import Noise
+from models.samplers.shortrun import shortrun
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.networks import ACTIVATIONS, BASE, Energy, Kernels, fold, fuse, value
 from workers.app import prepare_torch

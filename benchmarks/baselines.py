@@ -25,15 +25,15 @@ from benchmarks.loops import synchronize
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from benchmarks.rivals import Rival, fit
 from coopserve.configured import settings_from
-from models import picture_evaluation
 from models.checkpoints import CheckpointError, read_card
 from models.data.images import DataError
+from models.evaluation import pictures as picture_evaluation
+from models.evaluation.pictures import PictureBench
 from models.metrics.effnet import EffNetFeatures, Features, FeaturesError
-from models.picture_evaluation import PictureBench
-from models.systems.ccoopnets.image_config import ImageConfig
-from models.systems.ccoopnets.image_model import ImageCCoopNets
+from models.systems.ccoopnets.images.config import ImageConfig
+from models.systems.ccoopnets.images.model import ImageCCoopNets
+from models.systems.ccoopnets.images.networks import PairSolver, UNet
 from models.systems.ccoopnets.training import make_trainer
-from models.systems.ccoopnets.unet import PairSolver, UNet
 from workers.app import prepare_torch
 
 Direction: TypeAlias = Literal["AtoB", "BtoA"]

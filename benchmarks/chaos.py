@@ -25,7 +25,7 @@ from benchmarks import workload
 from benchmarks.cluster import Cluster, Process, wait_for
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from coopserve.configured import settings_from
-from service.records import Status
+from service.contract.records import Status
 
 WORKERS = 2
 KINDS = 6

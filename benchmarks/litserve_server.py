@@ -20,17 +20,17 @@ from benchmarks.loops import run_static
 from benchmarks.workload import find_model, resolved
 from coopserve.configured import settings_from
 from models.checkpoints import WEIGHTS, load_model
-from models.kernels.langevin import langevin
-from models.kernels.values import evaluation
-from models.loop import Rows
-from models.noise import Noise
+from models.core.loop import Rows
+from models.core.noise import Noise
+from models.samplers.langevin import langevin
+from models.samplers.values import evaluation
 from models.systems.base import Output
-from models.systems.ccoopnets.model import CCoopNets
-from models.systems.ccoopnets.networks import Initializer, Solver
+from models.systems.ccoopnets.labels.model import CCoopNets
+from models.systems.ccoopnets.labels.networks import Initializer, Solver
 from models.systems.weights import fill
-from service.jobs import Generate
+from service.contract.jobs import Generate
 from workers.app import engine_threads, prepare_torch
-from workers.pictures import png
+from workers.jobs.pictures import png
 
 BATCH_TIMEOUT = 0.01
 """Seconds for which a batch that is not full waits for more requests."""

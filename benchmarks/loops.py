@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import torch
 
-from models.loop import Kernel, Loop, Rows, Task
-from models.noise import Key, Noise
+from models.core.loop import Kernel, Loop, Rows, Task
+from models.core.noise import Key, Noise
 
 R = TypeVar("R")
 

@@ -22,8 +22,8 @@ from benchmarks import workload
 from benchmarks.cluster import Cluster, Process
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from coopserve.configured import settings_from
-from service.catalog import ModelCard
-from service.jobs import JobRecord
+from service.contract.catalog import ModelCard
+from service.contract.jobs import JobRecord
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.checkpoints import load_state, save_state
+from models.core.noise import mix
 from models.data.images import ImageData
-from models.noise import mix
-from models.optim import adam_state, ema_update, load_adam_state, mixed_precision, scheduled_lr
-from models.systems.ccoopnets.image_config import ImageConfig
-from models.systems.ccoopnets.image_problem import ImageProblem
-from models.systems.ccoopnets.networks import channels_last, initialize_as_paper
+from models.systems.ccoopnets.images.config import ImageConfig
+from models.systems.ccoopnets.images.networks import UNet
+from models.systems.ccoopnets.images.problem import ImageProblem
+from models.systems.ccoopnets.labels.networks import channels_last, initialize_as_paper
 from models.systems.ccoopnets.problem import Batch
-from models.systems.ccoopnets.unet import UNet
+from models.training.optim import adam_state, ema_update, load_adam_state, mixed_precision, scheduled_lr
 
 _GAN_LR, _GAN_L1 = 2e-4, 100.0  # pix2pix, section 3.3 and its published code
 

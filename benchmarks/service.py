@@ -31,11 +31,11 @@ from benchmarks.loops import BareLoop, on_threads
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from benchmarks.serving import serving
 from coopserve.configured import settings_from
-from models.loop import Task, run
+from models.core.loop import Task, run
 from models.systems.base import Model, Output
-from service.catalog import ModelCard
+from service.contract.catalog import ModelCard
 from workers.app import engine_threads, prepare_torch
-from workers.engine import Engine
+from workers.engine.engine import Engine
 
 CLIENTS = 32
 IDLE_STEPS = 10

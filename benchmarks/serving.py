@@ -8,11 +8,11 @@ from contextlib import contextmanager
 import torch
 
 from models.systems.base import Model
-from service.catalog import Catalog
+from service.contract.catalog import Catalog
 from service.settings import Settings
 from workers.app import engine_threads, known_sizes
-from workers.engine import Engine
-from workers.residency import Residency
+from workers.engine.engine import Engine
+from workers.residency.residency import Residency
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from benchmarks.footprint import MIB, Series, footprint, table
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from benchmarks.visitors import Tally, visit
 from coopserve.configured import settings_from
-from service.jobs import TASKS
+from service.contract.jobs import TASKS
 
 PARTS = ("api", "worker", "trainer")
 MEMORY_PERCENT = 5.0

@@ -22,12 +22,12 @@ import torch
 
 from benchmarks.report import machine, show_machine, show_table, write_json
 from coopserve.configured import settings_from
-from models import picture_evaluation
-from models.configuration import configure
 from models.data.catalog import load
+from models.evaluation import pictures as picture_evaluation
 from models.metrics.effnet import EffNetFeatures, Features
-from models.plan import Plan
-from models.training import Training
+from models.training.configuration import configure
+from models.training.plan import Plan
+from models.training.training import Training
 
 _COLUMNS = ("psnr", "ssim", "kid", "diversity")
 

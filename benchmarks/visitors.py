@@ -16,7 +16,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from service.jobs import TASKS, JobRecord
+from service.contract.jobs import TASKS, JobRecord
 
 WAIT_SECONDS = 60
 ENDS = ("succeeded", "failed", "cancelled")

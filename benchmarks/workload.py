@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from service.catalog import Catalog, ModelCard
-from service.errors import ServiceError
-from service.jobs import Generate
+from service.contract.catalog import Catalog, ModelCard
+from service.contract.errors import ServiceError
+from service.contract.jobs import Generate
 from service.settings import Settings
 
 MODEL = "fashion-ccoopnets"

@@ -98,7 +98,8 @@ def trainer() -> None:
 
 def _started(name: str) -> Settings:
     """The settings of a part that runs by itself, once its log lines and traces are set up."""
-    from service import observability, tracing
+    from service.observe import process as observability
+    from service.observe import tracing
 
     settings = settings_from()
     if settings.redis_url is None:

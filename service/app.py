@@ -14,18 +14,19 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 
-from service import observability, problems
-from service.background import beside
-from service.intake import PICTURES_A_REQUEST
-from service.jobs import TASKS
-from service.keys import Scope
-from service.middleware import BodyLimit, Observe, RequestContext
-from service.problems import ProblemDocument, responses
-from service.routes import docs, health, images, jobs, models, tasks, trainings
-from service.security import Authenticate, needs
+from service.access.keys import Scope
+from service.access.security import Authenticate, needs
+from service.contract.jobs import TASKS
+from service.http import problems
+from service.http.background import beside
+from service.http.middleware import BodyLimit, Observe, RequestContext
+from service.http.problems import ProblemDocument, responses
+from service.http.routes import docs, health, images, jobs, models, tasks, trainings
+from service.observe import process as observability
+from service.pictures.intake import PICTURES_A_REQUEST
+from service.pictures.uploads import Uploads
 from service.services import Services
 from service.settings import Settings
-from service.uploads import Uploads
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ async def _sweep(uploads: Uploads) -> None:
 
 
 def _trace(app: FastAPI) -> None:
-    """A span for each request; what the process does with its spans is set up in :mod:`service.tracing`."""
+    """A span for each request; what the process does with its spans is set up in :mod:`service.observe.tracing`."""
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # of the extra `otel`
 
     FastAPIInstrumentor.instrument_app(app, excluded_urls=_UNTRACED)

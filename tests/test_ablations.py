@@ -14,9 +14,9 @@ from torch import Tensor
 
 from benchmarks import ablations
 from benchmarks.ablations import Ablation, Scale
-from models.configuration import fit
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.training import GenerationTrainer
+from models.training.configuration import fit
 from tests.models.zoo import images
 
 SCALE = Scale(c=1, largest=16, steps=2, batch=4, phase=4, rate=1e-3)

@@ -16,15 +16,15 @@ from torch import Tensor
 from benchmarks import baselines
 from benchmarks.baselines import Budget, Contest, budgets, claims_of, planned
 from benchmarks.rivals import PatchCritic, Rival, fit
-from models.configuration import configure
 from models.data.catalog import load
-from models.picture_evaluation import PictureBench, sampler
-from models.plan import Plan
-from models.systems.ccoopnets.image_config import ImageConfig
+from models.evaluation.pictures import PictureBench, sampler
+from models.systems.ccoopnets.images.config import ImageConfig
+from models.systems.ccoopnets.images.networks import PairSolver, UNet
 from models.systems.ccoopnets.training import make_trainer
-from models.systems.ccoopnets.unet import PairSolver, UNet
 from models.systems.weights import fill
-from models.training import Training
+from models.training.configuration import configure
+from models.training.plan import Plan
+from models.training.training import Training
 from tests.models.zoo import ZOO, pairs, tiny_model
 
 CPU = torch.device("cpu")

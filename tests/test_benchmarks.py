@@ -19,10 +19,10 @@ from benchmarks.litserve_server import use_trained
 from benchmarks.loops import BareLoop, run_static
 from benchmarks.report import Claim
 from models.checkpoints import load_model, publish
-from models.configuration import configure
-from models.loop import run
-from models.systems.ccoopnets.model import CCoopNets
+from models.core.loop import run
+from models.systems.ccoopnets.labels.model import CCoopNets
 from models.systems.registry import SYSTEMS
+from models.training.configuration import configure
 from service.settings import Settings
 from tests.models.zoo import CLASSES, TINY, GenerateJob, images, tiny_model
 

@@ -9,14 +9,14 @@ import re
 import shlex
 from pathlib import Path
 
+import models.kernels
 import pytest
 from click.testing import CliRunner
 
-import models.kernels
 from coopserve.cli import main
 from models.data.catalog import DATASETS
 from models.systems.registry import SYSTEMS
-from service.jobs import TASKS, JobRequest
+from service.contract.jobs import TASKS, JobRequest
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]

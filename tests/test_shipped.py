@@ -12,14 +12,14 @@ from torch import Tensor
 
 from models.checkpoints import WEIGHTS, load_model, read_card, sha256
 from models.data.images import ImageData, to_float
-from models.evaluation import sampler
+from models.evaluation.labels import sampler
 from models.metrics.classifier import Classifier, accuracy
 from models.systems.base import Model
-from service.catalog import Catalog
+from service.contract.catalog import Catalog
 from tests.models.zoo import GenerateJob
-from workers.engine import Engine
-from workers.exact import candidate_sizes, probe
-from workers.pictures import png
+from workers.engine.engine import Engine
+from workers.engine.exact import candidate_sizes, probe
+from workers.jobs.pictures import png
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = sorted(path.parent for path in (ROOT / "checkpoints").glob("*/*/card.json"))

@@ -13,7 +13,7 @@ from torch import Tensor
 from models.checkpoints import load_model, read_card
 from models.data.holes import centred_square
 from models.data.images import ImageData, to_float, to_uint8
-from models.jobs import pictures, run_jobs
+from models.evaluation.jobs import pictures, run_jobs
 from models.metrics.outliers import auroc
 from models.metrics.pictures import psnr
 from models.systems.base import Model, Output

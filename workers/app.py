@@ -15,14 +15,16 @@ import torch
 from celery import Celery
 from celery.signals import setup_logging, worker_shutting_down
 
-from service.blobs import Blobs
-from service.catalog import Catalog
-from service.connection import connect
-from service.control import Control
-from service.jobs import JobRecord
-from service.places import job_chain, job_folder, training_folder
-from service.presence import Presence, new_id
-from service.queue import (
+from service.contract.catalog import Catalog
+from service.contract.jobs import JobRecord
+from service.contract.trainings import TrainingRecord
+from service.pictures.blobs import Blobs
+from service.pictures.places import job_chain, job_folder, training_folder
+from service.settings import Settings
+from service.store.connection import connect
+from service.store.control import Control
+from service.store.presence import Presence, new_id
+from service.store.queue import (
     INFERENCE_QUEUE,
     RUN_JOB,
     RUN_TRAINING,
@@ -30,21 +32,19 @@ from service.queue import (
     JobQueue,
     celery_options,
 )
-from service.settings import Settings
-from service.store import RecordStore
-from service.store_types import Queued
-from service.trainings import TrainingRecord
-from workers.control import Controller
-from workers.engine import Engine
-from workers.exact import KnownSizes
-from workers.heart import Heart
-from workers.inference import InferenceWorker
-from workers.janitor import Janitor
-from workers.lanes import Lanes
-from workers.residency import Residency
-from workers.shutdown import Shutdown
+from service.store.store import RecordStore
+from service.store.types import Queued
+from workers.engine.engine import Engine
+from workers.engine.exact import KnownSizes
+from workers.jobs.lanes import Lanes
+from workers.jobs.worker import InferenceWorker
+from workers.residency.control import Controller
+from workers.residency.residency import Residency
+from workers.residency.warming import Warming
 from workers.training import TrainingWorker, choose_device
-from workers.warming import Warming
+from workers.upkeep.heart import Heart
+from workers.upkeep.janitor import Janitor
+from workers.upkeep.shutdown import Shutdown
 
 SWITCH_INTERVAL = 5e-4
 """Seconds after which a busy Python thread yields. The engine's threads ask for the interpreter after every operation

@@ -11,22 +11,22 @@ from typing import Any
 import torch
 from redis import RedisError
 
-from models.configuration import TrainingError, choose, find_system, fit
 from models.data.catalog import DATASETS, read
 from models.data.images import DataError
 from models.metrics.effnet import installed_features
-from models.plan import Event, Plan
-from models.training import Training
-from service.blobs import Blobs
-from service.errors import StaleAttemptError
-from service.places import training_sample
-from service.records import Failure, Progress, Status
+from models.training.configuration import TrainingError, choose, find_system, fit
+from models.training.plan import Event, Plan
+from models.training.training import Training
+from service.contract.errors import StaleAttemptError
+from service.contract.records import Failure, Progress, Status
+from service.contract.trainings import TrainingRecord, TrainingRequest
+from service.pictures.blobs import Blobs
+from service.pictures.places import training_sample
 from service.settings import Settings
-from service.store import RecordStore
-from service.store_types import Beat, Queued
-from service.trainings import TrainingRecord, TrainingRequest
-from workers.heart import Heart
-from workers.patience import patiently
+from service.store.store import RecordStore
+from service.store.types import Beat, Queued
+from workers.upkeep.heart import Heart
+from workers.upkeep.patience import patiently
 
 log = logging.getLogger(__name__)
 

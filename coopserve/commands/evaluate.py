@@ -11,8 +11,8 @@ import click
 
 from coopserve.commands.train import DIRECTION
 from coopserve.configured import settings_from
-from service.catalog import Catalog
-from service.errors import ServiceError
+from service.contract.catalog import Catalog
+from service.contract.errors import ServiceError
 
 Direction = Literal["AtoB", "BtoA"]
 
@@ -49,9 +49,9 @@ def evaluate(reference: str, **options: Any) -> None:
     import torch
 
     from models.checkpoints import CheckpointError, read_card, write_card
+    from models.core.loop import RowsError
     from models.data.images import DataError
-    from models.likelihood import LikelihoodError
-    from models.loop import RowsError
+    from models.evaluation.likelihood import LikelihoodError
     from models.metrics.effnet import FeaturesError
 
     torch.set_flush_denormal(True)
@@ -102,8 +102,8 @@ def _likelihood(card: dict[str, Any], folder: Path, root: Path, options: dict[st
 
     from models.checkpoints import load_model
     from models.data.catalog import load
-    from models.likelihood import LikelihoodError, Settings
-    from models.likelihood_evaluation import Density, evaluate_likelihood
+    from models.evaluation.bounds import Density, evaluate_likelihood
+    from models.evaluation.likelihood import LikelihoodError, Settings
 
     model = load_model(folder, torch.device("cpu"))
     if not isinstance(model, Density):
@@ -127,7 +127,7 @@ def _with_classes(
     parzen_samples: int,
     choose: bool,
 ) -> tuple[Any, dict[str, Any]]:
-    from models import evaluation
+    from models.evaluation import labels as evaluation
 
     bench, chosen = evaluation.prepare(folder, data, root, click.echo, direction=direction), {}
     if choose:
@@ -141,7 +141,7 @@ def _with_classes(
 def _with_pictures(
     card: dict[str, Any], folder: Path, data: str, root: Path, direction: Direction, choose: bool
 ) -> tuple[Any, dict[str, Any]]:
-    from models import picture_evaluation
+    from models.evaluation import pictures as picture_evaluation
     from models.metrics.effnet import EffNetFeatures
 
     bench, features, chosen = picture_evaluation.prepare(folder, data, root, direction), EffNetFeatures(), {}
@@ -153,7 +153,7 @@ def _with_pictures(
 
 
 def _from_noise(folder: Path, data: str, root: Path, direction: Direction, images: int) -> tuple[Any, dict[str, Any]]:
-    from models import energy_evaluation
+    from models.evaluation import generation as energy_evaluation
     from models.metrics.effnet import EffNetFeatures
 
     features = EffNetFeatures()
@@ -162,7 +162,7 @@ def _from_noise(folder: Path, data: str, root: Path, direction: Direction, image
 
 
 def _between_domains(folder: Path, data: str, root: Path, direction: Direction) -> tuple[Any, dict[str, Any]]:
-    from models import domain_evaluation
+    from models.evaluation import domains as domain_evaluation
     from models.metrics.effnet import EffNetFeatures
 
     features, bench = EffNetFeatures(), domain_evaluation.prepare(folder, data, root, direction)

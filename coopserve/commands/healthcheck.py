@@ -7,9 +7,9 @@ import httpx
 from redis import RedisError
 
 from coopserve.configured import address_of, settings_from
-from service.connection import connect
-from service.presence import Presence, id_prefix
 from service.settings import Settings
+from service.store.connection import connect
+from service.store.presence import Presence, id_prefix
 
 _SECONDS = 5.0
 _KINDS = {"worker": "inference", "trainer": "training"}

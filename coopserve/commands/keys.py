@@ -11,9 +11,9 @@ from redis.exceptions import RedisError
 
 from coopserve.configured import settings_from
 from coopserve.database import running_url
-from service.connection import connect
-from service.keys import OWNER, Keys, Scope
-from service.limits import RATE
+from service.access.keys import OWNER, Keys, Scope
+from service.access.limits import RATE
+from service.store.connection import connect
 
 
 @click.group()

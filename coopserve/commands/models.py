@@ -7,8 +7,8 @@ import json
 import click
 
 from coopserve.configured import settings_from
-from service.catalog import Catalog
-from service.errors import ServiceError
+from service.contract.catalog import Catalog
+from service.contract.errors import ServiceError
 
 
 @click.group()

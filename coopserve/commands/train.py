@@ -17,7 +17,7 @@ from coopserve.configured import settings_from
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from models.plan import Event, Plan
+    from models.training.plan import Event, Plan
 
 DIRECTION = "Of data in two parts A and B: which is the condition or source, and which is made from it."
 
@@ -41,9 +41,9 @@ def train(**options: Any) -> None:
     """Fit a model, with a progress bar. Stopped by Ctrl-C, it saves; the same command goes on from there."""
     import torch
 
-    from models.configuration import TrainingError
     from models.data.images import DataError
-    from models.training import Training
+    from models.training.configuration import TrainingError
+    from models.training.training import Training
 
     torch.set_flush_denormal(True)
     if options["threads"]:
@@ -70,10 +70,10 @@ def train(**options: Any) -> None:
 def _plan(options: dict[str, Any], home: Settings) -> Plan:
     import torch
 
-    from models.configuration import choose, find_system, fit
     from models.data.catalog import read
     from models.metrics.effnet import installed_features
-    from models.plan import Plan
+    from models.training.configuration import choose, find_system, fit
+    from models.training.plan import Plan
     from workers.training import choose_device, data_facts
 
     channels = int(options["channels"]) if options["channels"] else None

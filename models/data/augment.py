@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.noise import Noise
+from models.core.noise import Noise
 
 _WHITE = 1.0
 

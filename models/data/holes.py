@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from models.noise import Key, Noise
+from models.core.noise import Key, Noise
 
 LEAST, MOST = 0.1, 0.5
 """The share of pixels that a rectangle or a stroke hides lies between these."""

@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from models.core.noise import mix
 from models.data.images import ImageData, to_float
 from models.metrics.classifier import Classifier
 from models.metrics.kid import Reference, kid, reference
 from models.metrics.parzen import parzen
 from models.metrics.scores import classifier_score, label_diversity, same_label_mse
-from models.noise import mix
 
 Sampler: TypeAlias = Callable[[Tensor, int, bool], Tensor]
 """(labels int64 ``[n]``, seed, whether to refine) -> images ``[n, C, H, W]``, of which [-1, 1] counts."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from models.noise import mix
+from models.core.noise import mix
 
 _CHUNK = 500  # images that are scored at once
 

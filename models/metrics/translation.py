@@ -9,11 +9,11 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from models.core.noise import mix
 from models.data.images import ImageData, fit, to_float, to_uint8
 from models.metrics.effnet import Features
 from models.metrics.kid import Estimate, kid_with_error
 from models.metrics.pictures import diversity, l1, psnr, ssim
-from models.noise import mix
 
 PictureSampler: TypeAlias = Callable[[Tensor, Tensor | None, int, int, bool], Tensor]
 """(conditions ``[n, Cc, H, W]`` in [-1, 1], masks ``[n, 1, H, W]`` with 1 = hidden or None, seed, results of each,

@@ -10,8 +10,8 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from models.core.loop import Kernel, Rows, Task
 from models.data.kinds import Kind
-from models.loop import Kernel, Rows, Task
 
 
 @dataclass(frozen=True)

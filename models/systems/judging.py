@@ -7,11 +7,11 @@ from typing import Any, Protocol
 
 import torch
 
-from models.loop import Kernel, Loop, Rows, Task
-from models.noise import row_seeds
+from models.core.loop import Kernel, Loop, Rows, Task
+from models.core.noise import row_seeds
+from models.core.rows import MAX_PIXEL, MAX_STEPS, check_range, pictures
 from models.systems.base import Output
 from models.systems.calibration import against
-from models.systems.rows import MAX_PIXEL, MAX_STEPS, check_range, pictures
 
 
 class Judge(Protocol):

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from benchmarks.cluster import free_port
 from coopserve.cli import main
-from service.presence import Presence, id_prefix, new_id
+from service.store.presence import Presence, id_prefix, new_id
 
 
 def check(part: str, **settings: object) -> Result:

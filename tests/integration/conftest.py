@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from models.checkpoints import publish
-from models.configuration import configure
 from models.data.catalog import load
-from models.plan import Plan
-from models.training import Training
+from models.training.configuration import configure
+from models.training.plan import Plan
+from models.training.training import Training
 from tests.integration.server import Ending, Server, running
 from tests.models.zoo import ZOO
 

@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from service.jobs import TASKS
+from service.contract.jobs import TASKS
 from tests.hostile.corpus import archive, encoded, noise
 from tests.integration.client import pictures, post, submit, succeeded
 from tests.integration.conftest import IMAGE_MODELS

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from benchmarks.cluster import Cluster, wait_for
-from service.records import Status
+from service.contract.records import Status
 from tests.integration.redis_proxy import RedisProxy
 from tests.workers.conftest import publish_tiny
 

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from benchmarks.cluster import Cluster, Process, wait_for
-from service.jobs import JobRecord
-from service.records import Status
+from service.contract.jobs import JobRecord
+from service.contract.records import Status
 from tests.integration.server import share_sizes
-from workers.inference import STARTED_AGAIN
+from workers.jobs.worker import STARTED_AGAIN
 
 pytestmark = pytest.mark.timeout(300)
 

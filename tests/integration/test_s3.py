@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.cluster import Cluster, Process, wait_for
-from service.blobs import Blobs
-from service.places import job_chain, job_image
-from service.records import Status
+from service.contract.records import Status
+from service.pictures.blobs import Blobs
+from service.pictures.places import job_chain, job_image
 from tests.integration.object_store import ObjectStore, object_store
 
 LONG = {"model": "fashion-ccoopnets", "label": "Bag", "n": 8, "steps": 200, "step_size": 0.1, "noise": 0.01, "seed": 5}

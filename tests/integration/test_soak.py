@@ -15,7 +15,7 @@ from benchmarks import soak
 from benchmarks.cluster import free_port
 from benchmarks.footprint import Series
 from benchmarks.visitors import VISITS, Tally, visit
-from service.jobs import TASKS
+from service.contract.jobs import TASKS
 
 SHORT = ["--minutes=0.12", "--warmup-minutes=0.03", "--keep-minutes=0.05", "--every=0.2", "--clients=4"]
 

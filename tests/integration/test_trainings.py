@@ -11,8 +11,8 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.connection import connect
-from service.queue import RUN_TRAINING, TRAINING_QUEUE, JobQueue
+from service.store.connection import connect
+from service.store.queue import RUN_TRAINING, TRAINING_QUEUE, JobQueue
 from tests.integration.client import Record, events, finished, pictures, post, running, submit, succeeded, wait_for
 from tests.integration.server import Server
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.systems.ccoopnets.image_model import ImageCCoopNets
+from models.systems.ccoopnets.images.model import ImageCCoopNets
 from tests.models.image_models import model_of
 
 

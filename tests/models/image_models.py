@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.configuration import configure
 from models.data.images import ImageData
 from models.systems.ccoopnets import CCOOPNETS
-from models.systems.ccoopnets.image_model import ImageCCoopNets
+from models.systems.ccoopnets.images.model import ImageCCoopNets
+from models.systems.ccoopnets.images.networks import UNet
 from models.systems.ccoopnets.training import CCoopTrainer
-from models.systems.ccoopnets.unet import UNet
+from models.training.configuration import configure
 from tests.models.zoo import SMALLER
 
 OVERRIDES = {**SMALLER, "training.batch_size": 4, "training.iterations": 12, "refinement.steps": 3}

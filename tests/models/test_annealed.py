@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.annealed import Annealed, AnnealedSampler, Ladder, joined, linear
-from models.likelihood import LogZ, effective_size, log_mean_exp
-from models.loop import Rows, run
-from models.noise import Key, Noise, row_seeds
-from models.spaces import Box, Gaussian, Space
-from workers.engine import Engine
+from models.core.loop import Rows, run
+from models.core.noise import Key, Noise, row_seeds
+from models.evaluation.likelihood import LogZ, effective_size, log_mean_exp
+from models.samplers.ais import Annealed, AnnealedSampler, Ladder, joined, linear
+from models.samplers.spaces import Box, Gaussian, Space
+from workers.engine.engine import Engine
 
 D, SIGMA, LOG_Z = 10, 0.2, -6.905
 """f = -|x|^2 / (2 * .2^2) on [-1, 1]^10: log Z = 10 log(.2 sqrt(2 pi)), what the box cuts off is 6e-6."""

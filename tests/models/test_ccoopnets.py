@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.loop import run
-from models.systems.ccoopnets.config import PRESETS, Config
-from models.systems.ccoopnets.model import CCoopNets
-from models.systems.ccoopnets.networks import Initializer, Solver, initialize_as_paper
+from models.core.loop import run
+from models.systems.ccoopnets.labels.config import PRESETS, Config
+from models.systems.ccoopnets.labels.model import CCoopNets
+from models.systems.ccoopnets.labels.networks import Initializer, Solver, initialize_as_paper
 from tests.models.zoo import CLASSES, GenerateJob, tiny_model
 
 

@@ -13,18 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.checkpoints import load_model, read_card
+from models.core.loop import Loop, Rows, Task, run, run_together
+from models.core.noise import Key, Noise
 from models.data.images import ImageData, to_float
 from models.data.splits import SPLITS
-from models.evaluation import Bench, label_use
-from models.latent_evaluation import evaluate_latents
-from models.loop import Loop, Rows, Task, run, run_together
+from models.evaluation.labels import Bench, label_use
+from models.evaluation.latents import evaluate_latents
 from models.metrics.classifier import Classifier
-from models.noise import Key, Noise
 from models.systems.base import Output
 from models.systems.calibration import against, summary
 from models.systems.ccoopnets.calibration import calibrate
-from models.systems.ccoopnets.model import CCoopNets
-from models.systems.ccoopnets.tasks.latents import STEP_SIZE
+from models.systems.ccoopnets.labels.model import CCoopNets
+from models.systems.ccoopnets.labels.tasks.latents import STEP_SIZE
 from tests.models.zoo import CLASSES, ZOO, images, job, picture, tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]

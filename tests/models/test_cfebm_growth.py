@@ -7,12 +7,12 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from models.configuration import configure
 from models.systems.cfebm.config import Config, StageConfig, growth_iterations
 from models.systems.cfebm.fit import EnergyFit, mixed
 from models.systems.cfebm.growth import Growth
 from models.systems.cfebm.networks import Energy
 from models.systems.cfebm.presets import PRESETS
+from models.training.configuration import configure
 from tests.models.zoo import CPU, images
 
 STAGES = tuple(StageConfig(size=8 << k, steps=5, learning_rate=1e-3, batch_size=16, phase=400) for k in range(2))

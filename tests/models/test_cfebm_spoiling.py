@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.configuration import configure
-from models.noise import row_seeds
+from models.core.noise import row_seeds
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.fit import EnergyFit
+from models.systems.cfebm.generation.corruption import spoiled
 from models.systems.cfebm.presets import PRESETS
-from models.systems.cfebm.spoiling import spoiled
 from models.systems.cfebm.training import GenerationTrainer, make_trainer
+from models.training.configuration import configure
 from tests.models.zoo import CPU, TINY, images
 
 

@@ -11,18 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.core.loop import Loop, Rows, run
+from models.core.noise import Noise
 from models.data.holes import centred_square
 from models.data.unpaired import drop_pairs
-from models.kernels.shortrun import shortrun
-from models.loop import Loop, Rows, run
-from models.noise import Noise
+from models.samplers.shortrun import shortrun
 from models.systems.base import Output
 from models.systems.calibration import summary
-from models.systems.cfebm.model import EnergyModel, calibrate
-from models.systems.cfebm.tasks.common import split_steps
-from models.systems.cfebm.tasks.denoise import denoise
-from models.systems.cfebm.tasks.translate import shades
-from models.systems.cfebm.translation import CFEBMTranslation, calibrate_translation
+from models.systems.cfebm.chain import split_steps
+from models.systems.cfebm.generation.model import EnergyModel, calibrate
+from models.systems.cfebm.generation.tasks.denoise import denoise
+from models.systems.cfebm.translation.model import CFEBMTranslation, calibrate_translation
+from models.systems.cfebm.translation.tasks import shades
 from tests.models.zoo import ZOO, domains, images, job, pairs, picture, tiny_model
 
 

@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import load_model, load_state
-from models.configuration import TrainingError, configure
+from models.core.loop import run
 from models.data.kinds import Data
-from models.loop import run
-from models.plan import Event, Plan
 from models.systems.cfebm.config import Config, SamplerConfig, StageConfig
 from models.systems.cfebm.fit import EnergyFit
 from models.systems.cfebm.networks import Kernels
 from models.systems.cfebm.training import GenerationTrainer
-from models.training import Training
+from models.training.configuration import TrainingError, configure
+from models.training.plan import Event, Plan
+from models.training.training import Training
 from tests.models.zoo import CPU, QUICK, TINY, GenerateJob, domains, images
 
 GROWN = 9
@@ -211,8 +211,8 @@ class Doomed:
 def test_a_stage_that_can_not_be_finished_ends_with_its_best_state(
     stage: int, after: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.training.JUDGE_EVERY", 2)
-    monkeypatch.setattr("models.training.JUDGED", 8)
+    monkeypatch.setattr("models.training.training.JUDGE_EVERY", 2)
+    monkeypatch.setattr("models.training.training.JUDGED", 8)
     seen: list[dict[str, Tensor]] = []
     training = Training(plan(features=lambda images: images.mean((1, 3))), tmp_path / "run")
     training.trainer.step = Doomed(training, stage, after)  # type: ignore[method-assign]

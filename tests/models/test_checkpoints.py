@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from models.checkpoints import CheckpointError, latest_version, load_model, load_state, publish, save_state
-from models.configuration import configure
 from models.systems.registry import SYSTEMS
+from models.training.configuration import configure
 from tests.models.zoo import CLASSES, TINY, images
 
 

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models import convolutions
-from models.convolutions import Conv2d, ConvTranspose2d, as_in_company, conv2d, differing
-from models.kernels.langevin import langevin
-from models.loop import Kernel, Loop, Rows, Task
-from models.noise import Noise
-from workers.engine import Engine
-from workers.exact import agreement, candidate_sizes
+from models.core.loop import Kernel, Loop, Rows, Task
+from models.core.noise import Noise
+from models.samplers.langevin import langevin
+from models.serving import convolutions
+from models.serving.convolutions import Conv2d, ConvTranspose2d, as_in_company, conv2d, differing
+from workers.engine.engine import Engine
+from workers.engine.exact import agreement, candidate_sizes
 
 ODD, PLAIN = torch.randn(8, 3, 3, 3), torch.randn(4, 8, 3, 3)
 NAME = "conv 8x3x3x3 on 3x6x6"

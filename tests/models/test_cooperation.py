@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.kernels.langevin import langevin
-from models.loop import Rows
-from models.noise import Key, Noise
+from models.core.loop import Rows
+from models.core.noise import Key, Noise
+from models.samplers.langevin import langevin
 
 _ITERATIONS, _BATCH, _STEPS, _ETA = 3_000, 512, 10, 0.1
 _MEAN, _STD = torch.tensor([[-1.0], [1.0]]).repeat(2, 1), torch.tensor([[0.3], [0.6]]).repeat(2, 1)

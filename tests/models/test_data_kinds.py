@@ -11,14 +11,14 @@ import torch
 from PIL import Image
 
 from models.checkpoints import load_model
-from models.configuration import TrainingError, choose, configure, fit
 from models.data.catalog import read
 from models.data.images import DataError
 from models.data.kinds import one_set, two_domains
 from models.data.unpaired import UnpairedData
-from models.plan import Plan
 from models.systems.registry import SYSTEMS
-from models.training import Training
+from models.training.configuration import TrainingError, choose, configure, fit
+from models.training.plan import Plan
+from models.training.training import Training
 from tests.models.zoo import domains, images, pairs
 
 SMALL = {"network.c": 1, "training.iterations": 2}

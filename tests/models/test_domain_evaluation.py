@@ -14,17 +14,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import domain_evaluation
 from models.checkpoints import publish
-from models.configuration import configure
+from models.core.loop import Loop, Task
 from models.data.catalog import load_domains
 from models.data.images import DataError, ImageData
 from models.data.unpaired import keep_pairs
-from models.domain_evaluation import DomainBench
-from models.loop import Loop, Task
+from models.evaluation import domains as domain_evaluation
+from models.evaluation.domains import DomainBench
 from models.systems.base import Model, Output
-from models.systems.cfebm.translation import CFEBMTranslation
+from models.systems.cfebm.translation.model import CFEBMTranslation
 from models.systems.registry import SYSTEMS
+from models.training.configuration import configure
 from tests.models.test_energy_evaluation import still
 
 SIZE = 16

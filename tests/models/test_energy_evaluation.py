@@ -13,18 +13,18 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import energy_evaluation
 from models.checkpoints import publish
-from models.configuration import configure
+from models.core.loop import Loop, Rows, Task
+from models.core.noise import Noise
 from models.data.catalog import load
 from models.data.images import DataError, ImageData, to_float, to_uint8
-from models.energy_figures import EnergyBench, denoising, generation, inpainting, separation
-from models.jobs import run_jobs
-from models.loop import Loop, Rows, Task
+from models.evaluation import generation as energy_evaluation
+from models.evaluation.energy_figures import EnergyBench, denoising, generation, inpainting, separation
+from models.evaluation.jobs import run_jobs
 from models.metrics.classifier import Classifier
-from models.noise import Noise
 from models.systems.base import Model, Output
 from models.systems.registry import SYSTEMS
+from models.training.configuration import configure
 
 CPU = torch.device("cpu")
 SIZE = 8

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from models.figures import curves, draw_training, save_sheet
+from models.training.figures import curves, draw_training, save_sheet
 
 LINES = [
     {"iteration": 25, "seconds": 1.0, "gap": 0.5, "f_data": 2.0},

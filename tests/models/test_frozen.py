@@ -9,17 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.configuration import configure
-from models.kernels.langevin import ascend, langevin
-from models.loop import Rows
-from models.noise import Key, Noise
-from models.systems.ccoopnets.config import PRESETS, Config
-from models.systems.ccoopnets.frozen import Drift, FrozenSolver
-from models.systems.ccoopnets.frozen_initializer import FrozenInitializer
-from models.systems.ccoopnets.frozen_unet import FrozenUNet
-from models.systems.ccoopnets.image_config import ImageConfig
-from models.systems.ccoopnets.networks import Initializer, Solver
-from models.systems.ccoopnets.unet import UNet
+from models.core.loop import Rows
+from models.core.noise import Key, Noise
+from models.samplers.langevin import ascend, langevin
+from models.systems.ccoopnets.images.config import ImageConfig
+from models.systems.ccoopnets.images.frozen_unet import FrozenUNet
+from models.systems.ccoopnets.images.networks import UNet
+from models.systems.ccoopnets.labels.config import PRESETS, Config
+from models.systems.ccoopnets.labels.frozen_initializer import FrozenInitializer
+from models.systems.ccoopnets.labels.frozen_solver import Drift, FrozenSolver
+from models.systems.ccoopnets.labels.networks import Initializer, Solver
+from models.training.configuration import configure
 from tests.models.zoo import pairs
 
 

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from models.kernels.annealing import tune
-from models.kernels.hmc import Hmc, TargetValue
-from models.loop import Loop, Rows, run
-from models.noise import Key, Noise, row_seeds
-from models.spaces import Box, Gaussian, Space
+from models.core.loop import Loop, Rows, run
+from models.core.noise import Key, Noise, row_seeds
+from models.samplers.annealing import tune
+from models.samplers.hmc import Hmc, TargetValue
+from models.samplers.spaces import Box, Gaussian, Space
 
 
 @dataclass

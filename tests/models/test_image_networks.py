@@ -6,14 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.configuration import configure
+from models.core.noise import Key, Noise
 from models.data.images import ImageData
-from models.noise import Key, Noise
-from models.systems.ccoopnets.image_config import IMAGE_PRESETS
-from models.systems.ccoopnets.image_model import ImageCCoopNets
-from models.systems.ccoopnets.image_problem import ImageProblem
-from models.systems.ccoopnets.networks import PooledConv2d
-from models.systems.ccoopnets.unet import PairSolver, UNet, Upsampling, fold
+from models.systems.ccoopnets.images.config import IMAGE_PRESETS
+from models.systems.ccoopnets.images.model import ImageCCoopNets
+from models.systems.ccoopnets.images.networks import PairSolver, UNet, Upsampling, fold
+from models.systems.ccoopnets.images.problem import ImageProblem
+from models.systems.ccoopnets.labels.networks import PooledConv2d
+from models.training.configuration import configure
 from tests.models.image_models import (
     CPU,
     OVERRIDES,

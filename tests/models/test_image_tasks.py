@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.core.loop import run, run_together
+from models.core.noise import Key, Noise
 from models.data.images import to_float
-from models.kernels.langevin import langevin
-from models.loop import run, run_together
-from models.noise import Key, Noise
+from models.samplers.langevin import langevin
 from models.systems.ccoopnets.calibration import calibrate_pairs
-from models.systems.ccoopnets.image_model import ImageCCoopNets
-from models.systems.ccoopnets.image_problem import condition_of
-from models.systems.ccoopnets.unet import PairSolver, UNet
+from models.systems.ccoopnets.images.model import ImageCCoopNets
+from models.systems.ccoopnets.images.networks import PairSolver, UNet
+from models.systems.ccoopnets.images.problem import condition_of
 from tests.models.image_models import (
     CPU,
     job,

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.kernels.langevin import Value, ascend, langevin
-from models.loop import Loop, Rows, run
-from models.systems.ccoopnets.config import PRESETS
-from models.systems.ccoopnets.networks import Solver
+from models.core.loop import Loop, Rows, run
+from models.samplers.langevin import Value, ascend, langevin
+from models.systems.ccoopnets.labels.config import PRESETS
+from models.systems.ccoopnets.labels.networks import Solver
 
 S = 0.016
 

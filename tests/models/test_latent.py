@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.kernels.latent import LatentChain, known_label, unknown_label
-from models.loop import Loop, Rows, Task, run
-from models.noise import Key, Noise
+from models.core.loop import Loop, Rows, Task, run
+from models.core.noise import Key, Noise
+from models.samplers.latent import LatentChain, known_label, unknown_label
 
 SIGMA, S = 0.3, 0.1
 LAMBDA = 1 + 1 / SIGMA**2

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoints import load_model, publish
-from models.loop import Loop, Rows, RowsError, Task, run
+from models.core.loop import Loop, Rows, RowsError, Task, run
 from models.systems.base import Output
 from models.systems.registry import SYSTEMS
-from service.jobs import TASKS
+from service.contract.jobs import TASKS
 from tests.models.zoo import JOBS, TINY, ZOO, job, tiny_model
-from workers.engine import Engine
-from workers.exact import few_sizes, probe
+from workers.engine.engine import Engine
+from workers.engine.exact import few_sizes, probe
 
 CASES = [(name, task) for name, tiny in ZOO.items() for task in tiny.card()["tasks"]]
 TOLERANCE = {"atol": 1e-5, "rtol": 0.0}

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from coopserve.cli import main
 from models.checkpoints import publish, read_card
-from models.likelihood import LikelihoodError, Mean, Settings, effective_size, log_mean_exp, measure_log_z
-from models.likelihood_evaluation import dequantised, evaluate_likelihood
-from models.noise import row_seeds
-from models.spaces import Box
+from models.core.noise import row_seeds
+from models.evaluation.bounds import dequantised, evaluate_likelihood
+from models.evaluation.likelihood import LikelihoodError, Mean, Settings, effective_size, log_mean_exp, measure_log_z
+from models.samplers.spaces import Box
 from models.systems.base import System
 from models.systems.registry import SYSTEMS
 

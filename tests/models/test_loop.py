@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.loop import Loop, RowsError, run
+from models.core.loop import Loop, RowsError, run
 
 
 def add_step(rows, t, noise):  # type: ignore[no-untyped-def]

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.core.noise import Key, Noise, row_seeds
 from models.data.catalog import load
 from models.data.images import ImageData, to_float
 from models.metrics.classifier import Classifier, train_classifier
 from models.metrics.generation import PROTOCOL, Sampler, evaluate_generation
-from models.noise import Key, Noise, row_seeds
 
 SAMPLE = str(Path(__file__).parents[1] / "data" / "fashion-sample.npz")
 VALID, TEST = (load(SAMPLE, split, Path()) for split in ("valid", "test"))

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.core.noise import Key, Noise, row_seeds
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
 from models.metrics.pictures import psnr
 from models.metrics.translation import PROTOCOL, PictureSampler, evaluate_pictures
-from models.noise import Key, Noise, row_seeds
 
 N, SIZE = 80, 12
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from models.noise import Key, Noise, mix, row_seeds
+from models.core.noise import Key, Noise, mix, row_seeds
 
 
 def test_a_rows_noise_does_not_depend_on_its_company() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models import picture_evaluation
 from models.checkpoints import publish
+from models.evaluation import pictures as picture_evaluation
 from tests.models.zoo import ZOO, pairs
 
 

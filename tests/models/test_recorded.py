@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.convolutions import Conv2d, as_in_company, differing
-from models.packed import PackedConv2d
-from models.recorded import recorded
+from models.serving.convolutions import Conv2d, as_in_company, differing
+from models.serving.packed import PackedConv2d
+from models.serving.traced import recorded
 from tests.models.zoo import ZOO, tiny_model
 
 

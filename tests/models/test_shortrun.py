@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.kernels.langevin import Value
-from models.kernels.shortrun import scheduled, shortrun
-from models.loop import Kernel, Loop, Rows, Task, run
-from models.noise import Key, Noise
+from models.core.loop import Kernel, Loop, Rows, Task, run
+from models.core.noise import Key, Noise
+from models.samplers.langevin import Value
+from models.samplers.shortrun import scheduled, shortrun
 
 
 def quadratic(rows: Rows) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.snapshots import EVERY, Snapshots
+from models.training.snapshots import EVERY, Snapshots
 
 
 def ring(folder: Path, *iterations: int) -> Snapshots:

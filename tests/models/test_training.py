@@ -11,17 +11,17 @@ import torch
 from PIL import Image
 
 from models.checkpoints import load_model, load_state
-from models.configuration import TrainingError, configure
+from models.core.loop import run
 from models.data.catalog import load
 from models.data.images import ImageData, to_float
-from models.loop import run
-from models.plan import Event, Plan
-from models.systems.ccoopnets.config import Config
-from models.systems.ccoopnets.label_problem import LabelProblem
-from models.systems.ccoopnets.networks import Solver
+from models.systems.ccoopnets.labels.config import Config
+from models.systems.ccoopnets.labels.networks import Solver
+from models.systems.ccoopnets.labels.problem import LabelProblem
 from models.systems.ccoopnets.training import CCoopTrainer
 from models.systems.registry import SYSTEMS
-from models.training import Training
+from models.training.configuration import TrainingError, configure
+from models.training.plan import Event, Plan
+from models.training.training import Training
 from tests.models.zoo import QUICK, GenerateJob, images
 
 SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"
@@ -54,7 +54,7 @@ class Until:
 
 @pytest.mark.parametrize("system", SYSTEM_NAMES)
 def test_a_resumed_training_repeats_an_unbroken_one(system: str, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("models.training.LOG_EVERY", 1)
+    monkeypatch.setattr("models.training.training.LOG_EVERY", 1)
     whole = Training(plan(system), tmp_path / "whole")
     assert whole.run()
     done = 3 * whole.iterations // 4  # systems that grow have entered another stage

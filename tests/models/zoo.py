@@ -12,12 +12,12 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from models.configuration import configure
 from models.data.images import ImageData
 from models.data.kinds import Data
 from models.data.unpaired import UnpairedData, drop_pairs
 from models.systems.base import Model, Trainer
 from models.systems.registry import SYSTEMS
+from models.training.configuration import configure
 
 CLASSES = ("round", "square", "thin")
 CPU = torch.device("cpu")

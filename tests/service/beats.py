@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from service.errors import StaleAttemptError
-from service.records import Progress
-from service.store import RecordStore
-from service.store_types import Beat
+from service.contract.errors import StaleAttemptError
+from service.contract.records import Progress
+from service.store.store import RecordStore
+from service.store.types import Beat
 
 
 def heartbeat(

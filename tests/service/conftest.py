@@ -13,13 +13,13 @@ import redis
 import uvicorn
 
 from service.app import create_app
-from service.blobs import Blobs
-from service.jobs import Generate, JobRecord
-from service.presence import Presence
-from service.queue import INFERENCE_QUEUE, TRAINING_QUEUE
+from service.contract.jobs import Generate, JobRecord
+from service.contract.trainings import TrainingRecord
+from service.pictures.blobs import Blobs
 from service.settings import Settings
-from service.store import RecordStore
-from service.trainings import TrainingRecord
+from service.store.presence import Presence
+from service.store.queue import INFERENCE_QUEUE, TRAINING_QUEUE
+from service.store.store import RecordStore
 from tests.service.fakes import FakeWorker, cards, write_card
 
 

@@ -7,11 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from service.blobs import Blobs
-from service.jobs import Generate, JobRecord, Output
-from service.places import job_image
-from service.records import Progress, Status
-from service.store import RecordStore
+from service.contract.jobs import Generate, JobRecord, Output
+from service.contract.records import Progress, Status
+from service.pictures.blobs import Blobs
+from service.pictures.places import job_image
+from service.store.store import RecordStore
 from tests.service.beats import heartbeat
 
 PNG = b"\x89PNG\r\n\x1a\n not really"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from service.records import Status
-from service.store_types import MAX_ATTEMPTS
+from service.contract.records import Status
+from service.store.types import MAX_ATTEMPTS
 
 
 @dataclass

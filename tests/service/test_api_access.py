@@ -12,13 +12,13 @@ import httpx
 import pytest
 import redis
 
-from service.connection import connect
-from service.errors import AccessError, RateError
-from service.jobs.examples import shirt
-from service.keys import Keys, Scope
-from service.limits import RateLimits
-from service.security import REVOKED_WITHIN_SECONDS, Guard
+from service.access.keys import Keys, Scope
+from service.access.limits import RateLimits
+from service.access.security import REVOKED_WITHIN_SECONDS, Guard
+from service.contract.errors import AccessError, RateError
+from service.contract.jobs.examples import shirt
 from service.settings import Settings
+from service.store.connection import connect
 from tests.service.fakes import FakeWorker
 from tests.service.serving import serving
 

@@ -9,10 +9,10 @@ import httpx
 import pytest
 import redis
 
-from service.errors import PROBLEMS
-from service.jobs import JobRecord
+from service.contract.errors import PROBLEMS
+from service.contract.jobs import JobRecord
 from service.settings import Settings
-from service.store import RecordStore
+from service.store.store import RecordStore
 
 JSON = {"Content-Type": "application/json"}
 

@@ -23,12 +23,12 @@ from schemathesis.config import SchemathesisConfig
 from schemathesis.core.transport import Response
 from schemathesis.generation.stateful.state_machine import APIStateMachine
 
+from service.access.keys import Keys, Scope
 from service.app import create_app
-from service.connection import connect
-from service.jobs import TASKS
-from service.keys import Keys, Scope
-from service.presence import Presence
+from service.contract.jobs import TASKS
 from service.settings import Settings
+from service.store.connection import connect
+from service.store.presence import Presence
 from tests.service.fakes import SQUARE, card, cards, write_card
 from tests.service.serving import serving
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import redis
 
-from service.jobs.examples import shirt
+from service.contract.jobs.examples import shirt
 from service.settings import Settings
 from tests.service.fakes import FakeWorker
 from tests.service.serving import serving

@@ -15,13 +15,13 @@ import pytest
 import redis
 from PIL import Image
 
-from service.blobs import Blobs
-from service.errors import PROBLEMS, NotFoundError
-from service.jobs import TASKS, JobRecord
-from service.pictures import PictureLimits, read
+from service.contract.errors import PROBLEMS, NotFoundError
+from service.contract.jobs import TASKS, JobRecord
+from service.pictures.blobs import Blobs
+from service.pictures.decoding import PictureLimits, read
+from service.pictures.uploads import Uploads
 from service.settings import Settings
-from service.store import RecordStore
-from service.uploads import Uploads
+from service.store.store import RecordStore
 from tests.hostile.corpus import Hostile, corpus, encoded, noise
 from tests.service.test_api_bad_input import problem
 

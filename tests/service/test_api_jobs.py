@@ -13,12 +13,12 @@ import httpx
 import pytest
 import redis
 
-from service.jobs import JobRecord
-from service.presence import Presence
-from service.records import Status
+from service.contract.jobs import JobRecord
+from service.contract.records import Status
+from service.contract.trainings import TrainingRecord
 from service.settings import Settings
-from service.store import RecordStore
-from service.trainings import TrainingRecord
+from service.store.presence import Presence
+from service.store.store import RecordStore
 from tests.service.beats import heartbeat
 from tests.service.fakes import PNG, FakeWorker
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 import redis
 
-from service.control import Command, Control
-from service.presence import Presence
+from service.store.control import Command, Control
+from service.store.presence import Presence
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.errors import PROBLEMS
-from service.jobs import TASKS, JobRequest
+from service.contract.errors import PROBLEMS
+from service.contract.jobs import TASKS, JobRequest
 from service.settings import Settings
 
 METHODS = {"get", "post", "delete"}

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from service.signing import new_webhook_secret
+from service.webhooks.signing import new_webhook_secret
 from tests.service.serving import serving
 
 

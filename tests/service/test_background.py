@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from service.background import beside
-from service.events import Finished, connect
+from service.http.background import beside
+from service.store.events import Finished, connect
 
 
 def test_work_that_misses_a_cancellation_ends_all_the_same(caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from pydantic import ValidationError
 
 from coopserve.cli import main
-from service.keys import Keys, Scope
+from service.access.keys import Keys, Scope
 
 Run = Callable[..., Result]
 USE = frozenset({Scope.USE})

@@ -16,14 +16,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, generate_latest
 
-from service import logs, observability
-from service.jobs import JobRecord
-from service.metrics import StoreCollector, WorkerCollector
-from service.presence import Presence
-from service.queue_figures import Move, QueueFigures
-from service.records import Status
+from service.contract.jobs import JobRecord
+from service.contract.records import Status
+from service.observe import logs
+from service.observe import process as observability
+from service.observe.metrics import StoreCollector, WorkerCollector
 from service.settings import Settings
-from service.store import RecordStore
+from service.store.presence import Presence
+from service.store.queue_figures import Move, QueueFigures
+from service.store.store import RecordStore
 from tests.service.serving import serving
 
 Jobs = RecordStore[JobRecord]

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from service.picture_files import BadPictureError, TooLargeError
-from service.pictures import Picture, PictureLimits, file_of_data_uri, read
+from service.pictures.decoding import Picture, PictureLimits, file_of_data_uri, read
+from service.pictures.files import BadPictureError, TooLargeError
 from tests.hostile.corpus import PNG, chunk, encoded, noise, png
 
 LIMITS = PictureLimits(2**20, 100_000)

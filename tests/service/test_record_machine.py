@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from service.connection import connect
-from service.errors import StaleAttemptError, TooManyError
-from service.jobs import Generate, JobRecord
-from service.records import TRANSITIONS, Progress, Status
-from service.store import RecordStore
-from service.store_types import MAX_ATTEMPTS, QueueLimits
+from service.contract.errors import StaleAttemptError, TooManyError
+from service.contract.jobs import Generate, JobRecord
+from service.contract.records import TRANSITIONS, Progress, Status
+from service.store.connection import connect
+from service.store.store import RecordStore
+from service.store.types import MAX_ATTEMPTS, QueueLimits
 from tests.service.beats import heartbeat
 
 LONG, SHORT = 60.0, 0.002

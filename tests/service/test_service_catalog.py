@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service.catalog import Catalog
-from service.errors import NotFoundError, UnprocessableError
+from service.contract.catalog import Catalog
+from service.contract.errors import NotFoundError, UnprocessableError
 from tests.service.fakes import card, write_card
 
 

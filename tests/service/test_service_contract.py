@@ -15,15 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.blobs import Blobs
-from service.catalog import ModelCard
-from service.errors import TooManyError, UnprocessableError
-from service.jobs import TASKS, Generate, JobRecord, Score, Translate, mix_of
-from service.queue import INFERENCE_QUEUE, RUN_JOB, JobQueue, celery_options
-from service.records import TRANSITIONS, Status
+from service.contract.catalog import ModelCard
+from service.contract.errors import TooManyError, UnprocessableError
+from service.contract.jobs import TASKS, Generate, JobRecord, Score, Translate, mix_of
+from service.contract.records import TRANSITIONS, Status
+from service.pictures.blobs import Blobs
 from service.settings import Settings
-from service.store import RecordStore
-from service.store_types import QueueLimits
+from service.store.queue import INFERENCE_QUEUE, RUN_JOB, JobQueue, celery_options
+from service.store.store import RecordStore
+from service.store.types import QueueLimits
 from tests.service.fakes import card, cards
 
 CLASSES = ["Bag", "Coat", "Sneaker"]

@@ -6,13 +6,13 @@ from collections.abc import Callable, Sequence
 import pytest
 import redis
 
-from service.errors import IdempotencyError, NotFoundError, StaleAttemptError
-from service.jobs import Generate, JobRecord, Output
-from service.records import Failure, Progress, Status, now
-from service.store import RecordStore
-from service.store_codec import announced
-from service.store_types import MAX_ATTEMPTS, Beat, Idempotency
-from service.trainings import TrainingRecord, TrainingRequest
+from service.contract.errors import IdempotencyError, NotFoundError, StaleAttemptError
+from service.contract.jobs import Generate, JobRecord, Output
+from service.contract.records import Failure, Progress, Status, now
+from service.contract.trainings import TrainingRecord, TrainingRequest
+from service.store.codec import announced
+from service.store.store import RecordStore
+from service.store.types import MAX_ATTEMPTS, Beat, Idempotency
 from tests.service.beats import heartbeat
 
 Jobs = RecordStore[JobRecord]

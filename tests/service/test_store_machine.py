@@ -24,12 +24,12 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from service.connection import connect
-from service.errors import NotFoundError, ServiceError, StaleAttemptError
-from service.jobs import Generate, JobRecord
-from service.records import TRANSITIONS, Failure, Status
-from service.store import RecordStore
-from service.store_types import MAX_ATTEMPTS, Idempotency, QueueLimits
+from service.contract.errors import NotFoundError, ServiceError, StaleAttemptError
+from service.contract.jobs import Generate, JobRecord
+from service.contract.records import TRANSITIONS, Failure, Status
+from service.store.connection import connect
+from service.store.store import RecordStore
+from service.store.types import MAX_ATTEMPTS, Idempotency, QueueLimits
 from tests.service.beats import heartbeat
 from tests.service.queue_model import Job, QueueModel
 

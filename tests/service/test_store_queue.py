@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import redis
 
-from service.errors import StaleAttemptError, TooManyError
-from service.jobs import Generate, JobRecord
-from service.records import Status
-from service.store import RecordStore
-from service.store_types import MAX_ATTEMPTS, Bell, Claim, Expired, Idempotency, Message, QueueLimits
+from service.contract.errors import StaleAttemptError, TooManyError
+from service.contract.jobs import Generate, JobRecord
+from service.contract.records import Status
+from service.store.store import RecordStore
+from service.store.types import MAX_ATTEMPTS, Bell, Claim, Expired, Idempotency, Message, QueueLimits
 
 Jobs = RecordStore[JobRecord]
 NewJob = Callable[[], JobRecord]

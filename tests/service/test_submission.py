@@ -9,12 +9,12 @@ from typing import TypeVar
 import pytest
 import redis
 
-from service import connection
-from service.errors import IdempotencyError, TooManyError
-from service.jobs import Generate, JobRecord
-from service.store import RecordStore
-from service.store_types import Idempotency, QueueLimits
-from service.submission import Submissions
+from service.contract.errors import IdempotencyError, TooManyError
+from service.contract.jobs import Generate, JobRecord
+from service.store import connection
+from service.store.store import RecordStore
+from service.store.submission import Submissions
+from service.store.types import Idempotency, QueueLimits
 
 T = TypeVar("T")
 NewJob = Callable[[], JobRecord]

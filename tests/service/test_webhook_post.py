@@ -12,9 +12,9 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from service.addresses import is_inside, is_loopback, is_public
+from service.access.addresses import is_inside, is_loopback, is_public
 from service.settings import Settings
-from service.webhook_post import BlockedError, GuardedPost, resolve
+from service.webhooks.post import BlockedError, GuardedPost, resolve
 from tests.service.receiver import Receiver, receiving
 
 PUBLIC = ["8.8.8.8", "1.1.1.1", "::ffff:8.8.8.8", "2606:4700::1111"]

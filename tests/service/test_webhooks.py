@@ -13,18 +13,18 @@ import pytest
 import redis
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.connection import connect
-from service.deliveries import Deliveries
-from service.jobs import JobRecord
-from service.keys import Keys, Scope
-from service.queue_figures import QueueFigures
-from service.records import Delivery, Status
+from service.access.keys import Keys, Scope
+from service.contract.jobs import JobRecord
+from service.contract.records import Delivery, Status
+from service.contract.trainings import TrainingRecord, TrainingRequest
 from service.settings import Settings
-from service.signing import check_webhook_secret, new_webhook_secret
-from service.store import RecordStore
-from service.trainings import TrainingRecord, TrainingRequest
-from service.webhook_post import GuardedPost
-from service.webhooks import RETRY_SECONDS, Outcome, WebhookSecrets, WebhookSender
+from service.store.connection import connect
+from service.store.queue_figures import QueueFigures
+from service.store.store import RecordStore
+from service.webhooks.deliveries import Deliveries
+from service.webhooks.post import GuardedPost
+from service.webhooks.sender import RETRY_SECONDS, Outcome, WebhookSecrets, WebhookSender
+from service.webhooks.signing import check_webhook_secret, new_webhook_secret
 from tests.service.fakes import FakeWorker
 from tests.service.receiver import Receiver, receiving
 from tests.service.serving import serving

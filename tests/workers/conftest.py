@@ -13,21 +13,21 @@ import redis
 import torch
 
 from models.checkpoints import publish
-from service.blobs import Blobs
-from service.catalog import Catalog
-from service.jobs import Generate, JobRecord
-from service.presence import Presence
+from service.contract.catalog import Catalog
+from service.contract.jobs import Generate, JobRecord
+from service.pictures.blobs import Blobs
 from service.settings import Settings
-from service.store import RecordStore
-from service.store_types import Message, Queued
+from service.store.presence import Presence
+from service.store.store import RecordStore
+from service.store.types import Message, Queued
 from tests.models.zoo import ZOO
-from workers.engine import Engine
-from workers.exact import KnownSizes
-from workers.heart import Heart
-from workers.inference import InferenceWorker
-from workers.janitor import Janitor
-from workers.lanes import Lanes
-from workers.residency import Residency
+from workers.engine.engine import Engine
+from workers.engine.exact import KnownSizes
+from workers.jobs.lanes import Lanes
+from workers.jobs.worker import InferenceWorker
+from workers.residency.residency import Residency
+from workers.upkeep.heart import Heart
+from workers.upkeep.janitor import Janitor
 
 
 def publish_tiny(root: Path, name: str = "tiny") -> Path:

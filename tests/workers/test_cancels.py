@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
-from models.loop import Kernel, Loop, Rows, run
-from models.noise import Noise
-from workers.engine import Engine
-from workers.member import Member
-from workers.tickets import CancelledError, Ticket
+from models.core.loop import Kernel, Loop, Rows, run
+from models.core.noise import Noise
+from workers.engine.engine import Engine
+from workers.engine.member import Member
+from workers.engine.tickets import CancelledError, Ticket
 
 CANCELS = 10_000
 CLIENTS = 4

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from models.loop import Loop, Rows, run
-from models.noise import Noise
+from models.core.loop import Loop, Rows, run
+from models.core.noise import Noise
 from tests.workers.test_engine import equal, state, walk
-from workers.chains import Chain, ChainError, decode, encode
-from workers.engine import Engine
-from workers.tickets import StoppedError, Ticket
+from workers.chains.chain import Chain, ChainError, decode, encode
+from workers.engine.engine import Engine
+from workers.engine.tickets import StoppedError, Ticket
 
 
 def grow(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.control import Control
+from service.store.control import Control
 from tests.workers.conftest import publish_tiny
 from tests.workers.test_residency import residency, size_of_one
-from workers.control import Controller
-from workers.residency import Residency
+from workers.residency.control import Controller
+from workers.residency.residency import Residency
 
 
 @pytest.fixture

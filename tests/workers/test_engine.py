@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from models.loop import Loop, Rows, RowsError, run
-from models.noise import Noise
-from workers.engine import Engine
-from workers.exact import Agreement
-from workers.group import LONG_STEP
-from workers.tickets import CancelledError, Preview
+from models.core.loop import Loop, Rows, RowsError, run
+from models.core.noise import Noise
+from workers.engine.engine import Engine
+from workers.engine.exact import Agreement
+from workers.engine.group import LONG_STEP
+from workers.engine.tickets import CancelledError, Preview
 
 
 def walk(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:

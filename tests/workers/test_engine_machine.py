@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from models.loop import Loop, Rows, RowsError, run
-from models.noise import Noise
-from workers.chains import decode, encode
-from workers.engine import Engine
-from workers.tickets import CancelledError, StoppedError, Ticket
+from models.core.loop import Loop, Rows, RowsError, run
+from models.core.noise import Noise
+from workers.chains.chain import decode, encode
+from workers.engine.engine import Engine
+from workers.engine.tickets import CancelledError, StoppedError, Ticket
 
 JOBS = 200
 

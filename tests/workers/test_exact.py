@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.loop import Rows
-from models.noise import Noise
-from workers.exact import Agreement, ClosedError, KnownSizes, Subject, agreement, candidate_sizes, few_sizes
+from models.core.loop import Rows
+from models.core.noise import Noise
+from workers.engine.exact import Agreement, ClosedError, KnownSizes, Subject, agreement, candidate_sizes, few_sizes
 
 
 def doubled(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.hostile.corpus import noise
-from workers.framing import Fit, Frame, on_white
+from workers.jobs.framing import Fit, Frame, on_white
 
 FITS: tuple[Fit, ...] = ("cover", "contain", "stretch")
 SIDES = st.integers(1, 60)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service import logs
+from service.observe import logs
 from tests.workers.conftest import Bench
 
 

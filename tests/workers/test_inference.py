@@ -13,11 +13,11 @@ import pytest
 import redis
 from PIL import Image
 
-from models.loop import Loop
-from service.records import Progress, Status
+from models.core.loop import Loop
+from service.contract.records import Progress, Status
 from service.settings import Settings
 from tests.workers.conftest import Bench, make_bench
-from workers.inference import NOT_EXACT
+from workers.jobs.worker import NOT_EXACT
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> None:

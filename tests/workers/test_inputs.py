@@ -13,16 +13,16 @@ from PIL import Image
 from torch import Tensor
 
 from models.data.images import to_uint8
-from service.blobs import Blobs
-from service.catalog import ModelCard
-from service.errors import NotFoundError
-from service.jobs import TASKS, JobRequest
-from service.pictures import PictureLimits, read
-from service.places import job_input
+from service.contract.catalog import ModelCard
+from service.contract.errors import NotFoundError
+from service.contract.jobs import TASKS, JobRequest
+from service.pictures.blobs import Blobs
+from service.pictures.decoding import PictureLimits, read
+from service.pictures.places import job_input
 from tests.hostile.corpus import encoded, noise
 from tests.service.fakes import cards
-from workers.inputs import Prepared, prepare
-from workers.pictures import picture_of
+from workers.jobs.inputs import Prepared, prepare
+from workers.jobs.pictures import picture_of
 
 CARDS = {content["name"]: ModelCard.model_validate(content) for content in cards()}
 LIMITS = PictureLimits(2**22, 2**24)

@@ -13,11 +13,11 @@ from PIL import Image
 
 from models.data.images import to_float
 from models.systems.base import Output as TaskOutput
-from service.blobs import Blobs
-from workers.framing import Frame
-from workers.inputs import Prepared, Restoration
-from workers.outputs import store_outputs
-from workers.pictures import animation_of, picture_of, png, strip
+from service.pictures.blobs import Blobs
+from workers.jobs.framing import Frame
+from workers.jobs.inputs import Prepared, Restoration
+from workers.jobs.outputs import store_outputs
+from workers.jobs.pictures import animation_of, picture_of, png, strip
 
 
 def pixels(n: int, channels: int = 3) -> torch.Tensor:

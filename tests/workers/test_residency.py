@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from models.checkpoints import CheckpointError
-from service.catalog import Catalog
-from service.errors import NotFoundError
+from service.contract.catalog import Catalog
+from service.contract.errors import NotFoundError
 from tests.workers.conftest import publish_tiny
-from workers.engine import Engine
-from workers.exact import KnownSizes
-from workers.residency import Residency
+from workers.engine.engine import Engine
+from workers.engine.exact import KnownSizes
+from workers.residency.residency import Residency
 
 
 def residency(root: Path, budget: int, engine: Engine | None = None) -> Residency:

@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 import redis
 
-from service.blobs import Blobs
-from service.errors import NotFoundError
-from service.jobs import Generate, JobRecord
-from service.records import Status
-from service.store import RecordStore
-from service.store_types import Queued
-from workers.janitor import Janitor
-from workers.keeper import Keeper
-from workers.lanes import Lanes
-from workers.patience import patiently
-from workers.shutdown import Shutdown
+from service.contract.errors import NotFoundError
+from service.contract.jobs import Generate, JobRecord
+from service.contract.records import Status
+from service.pictures.blobs import Blobs
+from service.store.store import RecordStore
+from service.store.types import Queued
+from workers.chains.keeper import Keeper
+from workers.jobs.lanes import Lanes
+from workers.upkeep.janitor import Janitor
+from workers.upkeep.patience import patiently
+from workers.upkeep.shutdown import Shutdown
 
 LEASE = 0.3
 

@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models.loop import run
+from models.core.loop import run
 from models.systems.base import Model
-from service.blobs import Blobs
-from service.catalog import ImageShape, ModelCard
-from service.jobs import TASKS, JobRecord, JobRequest, Output, Role
-from service.pictures import PictureLimits, read
-from service.places import job_input
+from service.contract.catalog import ImageShape, ModelCard
+from service.contract.jobs import TASKS, JobRecord, JobRequest, Output, Role
+from service.pictures.blobs import Blobs
+from service.pictures.decoding import PictureLimits, read
+from service.pictures.places import job_input
 from tests.hostile.corpus import encoded, noise
 from tests.models.zoo import ZOO, tiny_model
-from workers.inputs import prepare
-from workers.outputs import store_outputs
+from workers.jobs.inputs import prepare
+from workers.jobs.outputs import store_outputs
 
 model_of = cache(tiny_model)
 

@@ -14,18 +14,18 @@ import redis
 from models.data.catalog import DATASETS
 from models.data.images import DataError
 from models.data.pairs import Direction
-from service.blobs import Blobs
-from service.catalog import Catalog
-from service.presence import Presence
-from service.records import Status, now
+from service.contract.catalog import Catalog
+from service.contract.records import Status, now
+from service.contract.trainings import TrainingRecord, TrainingRequest
+from service.pictures.blobs import Blobs
 from service.settings import Settings
-from service.store import RecordStore
-from service.store_types import MAX_ATTEMPTS, Queued
-from service.trainings import TrainingRecord, TrainingRequest
+from service.store.presence import Presence
+from service.store.store import RecordStore
+from service.store.types import MAX_ATTEMPTS, Queued
 from tests.models.test_data_kinds import save_domains
 from tests.workers.test_inference import eventually
-from workers.heart import Heart
 from workers.training import TrainingWorker, command_of, data_source
+from workers.upkeep.heart import Heart
 
 SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 
 from benchmarks.cluster import wait_for
-from models.loop import Loop, Rows, Task
-from models.noise import Noise
-from service.catalog import Catalog
+from models.core.loop import Loop, Rows, Task
+from models.core.noise import Noise
+from service.contract.catalog import Catalog
 from tests.workers.conftest import publish_tiny
-from workers import warming
-from workers.engine import Engine
-from workers.exact import ClosedError, KnownSizes, candidate_sizes, few_sizes
-from workers.residency import Residency
-from workers.warming import Warming
+from workers.engine.engine import Engine
+from workers.engine.exact import ClosedError, KnownSizes, candidate_sizes, few_sizes
+from workers.residency import warming
+from workers.residency.residency import Residency
+from workers.residency.warming import Warming
 
 
 class Room:

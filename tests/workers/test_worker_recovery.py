@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import redis
 
-from service.blobs import Blobs
-from service.records import Status
+from service.contract.records import Status
+from service.pictures.blobs import Blobs
 from service.settings import Settings
-from service.store_types import Queued
+from service.store.types import Queued
 from tests.workers.conftest import Bench, make_bench, publish_tiny
 from tests.workers.test_inference import InThread, eventually, files
-from workers.inference import STARTED_AGAIN
+from workers.jobs.worker import STARTED_AGAIN
 
 LONG = {"n": 4, "steps": 150, "step_size": 0.1, "noise": 0.02, "seed": 12}
 

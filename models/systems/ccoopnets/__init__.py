@@ -15,10 +15,10 @@ from models.data.images import ImageData
 from models.data.kinds import Kind
 from models.systems.base import Model, System
 from models.systems.ccoopnets.calibration import calibrate, calibrate_pairs
-from models.systems.ccoopnets.config import PRESETS, Config, fit_to
-from models.systems.ccoopnets.image_config import IMAGE_PRESETS, ImageConfig, fit_image_config
-from models.systems.ccoopnets.image_model import ImageCCoopNets, describe_image_model, load_image_model
-from models.systems.ccoopnets.model import CCoopNets, describe, load
+from models.systems.ccoopnets.images.config import IMAGE_PRESETS, ImageConfig, fit_image_config
+from models.systems.ccoopnets.images.model import ImageCCoopNets, describe_image_model, load_image_model
+from models.systems.ccoopnets.labels.config import PRESETS, Config, fit_to
+from models.systems.ccoopnets.labels.model import CCoopNets, describe, load
 from models.systems.ccoopnets.training import make_trainer
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from models.systems.ccoopnets.config import RefinementConfig
-from models.systems.rows import MAX_STEPS
+from models.core.rows import MAX_STEPS
+from models.systems.ccoopnets.labels.config import RefinementConfig
 
 FRAMES = 8
 """Frames of an interpolation, if a request does not say."""

@@ -12,15 +12,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.core.loop import Loop, Task, run
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
-from models.loop import Loop, Task, run
 from models.systems.calibration import summary
-from models.systems.ccoopnets.image_problem import condition_of
+from models.systems.ccoopnets.images.problem import condition_of
 
 if TYPE_CHECKING:
-    from models.systems.ccoopnets.image_model import ImageCCoopNets
-    from models.systems.ccoopnets.model import CCoopNets
+    from models.systems.ccoopnets.images.model import ImageCCoopNets
+    from models.systems.ccoopnets.labels.model import CCoopNets
 
 _CHUNK = 250  # images that are judged at once
 _HOLE_SEED = 7

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from models.loop import Rows
+from models.core.loop import Rows
 
 DATA, LATENT, CHAIN, SHEET, STATISTICS, AUGMENT, HOLES, INSTANCE = range(8)
 """Purposes of random numbers: each is keyed by (seed, purpose, iteration), so that a resumed training repeats them."""

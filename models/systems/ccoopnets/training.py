@@ -9,16 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.core.noise import Key, Noise, mix
 from models.data.images import ImageData, to_float
-from models.kernels.langevin import langevin
-from models.noise import Key, Noise, mix
-from models.optim import adam_state, ema_update, load_adam_state, mixed_precision, scheduled_lr
-from models.systems.ccoopnets.config import Config
-from models.systems.ccoopnets.image_config import ImageConfig
-from models.systems.ccoopnets.image_problem import ImageProblem
-from models.systems.ccoopnets.label_problem import LabelProblem
-from models.systems.ccoopnets.networks import initialize_as_paper
+from models.samplers.langevin import langevin
+from models.systems.ccoopnets.images.config import ImageConfig
+from models.systems.ccoopnets.images.problem import ImageProblem
+from models.systems.ccoopnets.labels.config import Config
+from models.systems.ccoopnets.labels.networks import initialize_as_paper
+from models.systems.ccoopnets.labels.problem import LabelProblem
 from models.systems.ccoopnets.problem import CHAIN, INSTANCE, Batch, Problem
+from models.training.optim import adam_state, ema_update, load_adam_state, mixed_precision, scheduled_lr
 
 _SETTLED = 200
 """Iterations before the guard on the size of the refinement's move applies: the first moves are large by nature."""

@@ -11,10 +11,10 @@ from torch import Tensor
 from models.data.kinds import Data, Kind, one_set, two_domains
 from models.systems.base import Model, System
 from models.systems.cfebm.config import Config
-from models.systems.cfebm.model import EnergyModel, calibrate, describe, load
+from models.systems.cfebm.generation.model import EnergyModel, calibrate, describe, load
 from models.systems.cfebm.presets import PRESETS
 from models.systems.cfebm.training import make_trainer
-from models.systems.cfebm.translation import (
+from models.systems.cfebm.translation.model import (
     CFEBMTranslation,
     calibrate_translation,
     describe_translation,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from models.core.rows import MAX_STEPS
 from models.systems.cfebm.config import Config
-from models.systems.rows import MAX_STEPS
 
 _MOST_NOISE = 0.03
 """More than this, a standard deviation on the scale of -1 to 1, leaves grain that the chain does not take away."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from models.systems.settings import BaseConfig, Count, NonNegative, Positive
+from models.core.config import BaseConfig, Count, NonNegative, Positive
 
 
 class NetworkConfig(BaseConfig):

@@ -8,11 +8,11 @@ from typing import final
 import torch
 from torch import Tensor
 
-from models.kernels.shortrun import shortrun
-from models.kernels.values import filmed, tracked
-from models.loop import Kernel, Rows
-from models.noise import Noise
-from models.recorded import recorded
+from models.core.loop import Kernel, Rows
+from models.core.noise import Noise
+from models.samplers.shortrun import shortrun
+from models.samplers.values import filmed, tracked
+from models.serving.traced import recorded
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.networks import Energy, fold, fuse, value
 

@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.kernels.shortrun import shortrun
-from models.loop import Rows
-from models.noise import Key, Noise, mix
-from models.optim import adam_state, load_adam_state, mixed_precision
+from models.core.loop import Rows
+from models.core.noise import Key, Noise, mix
+from models.samplers.shortrun import shortrun
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.growth import Growth
 from models.systems.cfebm.guards import harm, measures, strained
 from models.systems.cfebm.networks import Energy, Kernels, fold, fuse, value
+from models.training.optim import adam_state, load_adam_state, mixed_precision
 
 _HISTORY = 200
 _ENOUGH = 50

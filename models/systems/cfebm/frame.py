@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.loop import Rows
+from models.core.loop import Rows
 from models.systems.cfebm.config import Config
 
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from models.convolutions import conv2d
+from models.serving.convolutions import conv2d
 from models.systems.cfebm.config import NetworkConfig
 
 Kernels: TypeAlias = Mapping[str, Tensor]

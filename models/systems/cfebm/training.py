@@ -8,15 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.core.noise import mix
 from models.data.images import ImageData, to_float
 from models.data.images import fit as fit_images
 from models.data.kinds import Data, one_set, two_domains
 from models.data.unpaired import UnpairedData
-from models.noise import mix
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.fit import EnergyFit
+from models.systems.cfebm.generation.corruption import spoiled
 from models.systems.cfebm.growth import rate_factor
-from models.systems.cfebm.spoiling import spoiled
 
 DATA, START, CHAIN, NOISE, FLIP, DRAW, SPOIL = range(7)
 """Purposes of random numbers: each is keyed by (seed, purpose, iteration), so that a resumed training repeats them."""

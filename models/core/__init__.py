@@ -1,0 +1,1 @@
+"""What everything here is made of: loops, keyed noise, rows."""

@@ -1,0 +1,127 @@
+"""The one idea: tasks yield loops.
+
+Every system and every job has the shape *start rows -> repeat a step n times -> finish*. A **task** is a generator that
+yields :class:`Loop` and is sent back the finished rows. Because it hands its loops over instead of running them,
+an engine can advance the loops of many jobs together; :func:`run` drives one task alone and nothing else differs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from torch import Tensor
+
+from models.core.noise import Key, Noise
+
+Rows: TypeAlias = dict[str, Tensor]
+"""The state of a batch of rows; every tensor has the rows as its leading dimension."""
+
+Kernel: TypeAlias = Callable[[Rows, Tensor, Noise], Rows]
+"""(state, step index of each row as int64 ``[rows]``, keyed noise) -> next state. Pure, and each row by itself.
+
+The next state has the names, shapes and types of the state; only a kernel for loops of one step may add names.
+"""
+
+R = TypeVar("R")
+Task: TypeAlias = Generator["Loop", Rows, R]
+
+
+class RowsError(ValueError):
+    """The rows of one job went wrong (not finite, or far out of range). Only that job fails."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """``steps`` applications of ``kernel`` to ``rows``.
+
+    Args:
+        kernel: built once, when the model is loaded: loops with the same kernel object are batched together.
+        rows: the start, one leading dimension for all tensors.
+        steps: how often each row is advanced (0 gives the rows back as they are).
+        seeds: one noise seed a row.
+        name: what a client sees as the stage of its job.
+        preview: rows -> pictures ``[rows, C, H, W]`` in [-1, 1], if the state can be shown half-way.
+    """
+
+    kernel: Kernel
+    rows: Rows
+    steps: int
+    seeds: Sequence[int]
+    name: str = "loop"
+    preview: Callable[[Rows], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        sizes = {name: value.shape[0] for name, value in self.rows.items()}
+        if not sizes:
+            raise ValueError("a loop needs at least one tensor of state")
+        if set(sizes.values()) != {len(self.seeds)}:
+            raise ValueError(f"{len(self.seeds)} seeds, but the state has these leading dimensions: {sizes}")
+        if self.steps < 0:
+            raise ValueError(f"steps must not be negative, got {self.steps}")
+
+
+def check_finite(rows: Rows) -> None:
+    """Raise :class:`RowsError` if any number of the state is NaN or infinite."""
+    for name, value in rows.items():
+        # One number tells: NaN and infinity survive a sum.
+        if value.is_floating_point() and not math.isfinite(value.sum().item()):
+            raise RowsError(f"the chain diverged: {name} is not finite; lower step_size or noise")
+
+
+def run(task: Task[R], *, device: torch.device | str = "cpu") -> R:
+    """Drive one task alone, to its result. The reference that the batching engine is held against."""
+    number = 0
+    try:
+        loop = next(task)
+        while True:
+            rows, n = loop.rows, len(loop.seeds)
+            for step in range(loop.steps):
+                noise = Noise(partial(_keys, loop.seeds, number, step), device)
+                rows = loop.kernel(rows, torch.full((n,), step, device=device), noise)
+            check_finite(rows)
+            number += 1
+            loop = task.send(rows)
+    except StopIteration as stop:
+        result: Any = stop.value
+        return result
+
+
+def _keys(seeds: Sequence[int], number: int, step: int) -> list[Key]:
+    return [Key(seed, number, step) for seed in seeds]
+
+
+def run_together(tasks: Sequence[Task[R]], *, device: torch.device | str = "cpu") -> list[R]:
+    """Drive tasks that yield the same loops (kernel, number of steps) as one batch; gives their results in order.
+
+    For evaluation, where many jobs differ in their inputs alone.
+
+    Raises:
+        ValueError: the tasks differ in their loops.
+    """
+    return run(_together(tasks), device=device)
+
+
+def _together(tasks: Sequence[Task[R]]) -> Task[list[R]]:
+    loops = [next(task) for task in tasks]
+    results: list[R] = []
+    while loops:
+        first, sizes = loops[0], [len(loop.seeds) for loop in loops]
+        if any((loop.kernel, loop.steps) != (first.kernel, first.steps) for loop in loops):
+            raise ValueError("only tasks with the same kernels and numbers of steps can be driven together")
+        joined = {k: torch.cat([loop.rows[k] for loop in loops]) for k in first.rows}
+        rows = yield Loop(first.kernel, joined, first.steps, [seed for loop in loops for seed in loop.seeds])
+        parts = {k: v.split(sizes) for k, v in rows.items()}
+        loops = []
+        for number, task in enumerate(tasks):
+            try:
+                loops.append(task.send({k: v[number] for k, v in parts.items()}))
+            except StopIteration as stop:
+                results.append(stop.value)
+        if loops and results:
+            raise ValueError("only tasks with equally many loops can be driven together")
+    return results

@@ -1,0 +1,50 @@
+"""Rows of images: what the tasks of all systems do with them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from models.core.loop import Rows, RowsError
+
+MAX_PIXEL = 5.0
+"""Images live in [-1, 1]; a chain beyond this has diverged."""
+
+MAX_STEPS = 200
+"""The most refinement steps that a request may ask for, unless a card says otherwise."""
+
+_FRAMES = 16
+
+
+def check_range(rows: Rows, most: float = MAX_PIXEL) -> None:
+    """Raise :class:`RowsError` if the refinement has left the range of images."""
+    if float(rows["y"].abs().max()) > most:
+        raise RowsError(f"the chain left the range of images (|Y| > {most:g}); lower step_size, steps or noise")
+
+
+def pictures(rows: Rows) -> Tensor:
+    """The images of the rows, clipped to [-1, 1]."""
+    return rows["y"].clamp(-1, 1)
+
+
+def repeat(image: Tensor, n: int, device: torch.device) -> Tensor:
+    """One picture ``[C, H, W]`` as the state of n rows."""
+    return image.to(device).expand(n, *image.shape).clone()
+
+
+def begin_film(images: Tensor, steps: int) -> Rows:
+    """The state that notes the way from these images over so many steps, for ``kernels.values.filmed``.
+
+    At most 16 frames before the last one, evenly spaced.
+    """
+    every = max(1, -(-steps // _FRAMES))
+    frames = max(1, -(-steps // every))
+    return {
+        "film": images[:, None].repeat(1, frames, 1, 1, 1),
+        "every": torch.full((len(images),), every, device=images.device),
+    }
+
+
+def end_film(rows: Rows) -> Tensor:
+    """The noted frames and the images as they are now, ``[n, frames, C, H, W]`` in [-1, 1]."""
+    return torch.cat([rows["film"], rows["y"][:, None]], 1).clamp(-1, 1)

@@ -1,0 +1,150 @@
+"""Measuring a checkpoint that makes images from noise alone: its own tasks answer, held-out images judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.checkpoints import load_model, read_card
+from models.data.catalog import load
+from models.data.images import DataError, to_float
+from models.data.pairs import Direction
+from models.evaluation.energy_figures import (
+    NOISE,
+    PICTURES,
+    REFERENCE,
+    RESULTS,
+    SEED,
+    EnergyBench,
+    denoising,
+    generation,
+    inpainting,
+    separation,
+)
+from models.evaluation.labels import splits_for
+from models.metrics.classifier_store import load_or_train
+from models.metrics.effnet import Features
+
+LEAST = 10
+"""Images that a kernel distance with an error needs of either kind."""
+
+_OTHERS = ("digits", "fashion-mnist")
+
+_SETS = {
+    "uniform": "noise",
+    "constant": "plain colours",
+    "grey": "the one plain grey image",
+    "interp": "means of two images of the test set",
+}
+
+PROTOCOL: dict[str, str] = {
+    "generated": "{images} images by generate with the card's defaults; under 'real' stands what real images would "
+    "score in their place",
+    "kid": "KID (EffNet-Lite0): unbiased kernel distance (degree 3) to {reference} test images, in 1,280 features of "
+    "images resized to 128 pixels; lower is better, not comparable with Inception figures; real: {real} "
+    "training images",
+    "kid_judge": "the same distance in the features of an independently trained classifier, comparable only with the "
+    "same classifier; real: {held_out} validation images, which the classifier has not seen",
+    "kid_std_error": "standard error of a distance over the images, by a jackknife of ten groups",
+    "mean, std": "of all pixels in [-1, 1]; real: {train} training images",
+    "train_distance": "root mean square difference per pixel to the nearest of {train} training images, median over "
+    "the images; real: {reference} test images. Copies of training images would be much nearer than test images are",
+    "classes": "share of the images in which the classifier sees each class; real: {reference} test images",
+    "inpainting": "{pictures} test images whose centred square, a quarter of the area, is hidden, completed "
+    f"{RESULTS} times each; mean_fill has the mean training image in the hole. mse: mean squared difference in the "
+    "hole, images in [-1, 1]; psnr: in dB in the hole, 8-bit images scaled to [0, 1]; std: root mean variance in the "
+    f"hole over the {RESULTS} completions of an image",
+    "denoising": "{pictures} test images in [-1, 1] with Gaussian noise of standard deviation "
+    f"{NOISE:g}, clipped to 8-bit images as a client would send them: PSNR in dB against the images themselves, by "
+    "steps of denoise; interior_optimum: some number of steps is better than both none and the most",
+    "detection": "AUROC of the value f of {scored} test images against images of other kinds ({kinds}); "
+    "a half tells nothing",
+    "detection_by_slope": "the same for minus the norm of the gradient of f",
+    "seconds": "wall time of each part on the machine that measured",
+}
+
+
+def prepare(
+    folder: Path, data_name: str, data_root: Path, progress: Callable[[str], None], direction: Direction = "AtoB"
+) -> EnergyBench:
+    """Load a checkpoint, its data, and where these have labels a classifier, which is trained once and then kept.
+
+    Raises:
+        CheckpointError: the checkpoint can't be used.
+        DataError: the data can't be used, or are too few to measure anything.
+    """
+    card = read_card(folder)
+    model = load_model(folder, torch.device("cpu"))
+    train, valid, test = splits_for(card, data_name, data_root, direction)
+    if fewest := next((data for data in (train, valid, test) if len(data) < LEAST), None):
+        raise DataError(f"{fewest.name} has {len(fewest)} images in one split; measuring needs {LEAST} in each")
+    classifier = load_or_train(data_root, data_name, train, progress=progress) if train.labels is not None else None
+    size, channels = card["image"]["height"], card["image"]["channels"]
+    others = {
+        name: to_float(load(name, "test", data_root, image_size=size, channels=channels).images)
+        for name in _OTHERS
+        if name != data_name and (data_root / name).is_dir()
+    }
+    tasks = {name: task["defaults"] for name, task in card["tasks"].items()}
+    return EnergyBench(model, tasks, train, valid, test, classifier, others)
+
+
+def evaluate(
+    bench: EnergyBench,
+    features: Features,
+    *,
+    images: int,
+    progress: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """What goes on a card as ``metrics``: plain numbers that JSON can hold, and under ``protocol`` what they mean.
+
+    Args:
+        features: see :class:`models.metrics.effnet.EffNetFeatures`.
+        images: how many to generate, at least ``LEAST``; so many real ones are taken for comparison.
+        progress: is told what begins.
+
+    Raises:
+        RowsError: a chain of the model diverged.
+    """
+    parts: dict[str, Callable[[], dict[str, Any]]] = {"generate": lambda: generation(bench, features, images)}
+    if "inpaint" in bench.tasks:
+        parts["inpaint"] = lambda: {"inpainting": inpainting(bench)}
+    if "denoise" in bench.tasks:
+        parts["denoise"] = lambda: {"denoising": denoising(bench)}
+    if "score" in bench.tasks:
+        parts["score"] = lambda: {
+            "detection": separation(bench, images),
+            "detection_by_slope": separation(bench, images, "slope"),
+        }
+    report: dict[str, Any] = {}
+    seconds: dict[str, float] = {}
+    for name, measure in parts.items():
+        progress(f"{name}: measuring")
+        started = time.perf_counter()
+        report |= measure()
+        seconds[name] = round(time.perf_counter() - started, 1)
+    data = {"train": bench.train.name, "valid": bench.valid.name, "test": bench.test.name}
+    return {**report, "data": data, "seed": SEED, "seconds": seconds, "protocol": _protocol(bench, images, report)}
+
+
+def _protocol(bench: EnergyBench, images: int, report: Mapping[str, Any]) -> dict[str, str]:
+    """The sentences of ``PROTOCOL`` for what was measured."""
+    counts = {
+        "images": images,
+        "real": min(images, len(bench.train)),
+        "held_out": min(images, len(bench.valid)),
+        "scored": min(images, len(bench.test)),
+        "reference": min(REFERENCE, len(bench.test)),
+        "train": len(bench.train),
+        "pictures": min(PICTURES, len(bench.test)),
+    }
+    kinds = {name: _SETS.get(name, f"test images of {name}") for name in report.get("detection", ())}
+    words = {name: f"{count:,}" for name, count in counts.items()}
+    words["kinds"] = "; ".join(f"{name}: {kind}" for name, kind in kinds.items())
+    absent = {"inpainting", "denoising", "detection", "detection_by_slope"} - report.keys()
+    absent |= set() if bench.classifier else {"kid_judge", "classes"}
+    return {name: text.format(**words) for name, text in PROTOCOL.items() if name not in absent}

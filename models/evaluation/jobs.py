@@ -1,0 +1,45 @@
+"""Jobs of a loaded model without a service: what evaluations ask for, with a card's defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from torch import Tensor
+
+from models.core.loop import run_together
+from models.core.noise import mix
+from models.systems.base import Model, Output
+
+
+def run_jobs(
+    model: Model,
+    task: str,
+    defaults: Mapping[str, Any],
+    own: Sequence[Mapping[str, Any]],
+    *,
+    seed: int,
+    at_once: int,
+) -> list[Output]:
+    """The outputs of one job each, in order; job k has a seed that follows from ``seed`` and k.
+
+    Args:
+        task: one of the model's.
+        defaults: the fields that all jobs share.
+        own: the fields of each job by itself.
+        at_once: jobs that are driven as one batch; they must agree in steps.
+
+    Raises:
+        RowsError: a chain diverged.
+    """
+    make = model.tasks[task]
+    jobs = [SimpleNamespace(**{**defaults, **fields}, seed=mix(seed, k) >> 1) for k, fields in enumerate(own)]
+    parts = (jobs[k : k + at_once] for k in range(0, len(jobs), at_once))
+    return [output for part in parts for output in run_together([make(job) for job in part])]
+
+
+def pictures(output: Output) -> Tensor:
+    """The images of a task that makes images, on the CPU."""
+    assert output.images is not None
+    return output.images.cpu()

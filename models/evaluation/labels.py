@@ -1,0 +1,208 @@
+"""Measuring a checkpoint: its own ``generate`` task makes the images, an independently trained classifier judges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.checkpoints import load_model, read_card
+from models.core.loop import run, run_together
+from models.core.noise import mix
+from models.data.catalog import load
+from models.data.images import ImageData, to_float
+from models.data.pairs import Direction
+from models.data.splits import SPLITS
+from models.evaluation.latents import evaluate_latents
+from models.metrics.classifier import Classifier
+from models.metrics.classifier_store import load_or_train
+from models.metrics.generation import evaluate_generation
+from models.metrics.kid import kid, reference
+from models.metrics.margins import different_pairs, swap_margins
+from models.systems.base import Model
+
+_CHUNK = 100
+_PAIRS = 1_000
+_STYLES = 10
+_SWAP = (
+    "share of {pairs} pairs of test images of different classes whose values are greater under their own labels than "
+    "with the labels swapped, f(Y1,C1) + f(Y2,C2) > f(Y1,C2) + f(Y2,C1); a model that ignores labels has a half"
+)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The request that evaluation makes: the card's defaults, for one class."""
+
+    n: int
+    seed: int
+    label: Mapping[str, float]
+    steps: int
+    step_size: float
+    noise: float
+    refine: bool
+
+
+def sampler(model: Model, classes: list[str], defaults: Mapping[str, Any]) -> Callable[[Tensor, int, bool], Tensor]:
+    """(labels ``[n]``, seed, refine) -> images ``[n, C, H, W]``, a job a class with the card's defaults."""
+
+    def sample(labels: Tensor, seed: int, refine: bool) -> Tensor:
+        images: dict[int, Tensor] = {}
+        for label in labels.unique().tolist():
+            places = (labels == label).nonzero().flatten()
+            for chunk, part in enumerate(places.split(_CHUNK)):
+                job = _Job(
+                    n=len(part),
+                    seed=mix(seed, label, chunk) >> 1,
+                    label={classes[label]: 1.0},
+                    steps=defaults["steps"],
+                    step_size=defaults["step_size"],
+                    noise=defaults["noise"],
+                    refine=refine,
+                )
+                made = run(model.tasks["generate"](job)).images
+                assert made is not None  # the task makes images
+                images |= dict(zip(part.tolist(), made.cpu(), strict=True))
+        return torch.stack([images[k] for k in range(len(labels))])
+
+    return sample
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A checkpoint with the data and the classifier that it is measured against.
+
+    Args:
+        defaults: of ``generate``, from the card.
+        restyle: the defaults of ``restyle``, if the model does it.
+    """
+
+    model: Model
+    classes: list[str]
+    defaults: Mapping[str, Any]
+    restyle: Mapping[str, Any] | None
+    trained_steps: int
+    train: ImageData
+    valid: ImageData
+    test: ImageData
+    classifier: Classifier
+
+
+def splits_for(
+    card: Mapping[str, Any], data_name: str, data_root: Path, direction: Direction
+) -> tuple[ImageData, ImageData, ImageData]:
+    """The train, valid and test images of a set, in the size and channels of a card.
+
+    Raises:
+        DataError: the data can't be used.
+    """
+    size, channels = card["image"]["height"], card["image"]["channels"]
+    train, valid, test = (
+        load(data_name, split, data_root, image_size=size, channels=channels, direction=direction) for split in SPLITS
+    )
+    return train, valid, test
+
+
+def prepare(
+    folder: Path,
+    data_name: str,
+    data_root: Path,
+    progress: Callable[[str], None],
+    *,
+    direction: Direction = "AtoB",
+) -> Bench:
+    """Load a checkpoint, its held-out data and an independent classifier, which is trained once and then kept.
+
+    Args:
+        folder: a checkpoint.
+        data_name: the data set that it was trained on.
+        data_root: the folder of data sets; trained classifiers are kept there as well.
+        direction: of aligned pairs, the one in which the model was trained.
+
+    Raises:
+        CheckpointError: the checkpoint can't be used.
+        DataError: the data can't be used, or do not fit the model.
+    """
+    card = read_card(folder)
+    model = load_model(folder, torch.device("cpu"))
+    train, valid, test = splits_for(card, data_name, data_root, direction)
+    classifier = load_or_train(data_root, data_name, train, progress=progress)
+    task, restyle = card["tasks"]["generate"], card["tasks"].get("restyle", {}).get("defaults")
+    trained_steps = task["limits"]["trained_steps"]
+    return Bench(model, card["classes"], task["defaults"], restyle, trained_steps, train, valid, test, classifier)
+
+
+def choose_steps(bench: Bench, *, per_class: int, progress: Callable[[str], None]) -> tuple[int, dict[str, float]]:
+    """How many refinement steps make images nearest to held-out *validation* images, by kernel distance (KID).
+
+    A solver that has converged moves images little, and its last steps may overshoot: fewer steps than in training can
+    be better. The same proposals are refined by 1, 2 ... steps, up to as many as in training.
+
+    Returns:
+        The best number of steps, and the distance of each; 0 stands for the proposals.
+    """
+    labels = torch.arange(len(bench.classes)).repeat(per_class)
+    target = reference(bench.classifier.features(to_float(bench.valid.images)))
+    distances = {}
+    for steps in range(bench.trained_steps + 1):
+        images = sampler(bench.model, bench.classes, {**bench.defaults, "steps": steps})(labels, 2, steps > 0)
+        distances[steps] = kid(bench.classifier.features(images), target)
+        progress(f"{steps} steps: KID {distances[steps]:.6f} against {len(bench.valid)} validation images")
+    best = min(range(1, bench.trained_steps + 1), key=lambda steps: distances[steps])
+    return best, {str(steps): distance for steps, distance in distances.items()}
+
+
+def label_use(bench: Bench) -> float:
+    """Whether the model's value tells labels apart: the share of positive swap margins.
+
+    Of pairs of test images of different classes; see :func:`models.metrics.margins.swap_margins`.
+    """
+    assert bench.test.labels is not None
+    score, labels = bench.model.tasks["score"], bench.test.labels
+
+    def value(images: Tensor, labels: Tensor) -> Tensor:
+        jobs = [
+            SimpleNamespace(**{**bench.defaults, "steps": 0, "seed": 0, "image": image, "label": {label: 1.0}})
+            for image, label in zip(images, (bench.classes[k] for k in labels.tolist()), strict=True)
+        ]
+        return torch.cat([-output.energy.cpu() for output in run_together([score(job) for job in jobs])])
+
+    chunks = different_pairs(labels, _PAIRS, seed=3).split(_CHUNK, 1)
+    margins = torch.cat([swap_margins(value, to_float(bench.test.images[p]), labels[p]) for p in chunks])
+    return float((margins > 0).double().mean())
+
+
+def evaluate(bench: Bench, *, per_class: int, parzen_samples: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    """What goes on a card as ``metrics``: see :func:`models.metrics.generation.evaluate_generation`.
+
+    With it ``swap_margin_positive`` (:func:`label_use`) and ``latents``
+    (:func:`models.evaluation.latents.evaluate_latents`), where the model does the tasks that they need.
+    """
+    metrics = evaluate_generation(
+        sampler(bench.model, bench.classes, bench.defaults),
+        classifier=bench.classifier,
+        valid=bench.valid,
+        test=bench.test,
+        per_class=per_class,
+        parzen_samples=parzen_samples,
+        progress=progress,
+    )
+    if "score" in bench.model.tasks:
+        metrics["swap_margin_positive"] = label_use(bench)
+        metrics["protocol"]["swap_margin_positive"] = _SWAP.format(pairs=_PAIRS)
+    if bench.restyle:
+        progress(f"restyling {_STYLES * len(bench.classes)} test images in every class")
+        metrics["latents"] = evaluate_latents(
+            bench.model,
+            bench.restyle,
+            classifier=bench.classifier,
+            train=bench.train,
+            test=bench.test,
+            per_class=_STYLES,
+        )
+    return metrics

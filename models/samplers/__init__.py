@@ -1,0 +1,1 @@
+"""One sampler a file: a start and a pure step."""

@@ -1,0 +1,75 @@
+"""Short-run Langevin refinement, the slow thinking of CCoopNets.
+
+One kernel serves every preset and task; the differences are numbers that belong to the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from models.core.loop import Kernel, Rows
+from models.core.noise import Noise
+
+Value: TypeAlias = Callable[[Rows], Tensor]
+"""Rows -> the value f (negative energy) of each row, ``[rows]``; it must read the image from ``rows["y"]``."""
+
+
+Drift: TypeAlias = Callable[[Rows], Tensor]
+"""Rows -> the part of a step that is not noise, :math:`\\eta \\, (\\nabla_Y f - \\rho \\, Y)`, ``[rows, C, H, W]``."""
+
+
+def ascend(value: Value, rows: Rows) -> Tensor:
+    """The gradient of each row's value with respect to its image, ``[rows, C, H, W]``.
+
+    The *sum* over rows is differentiated: with networks that treat each row by itself this is each row's own gradient,
+    and unlike the mean it does not divide the step by the batch size.
+    """
+    y = rows["y"].detach().requires_grad_(True)
+    with torch.enable_grad():
+        total = value({**rows, "y": y}).sum()
+    (gradient,) = torch.autograd.grad(total, y)
+    return gradient
+
+
+def langevin(value: Value, drift: Drift | None = None) -> Kernel:
+    r"""Build the refinement step of CCoopNets (Xie et al., eq. 5, with the Gaussian reference of the authors' code).
+
+    .. math:: Y \leftarrow Y + m \, [\, \eta \, (\nabla_Y f(Y, C) - \rho \, Y) + \tau \, U \,], \quad U \sim N(0, I)
+
+    The state of a row: ``y`` image ``[C, H, W]``; ``eta`` step size, ``rho`` weight of the reference, ``tau`` scale
+    of the noise, each ``[1, 1, 1]``; optional ``mask`` m, broadcastable to the image, 1 = updated. All else in the
+    state (the condition) is passed on to ``value``. The paper's constants are eta = d^2/2, rho = 1/s^2 and tau = d.
+
+    Args:
+        value: f.
+        drift: of f, where there is a faster way to it than by :func:`ascend`.
+    """
+    drift = drift or partial(_drift, value)
+
+    def step(rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        del t  # the step is the same at every index
+        y = rows["y"]
+        move = drift(rows)
+        tau = rows["tau"]
+        if bool(tau.any()):
+            move = move + tau * noise.normal(*y.shape[1:])
+        if "mask" in rows:
+            # where, not a product: outside the mask the image stays bit for bit, whatever the gradient is there.
+            return {**rows, "y": torch.where(rows["mask"] > 0, y + rows["mask"] * move, y)}
+        return {**rows, "y": y + move}
+
+    return step
+
+
+def drift_of(gradient: Tensor, y: Tensor, eta: Tensor, rho: Tensor) -> Tensor:
+    """The :data:`Drift` of images with this gradient of f."""
+    return eta * (gradient - rho * y)
+
+
+def _drift(value: Value, rows: Rows) -> Tensor:
+    return drift_of(ascend(value, rows), rows["y"], rows["eta"], rows["rho"])

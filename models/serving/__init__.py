@@ -1,0 +1,1 @@
+"""What makes a frozen network fast. Nothing outside needs to know how."""

@@ -1,0 +1,1 @@
+"""CCoopNets with images as conditions."""

@@ -1,0 +1,172 @@
+"""A trained image-conditional CCoopNets, frozen for serving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.core.loop import Kernel, Rows, Task
+from models.core.noise import Noise
+from models.core.rows import MAX_STEPS, begin_film
+from models.samplers.langevin import langevin
+from models.samplers.values import evaluation, filmed, tracked
+from models.serving.traced import recorded
+from models.systems.base import Output
+from models.systems.ccoopnets.abilities import abilities
+from models.systems.ccoopnets.images.config import ImageConfig
+from models.systems.ccoopnets.images.frozen_unet import FrozenUNet
+from models.systems.ccoopnets.images.networks import PairSolver, UNet, fold
+from models.systems.ccoopnets.images.tasks.inpaint import inpaint
+from models.systems.ccoopnets.images.tasks.interpolate import interpolate
+from models.systems.ccoopnets.images.tasks.score import score
+from models.systems.ccoopnets.images.tasks.translate import translate
+from models.systems.ccoopnets.labels.networks import channels_last
+from models.systems.weights import fill
+
+_TASKS: Mapping[str, Mapping[str, Callable[..., Task[Output]]]] = {
+    "translate": {"translate": translate, "interpolate": interpolate, "score": score},
+    "inpaint": {"inpaint": inpaint, "score": score},
+}
+
+
+@dataclass
+class Between:
+    """The refinement under the mean of two conditions' values."""
+
+    refine: Kernel
+    evaluate: Kernel
+
+
+class ImageCCoopNets:
+    """Both networks with their kernels, which are built once so that all jobs of the model share them.
+
+    Args:
+        config: the sizes and the refinement loop.
+        initializer: g.
+        solver: f; its head is folded.
+        calibration: the values of held-out pairs, as ``calibration.calibrate_pairs`` gives them; may be empty.
+        device: where the rows live.
+    """
+
+    def __init__(
+        self,
+        config: ImageConfig,
+        initializer: UNet,
+        solver: PairSolver,
+        calibration: Mapping[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.config, self.calibration, self.device = config, calibration, device
+        self.initializer = FrozenUNet(initializer).to(device).eval().requires_grad_(False)
+        self.initializer.pack()
+        fold(solver)
+        self.solver = channels_last(solver).to(device).eval().requires_grad_(False)
+        y, c = self._ramp(config.channels), self._ramp(config.condition_channels)
+        self._f = recorded(self.solver, y.requires_grad_(True), c)
+        self.propose: Kernel = self._propose
+        self.propose_between: Kernel = self._propose_between
+        self.refine: Kernel = langevin(self._value)
+        self.evaluate: Kernel = evaluation(self._value)
+        self.track: Kernel = tracked(self.refine, self.evaluate)
+        self.film: Kernel = filmed(self.refine)
+        self.between = Between(langevin(self._value_between), evaluation(self._value_between))
+        self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
+            name: partial(task, self) for name, task in _TASKS[config.task].items()
+        }
+
+    @property
+    def nbytes(self) -> int:
+        solver = sum(t.numel() * t.element_size() for t in self.solver.state_dict().values())
+        return self.initializer.nbytes + solver
+
+    def _masks(self, noise: Noise) -> list[Tensor]:
+        """The dropout masks of each row, which are the noise X of the initializer."""
+        return [noise.uniform(*shape) for shape in self.initializer.mask_shapes]
+
+    def _propose(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        """Y = g(X, C); where the rows have a mask, its hidden pixels alone are taken from g."""
+        del t
+        with torch.no_grad():
+            y = self.initializer(rows["c"], self._masks(noise))
+        if "mask" in rows:
+            y = torch.where(rows["mask"] > 0, y, rows["visible"])
+        return {**rows, "y": y}
+
+    def _propose_between(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        """Y = g between two conditions: the encoder's activations are mixed, (1 - w) E(C_0) + w E(C_1) (Fig. 11b)."""
+        del t
+        w = rows["w"]
+        with torch.no_grad():
+            first, second = (self.initializer.encode(rows[name]) for name in ("c", "c1"))
+            mixed = [torch.lerp(a, b, w) for a, b in zip(first, second, strict=True)]
+            return {**rows, "y": self.initializer.decode(mixed, self._masks(noise))}
+
+    def _value(self, rows: Rows) -> Tensor:
+        """f(Y, C)."""
+        return self._f(rows["y"], rows["c"])
+
+    def _value_between(self, rows: Rows) -> Tensor:
+        """(1 - w) f(Y, C_0) + w f(Y, C_1)."""
+        w = rows["w"].flatten()
+        return (1 - w) * self._f(rows["y"], rows["c"]) + w * self._f(rows["y"], rows["c1"])
+
+    def examples(self) -> list[tuple[Kernel, Rows]]:
+        one = torch.ones(1, 1, 1, 1, device=self.device)
+        start = {"eta": one, "rho": one * self.config.refinement.rho, "tau": one * 0}
+        trace = torch.zeros(1, MAX_STEPS, device=self.device)
+        y, c = self._ramp(self.config.channels), self._ramp(self.config.condition_channels)
+        if self.config.task == "inpaint":
+            hidden = {"mask": (self._ramp(1) > 0).float(), "visible": y}
+            full = {**start, "c": c, "y": y, "mask": hidden["mask"]}
+            return [
+                (self.propose, {**start, "c": c, **hidden}),
+                (self.refine, full),
+                (self.evaluate, full),
+                (self.track, {**full, "trace": trace}),
+            ]
+        full = {**start, "c": c, "y": y}
+        between = {**full, "c1": c.flip(3), "w": one / 2}
+        return [
+            (self.propose, {**start, "c": c}),
+            (self.refine, full),
+            (self.evaluate, full),
+            (self.track, {**full, "trace": trace}),
+            (self.film, {**full, **begin_film(y, self.config.refinement.steps)}),
+            (self.propose_between, {k: v for k, v in between.items() if k != "y"}),
+            (self.between.refine, between),
+            (self.between.evaluate, between),
+        ]
+
+    def _ramp(self, channels: int) -> Tensor:
+        size = self.config.size
+        return torch.linspace(-1, 1, channels * size**2, device=self.device).reshape(1, channels, size, size)
+
+
+def load_image_model(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> ImageCCoopNets:
+    """Build the model of a checkpoint.
+
+    Raises:
+        KeyError, ValueError: the card lacks something, or the tensors are not those of the configuration.
+    """
+    config = ImageConfig.model_validate(card["config"])
+    initializer, solver = UNet(config), PairSolver(config)
+    fill({"initializer": initializer, "solver": solver}, tensors)
+    return ImageCCoopNets(config, initializer, solver, card.get("calibration") or {}, device)
+
+
+def describe_image_model(config: ImageConfig) -> dict[str, Any]:
+    """The parts of a card that follow from the configuration: image, condition, tasks with defaults and limits."""
+    shape = {"height": config.size, "width": config.size}
+    translates = config.task == "translate"
+    return {
+        "image": {**shape, "channels": config.channels},
+        "condition": {**shape, "channels": config.condition_channels} if translates else None,
+        "classes": None,
+        "tasks": abilities(config.refinement, _TASKS[config.task]),
+        "config": config.model_dump(mode="json"),
+    }

@@ -1,0 +1,38 @@
+"""The hidden part of an image, completed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from models.core.loop import Loop, Task
+from models.core.noise import row_seeds
+from models.core.rows import pictures, repeat
+from models.systems.base import Output
+from models.systems.ccoopnets.images.problem import condition_of
+from models.systems.ccoopnets.refinement import RefineJob, refine, step_numbers
+
+if TYPE_CHECKING:
+    from models.systems.ccoopnets.images.model import ImageCCoopNets
+
+
+class InpaintJob(RefineJob, Protocol):
+    """The resolved request of ``inpaint``: ``image`` ``[C, H, W]``, ``mask`` ``[1, H, W]`` with 1 = hidden."""
+
+    n: int
+    seed: int
+    image: Tensor
+    mask: Tensor
+
+
+def inpaint(model: ImageCCoopNets, job: InpaintJob) -> Task[Output]:
+    """n completions (section 4.2.4): initializer and solver change hidden pixels alone, the others stay bit for bit."""
+    seeds = row_seeds(job.seed, job.n)
+    visible, mask = (repeat(v, job.n, model.device) for v in (job.image, job.mask))
+    numbers = step_numbers(model.config.refinement, job, job.n, model.device)
+    rows = {"c": condition_of(visible, mask), "visible": visible, "mask": mask, **numbers}
+    rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose")  # fast thinking
+    del rows["visible"]  # it is in y now
+    rows = yield from refine(model, rows, job, seeds)  # slow thinking
+    return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds)

@@ -1,0 +1,51 @@
+"""One image to another kind of image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from torch import Tensor
+
+from models.core.loop import Kernel, Loop, Task
+from models.core.noise import row_seeds
+from models.core.rows import begin_film, end_film, pictures, repeat
+from models.systems.base import Output
+from models.systems.ccoopnets.images.drawings import upright
+from models.systems.ccoopnets.refinement import RefineJob, refine, step_numbers
+
+if TYPE_CHECKING:
+    from models.systems.ccoopnets.images.model import ImageCCoopNets
+
+
+class Filmed(NamedTuple):
+    """The refinement that also notes its way."""
+
+    refine: Kernel
+    evaluate: Kernel
+
+
+class TranslateJob(RefineJob, Protocol):
+    """The resolved request of ``translate``; ``image`` is the condition ``[Cc, H, W]``."""
+
+    n: int
+    seed: int
+    image: Tensor
+    animate: bool
+
+
+def translate(model: ImageCCoopNets, job: TranslateJob) -> Task[Output]:
+    """n answers to one condition image, each by its own dropout masks (sections 4.2.2 and 4.2.3 of the paper)."""
+    seeds = row_seeds(job.seed, job.n)
+    drawing, warnings = upright(job.image, model.config.line_art)
+    rows = {
+        "c": repeat(drawing, job.n, model.device),
+        **step_numbers(model.config.refinement, job, job.n, model.device),
+    }
+    rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose")  # fast thinking
+    if not job.animate:
+        rows = yield from refine(model, rows, job, seeds)  # slow thinking
+        return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds, warnings=warnings)
+    rows |= begin_film(rows["y"], job.steps if job.refine else 0)
+    rows = yield from refine(Filmed(model.film, model.evaluate), rows, job, seeds)
+    film = end_film(rows)
+    return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds, warnings=warnings, film=film)

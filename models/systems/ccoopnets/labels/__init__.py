@@ -1,0 +1,1 @@
+"""CCoopNets with class labels as conditions."""

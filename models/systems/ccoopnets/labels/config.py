@@ -1,0 +1,250 @@
+"""Configurations of CCoopNets: the sizes and constants of the paper, and the small ones that train on a laptop."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from models.core.config import BaseConfig, Count, NonNegative, Positive
+from models.data.images import ImageData
+
+
+class Layer(BaseConfig):
+    """One (transposed) convolution; ``crop`` drops that many last rows and columns of its output.
+
+    ``pooled`` means a convolution of kernel 3 and the mean of 2x2 pixels, computed as one of kernel 4 and stride 2
+    (which is what the other numbers must say): all pixels then count alike, and the gradient of f prints no pattern.
+    """
+
+    out: Count
+    kernel: Count
+    stride: Count = 1
+    padding: Annotated[int, Field(ge=0)] = 0
+    output_padding: Annotated[int, Field(ge=0)] = 0
+    transposed: bool = False
+    pooled: bool = False
+    crop: Annotated[int, Field(ge=0)] = 0
+
+
+class InitializerConfig(BaseConfig):
+    """g(X, C): a latent X of ``latent`` numbers to an image; the label joins before layer ``concat_at``."""
+
+    latent: Count
+    layers: tuple[Layer, ...]
+    concat_at: Annotated[int, Field(ge=0)] = 0
+    label_scale: Positive = 1.0
+
+
+class SolverConfig(BaseConfig):
+    """f(Y, C): convolutions, then the sum of ``head`` linear outputs; the label joins before layer ``concat_at``.
+
+    ``label_scale`` multiplies the one-hot label. At 1 its ten channels are lost among the others at first.
+    """
+
+    layers: tuple[Layer, ...]
+    concat_at: Annotated[int, Field(ge=0)]
+    activation: Literal["leaky_relu", "silu"]
+    label_scale: Positive = 1.0
+    head: Count = 100
+
+
+class RefinementConfig(BaseConfig):
+    """The Langevin loop that the model is trained with: l steps of size eta, reference rho, noise tau."""
+
+    steps: Count
+    eta: Positive
+    rho: NonNegative = 0.0
+    tau: NonNegative = 0.0
+
+
+class TrainingConfig(BaseConfig):
+    """How the two networks are fitted (Algorithm 1).
+
+    ``instance_noise`` is the standard deviation of the noise that the solver's update adds to observed and refined
+    images alike: f then can't live on differences smaller than that, such as a background that is exactly white.
+    """
+
+    iterations: Count
+    batch_size: Count
+    lr_solver: Positive
+    lr_initializer: Positive
+    lr_schedule: Literal["constant", "exponential", "cosine"] = "constant"
+    lr_final: Annotated[float, Field(gt=0, le=1)] = 1.0
+    betas: tuple[float, float] = (0.5, 0.999)
+    sigma: Positive = 0.3
+    penalty: NonNegative = 0.0
+    instance_noise: NonNegative = 0.0
+    noise_fraction: Annotated[float, Field(ge=0, le=1)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    initialization: Literal["paper", "default"] = "paper"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    guard_value: Positive | None = None
+    guard_move: Positive | None = None
+
+
+class LabelTrainingConfig(TrainingConfig):
+    """The same where the condition is a label.
+
+    ``label_likelihood`` weighs -log p(C|Y) of observed images with p(C|Y) proportional to exp f(Y, C), which the solver
+    also minimizes, on as many images of a batch as make ``label_values`` values of f, one for each label. Eq. 6
+    compares values within one label only, so it never asks f to tell labels apart. Not in the paper; as in "Your
+    classifier is secretly an energy based model" (Grathwohl and others, 2020).
+    """
+
+    label_likelihood: NonNegative = 0.0
+    label_values: Count = 160
+
+
+class Config(BaseConfig):
+    """A whole CCoopNets: both networks, the loop between them, and the training."""
+
+    channels: Literal[1, 3]
+    size: Count
+    classes: Count = 10
+    initializer: InitializerConfig
+    solver: SolverConfig
+    refinement: RefinementConfig
+    training: LabelTrainingConfig
+
+
+def _up(out: int, kernel: int, stride: int, padding: int, output_padding: int = 0, crop: int = 0) -> Layer:
+    return Layer(
+        out=out,
+        kernel=kernel,
+        stride=stride,
+        padding=padding,
+        output_padding=output_padding,
+        transposed=True,
+        crop=crop,
+    )
+
+
+def pooled(out: int) -> Layer:
+    """Kernel 3 and the mean of 2x2 pixels, in one convolution."""
+    return Layer(out=out, kernel=4, stride=2, padding=1, pooled=True)
+
+
+def conv(out: int, kernel: int, stride: int, padding: int) -> Layer:
+    return Layer(out=out, kernel=kernel, stride=stride, padding=padding)
+
+
+_PAPER_SOLVER = SolverConfig(
+    layers=(conv(64, 5, 2, 2), conv(128, 3, 2, 1), conv(256, 3, 1, 1)), concat_at=2, activation="leaky_relu"
+)
+
+
+def paper_refinement(d: float, s: float, steps: int) -> RefinementConfig:
+    """The paper's constants in the kernel's terms: eta = d^2/2, rho = 1/s^2, tau = d."""
+    return RefinementConfig(steps=steps, eta=d**2 / 2, rho=1 / s**2, tau=d)
+
+
+def _paper_28(latent: int, batch_size: int) -> Config:
+    """MNIST and Fashion-MNIST, constants of the authors' code: 3,000 epochs, noise in the first 100 of them."""
+    return Config(
+        channels=1,
+        size=28,
+        initializer=InitializerConfig(
+            latent=latent, layers=(_up(256, 4, 1, 0), _up(128, 4, 2, 1, crop=1), _up(64, 4, 2, 1), _up(1, 4, 2, 1))
+        ),
+        solver=_PAPER_SOLVER,
+        refinement=paper_refinement(0.0008, 0.016, 16),
+        training=LabelTrainingConfig(
+            iterations=3000 * 60_000 // batch_size,
+            batch_size=batch_size,
+            lr_solver=8e-4,
+            lr_initializer=1e-4,
+            lr_schedule="exponential",
+            lr_final=0.96**30,
+            noise_fraction=100 / 3000,
+        ),
+    )
+
+
+_PAPER_SVHN = Config(
+    channels=3,
+    size=32,
+    initializer=InitializerConfig(
+        latent=100, layers=(_up(256, 4, 1, 0), _up(128, 4, 2, 1), _up(64, 4, 2, 1), _up(3, 4, 2, 1))
+    ),
+    solver=_PAPER_SOLVER,
+    refinement=paper_refinement(0.0008, 0.016, 16),
+    training=_paper_28(100, 200).training.model_copy(update={"iterations": 3000 * 73_257 // 200}),
+)
+
+_PAPER_CIFAR10 = Config(
+    channels=3,
+    size=32,
+    initializer=InitializerConfig(
+        latent=100,
+        layers=(_up(256, 4, 1, 0), _up(128, 5, 2, 2, 1), _up(64, 5, 2, 2, 1), _up(3, 5, 2, 2, 1)),
+        concat_at=2,
+    ),
+    solver=_PAPER_SOLVER,
+    refinement=paper_refinement(0.0008, 0.016, 8),
+    training=LabelTrainingConfig(
+        iterations=2000 * 50_000 // 300,
+        batch_size=300,
+        lr_solver=0.002,
+        lr_initializer=0.0064,
+        noise_fraction=500 / 2000,
+    ),
+)
+
+_SMALL = Config(
+    channels=1,
+    size=28,
+    initializer=InitializerConfig(
+        latent=100,
+        # Even kernels at every stride: k5 or k3 at stride 2 touch pixels unevenly and print a checkerboard.
+        layers=(_up(128, 7, 1, 0), conv(128, 3, 1, 1), _up(64, 4, 2, 1), _up(32, 4, 2, 1), conv(1, 3, 1, 1)),
+        label_scale=3.0,
+    ),
+    solver=SolverConfig(
+        layers=(conv(32, 4, 2, 1), conv(64, 4, 2, 1), conv(128, 3, 1, 1)),
+        concat_at=2,
+        activation="silu",
+        label_scale=6.0,
+    ),
+    refinement=RefinementConfig(steps=10, eta=1.0),
+    training=LabelTrainingConfig(
+        iterations=3000,
+        batch_size=64,
+        lr_solver=6e-4,
+        lr_initializer=6e-4,
+        lr_schedule="cosine",
+        # Not near zero: an initializer that goes on learning from a solver that has stopped falls into f's modes.
+        lr_final=0.3,
+        penalty=1e-3,
+        label_likelihood=1.0,
+        ema=0.995,
+        initialization="default",
+        guard_value=1000.0,
+        guard_move=1.0,
+    ),
+)
+
+PRESETS: dict[str, Config] = {
+    "small": _SMALL,
+    "paper-mnist": _paper_28(latent=100, batch_size=200),
+    "paper-fashion": _paper_28(latent=128, batch_size=300),
+    "paper-svhn": _PAPER_SVHN,
+    "paper-cifar10": _PAPER_CIFAR10,
+}
+
+
+def fit_to(config: Config, data: ImageData) -> Config:
+    """The configuration with as many classes as the data have.
+
+    Raises:
+        ValueError: the data have no labels, or images of another size than the preset's networks make.
+    """
+    channels, height, width = data.images.shape[1:]
+    if data.labels is None or not data.classes:
+        raise ValueError(f"{data.name} has no labels; this system learns images given their class: use class folders")
+    if (channels, height, width) != (config.channels, config.size, config.size):
+        raise ValueError(
+            f"{data.name} has images of {channels}x{height}x{width} (channels, height, width), but the preset makes "
+            f"{config.channels}x{config.size}x{config.size}: choose another preset or convert the images"
+        )
+    return config.model_copy(update={"classes": len(data.classes)})

@@ -1,0 +1,159 @@
+"""A trained CCoopNets, frozen for serving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.core.loop import Kernel, Rows, Task
+from models.core.noise import Noise
+from models.core.rows import MAX_STEPS
+from models.samplers.langevin import langevin
+from models.samplers.latent import LatentChain, known_label
+from models.samplers.values import evaluation, tracked
+from models.serving.traced import recorded
+from models.systems.base import Output
+from models.systems.ccoopnets.abilities import abilities
+from models.systems.ccoopnets.labels.config import Config
+from models.systems.ccoopnets.labels.frozen_initializer import FrozenInitializer
+from models.systems.ccoopnets.labels.frozen_solver import Drift, FrozenSolver
+from models.systems.ccoopnets.labels.networks import Initializer, Solver
+from models.systems.ccoopnets.labels.tasks.generate import generate
+from models.systems.ccoopnets.labels.tasks.interpolate import interpolate
+from models.systems.ccoopnets.labels.tasks.latents import STEP_SIZE, reconstruct, restyle
+from models.systems.ccoopnets.labels.tasks.score import score
+from models.systems.weights import fill
+
+_TASKS: Mapping[str, Callable[..., Task[Output]]] = {
+    "generate": generate,
+    "interpolate": interpolate,
+    "restyle": restyle,
+    "reconstruct": reconstruct,
+    "score": score,
+}
+
+_FRAMES = 8
+_LATENT_STEPS = 100
+_MAX_LATENT_STEPS = 1000
+
+
+class CCoopNets:
+    """Both networks with their kernels, which are built once so that all jobs of the model share them.
+
+    Args:
+        config: the sizes and the refinement loop.
+        initializer: g, with recomputed batch statistics; it is left as it is.
+        solver: f; it is left as it is.
+        classes: the names of the labels, in the order of the one-hot vector.
+        calibration: the values of real images, as ``calibration.calibrate`` gives them; may be empty.
+        device: where the rows live.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        initializer: Initializer,
+        solver: Solver,
+        classes: Sequence[str],
+        calibration: Mapping[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.config, self.classes, self.calibration, self.device = config, tuple(classes), calibration, device
+        self.initializer = FrozenInitializer(initializer).to(device).eval().requires_grad_(False)
+        self.initializer.pack()
+        frozen = FrozenSolver(solver, config.solver.activation, config.size)
+        self.solver = frozen.to(device).eval().requires_grad_(False)
+        self.solver.pack()
+        x, y, c, one = self._example()
+        self._made = recorded(self.initializer, x, c)
+        self._f = recorded(self.solver, y, c)
+        self._step = recorded(Drift(self.solver), y, c, one, one)
+        self.propose: Kernel = self._propose
+        self.render: Kernel = self._render
+        made = recorded(self.initializer, x.clone().requires_grad_(True), c)
+        self.latent: LatentChain = known_label(made, self.initializer.latent)
+        self.refine: Kernel = langevin(self._value, self._drift)
+        self.evaluate: Kernel = evaluation(self._value)
+        self.track: Kernel = tracked(self.refine, self.evaluate)
+        self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
+            name: partial(task, self) for name, task in _TASKS.items()
+        }
+
+    @property
+    def nbytes(self) -> int:
+        return self.initializer.nbytes + self.solver.nbytes
+
+    def _propose(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        """The initializer's answer Y = g(X, C), X ~ N(0, I): eq. 7 without its epsilon, which no code adds."""
+        del t
+        with torch.no_grad():
+            return {**rows, "y": self._made(noise.normal(self.initializer.latent), rows["c"])}
+
+    def _render(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        """Y = g(X, C) of a latent that is known."""
+        del t, noise
+        with torch.no_grad():
+            return {**rows, "y": self._made(rows["x"], rows["c"])}
+
+    def _value(self, rows: Rows) -> Tensor:
+        """f(Y, C)."""
+        return self._f(rows["y"], rows["c"])
+
+    def _drift(self, rows: Rows) -> Tensor:
+        """The part of a refinement step that is not noise."""
+        with torch.no_grad():
+            return self._step(rows["y"], rows["c"], rows["eta"], rows["rho"])
+
+    def _example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """A latent, an image, a label and a number of one row."""
+        c = torch.zeros(1, self.config.classes, device=self.device)
+        c[:, :3] = torch.tensor([0.5, 0.3, 0.2])[: self.config.classes]  # a mix, whose sums have an order
+        size = self.config.size
+        image = torch.linspace(-1, 1, self.config.channels * size**2, device=self.device)
+        x = torch.linspace(-2, 2, self.initializer.latent, device=self.device)[None]
+        return x, image.reshape(1, -1, size, size), c, torch.ones(1, 1, 1, 1, device=self.device)
+
+    def examples(self) -> list[tuple[Kernel, Rows]]:
+        x, y, c, one = self._example()
+        start = {"c": c, "eta": one, "rho": one * self.config.refinement.rho, "tau": one * 0}
+        full = {**start, "y": y}
+        given = {"y": y, "c": c, "s": one.reshape(1, 1) * STEP_SIZE, "ticks": one.reshape(1).long()}
+        inferred = {**given, "x": x, "grad_x": x, "l": one.reshape(1)}
+        return [
+            (self.propose, start),
+            (self.render, {"x": x, "c": c}),
+            (self.latent.start, given),
+            (self.latent.step, inferred),
+            (self.refine, full),
+            (self.evaluate, full),
+            (self.track, {**full, "trace": torch.zeros(1, MAX_STEPS, device=self.device)}),
+        ]
+
+
+def load(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> CCoopNets:
+    """Build the model of a checkpoint.
+
+    Raises:
+        KeyError, ValueError: the card lacks something, or the tensors are not those of the configuration.
+    """
+    parsed, classes = Config.model_validate(card["config"]), card.get("classes") or ()
+    if len(classes) != parsed.classes:
+        raise ValueError(f"the card names {len(classes)} classes, its configuration {parsed.classes}")
+    initializer, solver = Initializer(parsed), Solver(parsed)
+    fill({"initializer": initializer, "solver": solver}, tensors)
+    return CCoopNets(parsed, initializer, solver, classes, card.get("calibration") or {}, device)
+
+
+def describe(config: Config, classes: Sequence[str]) -> dict[str, Any]:
+    """The parts of a card that follow from the configuration: image, classes, tasks with defaults and limits."""
+    latent = {"defaults": {"latent_steps": _LATENT_STEPS}, "limits": {"max_latent_steps": _MAX_LATENT_STEPS}}
+    return {
+        "image": {"height": config.size, "width": config.size, "channels": config.channels},
+        "classes": list(classes),
+        "tasks": abilities(config.refinement, _TASKS, {"restyle": latent, "reconstruct": latent}),
+        "config": config.model_dump(mode="json"),
+    }

@@ -1,0 +1,1 @@
+"""What a CCoopNets with labels can do."""

@@ -1,0 +1,58 @@
+"""What several tasks share: the numbers of the refinement, the refinement itself, and pictures of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from models.core.loop import Kernel, Loop, Rows, Task
+from models.core.rows import check_range, pictures
+from models.systems.ccoopnets.labels.config import RefinementConfig
+
+
+class RefineJob(Protocol):
+    """The part of a resolved request that says how to refine."""
+
+    steps: int
+    step_size: float
+    noise: float
+    refine: bool
+
+
+class Refiner(Protocol):
+    """What refines and tells the value of the result: a model with its solver."""
+
+    @property
+    def refine(self) -> Kernel:
+        """A step of the refinement."""
+
+    @property
+    def evaluate(self) -> Kernel:
+        """Adds ``f``."""
+
+
+def step_numbers(trained: RefinementConfig, job: RefineJob, n: int, device: torch.device) -> Rows:
+    """``eta``, ``rho`` and ``tau`` of n rows: ``step_size`` multiplies the trained eta, ``noise`` is tau itself."""
+    one = torch.ones(n, 1, 1, 1, device=device)
+    return {"eta": one * job.step_size * trained.eta, "rho": one * trained.rho, "tau": one * job.noise}
+
+
+def label_weights(label: Mapping[str, float], classes: Sequence[str], device: torch.device) -> Tensor:
+    """A label as weights by class name -> C ``[K]``, in the model's order of classes."""
+    return torch.tensor([label.get(name, 0.0) for name in classes], device=device)
+
+
+def refine(model: Refiner, rows: Rows, job: RefineJob, seeds: Sequence[int]) -> Task[Rows]:
+    """Slow thinking: ``job.steps`` steps unless the job wants none, then the value ``f`` of the result.
+
+    Raises:
+        RowsError: the chain has diverged.
+    """
+    if job.refine:
+        rows = yield Loop(model.refine, rows, steps=job.steps, seeds=seeds, name="refine", preview=pictures)
+    rows = yield Loop(model.evaluate, rows, steps=1, seeds=seeds, name="score")
+    check_range(rows)
+    return rows

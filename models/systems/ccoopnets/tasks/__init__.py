@@ -1,1 +1,0 @@
-"""What trained CCoopNets can do, one task a file: generators that read like the paper's algorithms."""

@@ -1,0 +1,1 @@
+"""What a CF-EBM that generates can do."""

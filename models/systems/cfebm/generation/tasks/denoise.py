@@ -1,0 +1,39 @@
+"""A noisy image, cleaned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from models.core.loop import Loop, Task
+from models.core.noise import row_seeds
+from models.core.rows import check_range, repeat
+from models.systems.base import Output
+from models.systems.cfebm.chain import FREE, ChainJob, chain_numbers
+
+if TYPE_CHECKING:
+    from models.systems.cfebm.generation.model import EnergyModel
+
+
+class DenoiseJob(ChainJob, Protocol):
+    """The resolved request of ``denoise``: the noisy ``image`` ``[C, H, W]``."""
+
+    n: int
+    image: Tensor
+
+
+def denoise(model: EnergyModel, job: DenoiseJob) -> Task[Output]:
+    """The last steps of the chain, started at the noisy image (section 4.1).
+
+    Nothing holds the result to the input but the number of steps, which is therefore the strength.
+    """
+    seeds = row_seeds(job.seed, job.n)
+    total = max(model.config.steps, job.steps)
+    rows = chain_numbers(model, job.n, job.noise, job.step_size, total - job.steps, total)
+    rows["y"] = repeat(model.padded(job.image.to(model.device)), job.n, model.device)
+    energy = model.finest
+    rows = yield Loop(energy.chain, rows, job.steps, seeds, name="denoise", preview=model.shown)
+    check_range(rows, FREE)
+    rows = yield Loop(energy.evaluate, rows, steps=1, seeds=seeds, name="score")
+    return Output(images=model.shown(rows), energy=-rows["f"], seeds=seeds)

@@ -1,0 +1,30 @@
+"""How well an image fits what the model has learned, in numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor
+
+from models.core.loop import Task
+from models.core.rows import repeat
+from models.systems.base import Output
+from models.systems.cfebm.chain import FREE, ChainJob, chain_numbers
+from models.systems.judging import JudgeJob, judge
+
+if TYPE_CHECKING:
+    from models.systems.cfebm.generation.model import EnergyModel
+
+
+class ScoreJob(ChainJob, JudgeJob, Protocol):
+    """The resolved request of ``score``: ``image`` ``[C, H, W]``."""
+
+    image: Tensor
+
+
+def score(model: EnergyModel, job: ScoreJob) -> Task[Output]:
+    """f of the image, where it lies among held-out images, and the norm of its gradient (section 4.2)."""
+    total = max(model.config.steps, job.steps)
+    rows = chain_numbers(model, 1, job.noise, job.step_size, total - job.steps, total)
+    rows["y"] = repeat(model.padded(job.image.to(model.device)), 1, model.device)
+    return (yield from judge(model.finest, rows, job, model.calibration.get("pooled"), FREE))

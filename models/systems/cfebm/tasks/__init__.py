@@ -1,1 +1,0 @@
-"""What a CF-EBM can do."""

@@ -1,0 +1,1 @@
+"""Two energies for translation without pairs."""

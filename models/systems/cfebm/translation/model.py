@@ -1,0 +1,117 @@
+"""A trained CF-EBM that translates between two domains, frozen for serving."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.core.loop import Kernel, Loop, Rows, Task, run
+from models.core.rows import MAX_STEPS, begin_film
+from models.data.images import to_float
+from models.data.unpaired import UnpairedData
+from models.systems.base import Output
+from models.systems.calibration import summary
+from models.systems.cfebm.abilities import ability
+from models.systems.cfebm.chain import chain_numbers
+from models.systems.cfebm.config import Config
+from models.systems.cfebm.energies import FrozenEnergy, restore
+from models.systems.cfebm.frame import Frame
+from models.systems.cfebm.translation.tasks import score, translate
+
+_TASKS: Mapping[str, Callable[..., Task[Output]]] = {"translate": translate, "score": score}
+
+_CHUNK = 250
+
+
+class CFEBMTranslation:
+    """Two energies, one a domain, each of which draws images of the other domain to its own.
+
+    Args:
+        config: sizes and the chain.
+        energies: by the name of the domain.
+        calibration: the values of held-out images of each domain, as :func:`calibrate` gives them; may be empty.
+        device: where the rows live.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        energies: Mapping[str, FrozenEnergy],
+        calibration: Mapping[str, Any],
+        device: torch.device,
+    ) -> None:
+        self.config, self.energies, self.calibration, self.device = config, energies, calibration, device
+        frame = Frame(config)
+        self.padded, self.cropped, self.shown = frame.padded, frame.cropped, frame.shown
+        self.cropped_film = frame.cropped_film
+        self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
+            name: partial(task, self) for name, task in _TASKS.items()
+        }
+
+    @property
+    def nbytes(self) -> int:
+        return sum(energy.nbytes for energy in self.energies.values())
+
+    def examples(self) -> list[tuple[Kernel, Rows]]:
+        found: list[tuple[Kernel, Rows]] = []
+        for energy in self.energies.values():
+            y = torch.linspace(-1, 1, self.config.channels * energy.size**2, device=self.device)
+            y = y.reshape(1, -1, energy.size, energy.size)
+            rows = {**chain_numbers(self, 1, 0.0, 1.0, 0, self.config.steps), "y": y}
+            trace = torch.zeros(1, MAX_STEPS, device=self.device)
+            found += [
+                (energy.chain, rows),
+                (energy.film, {**rows, **begin_film(y, self.config.steps)}),
+                (energy.evaluate, rows),
+                (energy.track, {**rows, "trace": trace}),
+            ]
+        return found
+
+
+def load_translation(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> CFEBMTranslation:
+    """Build the model of a checkpoint.
+
+    Raises:
+        KeyError, ValueError: the card lacks something, or the tensors are not those of the configuration.
+    """
+    config = Config.model_validate(card["config"])
+    last = len(config.stages) - 1
+    energies = {name: restore(config, last, tensors, device, f"{name}/") for name in (config.source, config.target)}
+    return CFEBMTranslation(config, energies, card.get("calibration") or {}, device)
+
+
+def describe_translation(config: Config) -> dict[str, Any]:
+    """The parts of a card that follow from the configuration; the domains are its classes."""
+    shape = {"height": config.image_size, "width": config.image_size, "channels": config.channels}
+    steps = {"translate": config.steps, "score": 0}
+    return {
+        "image": shape,
+        "condition": None,
+        "classes": [config.source, config.target],
+        "tasks": {name: ability(config, name, steps[name]) for name in _TASKS},
+        "config": config.model_dump(mode="json"),
+    }
+
+
+def calibrate_translation(model: CFEBMTranslation, data: UnpairedData) -> dict[str, Any]:
+    """The values of images of both domains that the model was not trained on, for a card's ``calibration``."""
+    config = model.config
+    fitted = data.fit(config.image_size, config.channels)
+    domains = {config.source: fitted.source, config.target: fitted.target}
+    return {
+        "data": data.name,
+        "conditions": {name: summary(_values(model, name, own.images)) for name, own in domains.items()},
+    }
+
+
+def _values(model: CFEBMTranslation, name: str, images: Tensor) -> Tensor:
+    def task(part: Tensor) -> Task[Tensor]:
+        rows = {"y": model.padded(to_float(part).to(model.device))}
+        rows = yield Loop(model.energies[name].evaluate, rows, steps=1, seeds=[0] * len(part))
+        return rows["f"].cpu()
+
+    return torch.cat([run(task(part), device=model.device) for part in images.split(_CHUNK)])

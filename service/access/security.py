@@ -1,0 +1,220 @@
+"""Who sends a request, what they may do, and how often. Every address is closed unless it is named as open here."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.params import Depends as Dependency
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from redis.exceptions import RedisError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as Connection
+
+from service.access.addresses import is_loopback
+from service.access.keys import ApiKey, Keys, Scope
+from service.access.limits import RateLimits
+from service.contract.errors import AccessError, RateError, ServiceError
+from service.http.problems import render_error, render_redis_error
+from service.settings import Settings
+from service.store.types import QueueLimits
+
+REVOKED_WITHIN_SECONDS = 5.0
+"""How long a process may go on accepting a key that was revoked: it remembers the keys that it has looked up."""
+
+_OPEN = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/errors"})
+_OPEN_BELOW = ("/docs/", "/errors/", "/v2/health/")
+_OPEN_TO_THIS_MACHINE = frozenset({"/metrics"})
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sends a request.
+
+    Args:
+        owner: whose everything is that the request makes; None: nobody's, and seen by callers who see all.
+        scopes: what the request may do.
+        max_active: most unfinished jobs of the owner; None: no limit.
+        max_cost: most that these may cost; None: no limit.
+        rate: most requests a time; None: no limit.
+    """
+
+    owner: str | None
+    scopes: frozenset[Scope]
+    max_active: int | None = None
+    max_cost: float | None = None
+    rate: str | None = None
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether everybody's things are shown."""
+        return Scope.ADMIN in self.scopes
+
+    def sees(self, owner: str | None) -> bool:
+        """Whether things of this owner are shown; what nobody owns is shown to those who see all."""
+        return self.sees_all or (owner is not None and owner == self.owner)
+
+    @property
+    def listing(self) -> str | None:
+        """Whose things are listed; None: everybody's."""
+        return None if self.sees_all else self.owner
+
+    def limits(self, max_queued: int) -> QueueLimits:
+        """What bounds the caller's queued and running work."""
+        return QueueLimits(max_queued, self.max_active, self.max_cost)
+
+    def require(self, scope: Scope) -> None:
+        """Check what the request may do.
+
+        Raises:
+            AccessError: the scope is missing.
+        """
+        if not self.scopes & {scope, Scope.ADMIN}:
+            detail = f"this needs a key with the scope {scope.value!r}; yours has: {', '.join(sorted(self.scopes))}"
+            raise AccessError("forbidden", detail, f'error="insufficient_scope", scope="{scope.value}"')
+
+
+class Guard:
+    """Tells callers by their keys, and counts their requests.
+
+    Args:
+        settings: whether keys are asked for, and the limits of callers whose keys have none.
+        keys: all keys.
+        rates: counts requests.
+        clock: tells the time in seconds.
+    """
+
+    def __init__(
+        self, settings: Settings, keys: Keys, rates: RateLimits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._settings, self._keys, self._rates, self._clock = settings, keys, rates, clock
+        self._known: dict[str, tuple[float, Caller]] = {}
+        self._anyone = Caller(None, frozenset(Scope), rate=settings.rate_limit)
+
+    async def caller(self, path: str, authorization: str | None, client: str) -> Caller:
+        """Who sends a request.
+
+        Args:
+            path: the address that is asked for.
+            authorization: the header field.
+            client: the client's network address.
+
+        Raises:
+            AccessError: the address is closed, and no key was sent, or one that does not exist.
+        """
+        if not self._settings.auth_on or _is_open(path):
+            return self._anyone
+        if authorization is None:
+            if path in _OPEN_TO_THIS_MACHINE and is_loopback(client):
+                return self._anyone
+            raise AccessError("unauthenticated", "no API key was sent")
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer":
+            raise AccessError("unauthenticated", "the Authorization header is not of the form: Bearer KEY")
+        return await self._caller_of(token.strip())
+
+    async def count(self, path: str, caller: Caller, client: str) -> dict[str, str]:
+        """Count a request; gives header fields for its answer. Without a rate it costs nothing.
+
+        Raises:
+            RateError: the caller has sent too many.
+        """
+        if caller.rate is None or _is_open(path):
+            return {}
+        name = f"address {client}" if caller.owner is None else f"owner {caller.owner}"
+        window = await run_in_threadpool(self._rates.count, name, caller.rate)
+        if not window.allowed:
+            raise RateError(f"you may send {caller.rate}; the next in {window.reset} s", window.headers())
+        return window.headers()
+
+    async def _caller_of(self, token: str) -> Caller:
+        until, caller = self._known.get(token, (0.0, self._anyone))
+        now = self._clock()
+        if now < until:
+            return caller
+        self._known.pop(token, None)
+        key = await run_in_threadpool(self._keys.verify, token)
+        if key is None:
+            detail = "there is no such API key; it may have been revoked"
+            raise AccessError("unauthenticated", detail, 'error="invalid_token"')
+        caller = self._from(key)
+        self._known[token] = (now + REVOKED_WITHIN_SECONDS, caller)
+        return caller
+
+    def _from(self, key: ApiKey) -> Caller:
+        settings = self._settings
+        return Caller(
+            key.owner,
+            key.scopes,
+            key.max_active or settings.max_active,
+            key.max_cost or settings.max_cost,
+            key.rate or settings.rate_limit,
+        )
+
+
+class Authenticate:
+    """Lets requests pass that may, before their body is read, and notes their caller. Plain ASGI."""
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app = app
+        self._guard = guard
+
+    async def __call__(self, scope: Connection, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path, client = scope["path"], (scope.get("client") or ("unknown",))[0]
+        try:
+            caller = await self._guard.caller(path, Headers(scope=scope).get("authorization"), client)
+            fields = await self._guard.count(path, caller, client)
+        except ServiceError as error:
+            await render_error(error)(scope, receive, send)
+            return
+        except RedisError as error:
+            await render_redis_error(error)(scope, receive, send)
+            return
+        scope.setdefault("state", {})["caller"] = caller
+        await self._app(scope, receive, _with_fields(send, fields) if fields else send)
+
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="ApiKey", description="An API key, `csk_...`.")
+
+
+async def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+Who = Annotated[Caller, Depends(_caller)]
+"""The parameter by which a route gets the :class:`Caller`."""
+
+
+def needs(scope: Scope) -> Dependency:
+    """The dependency of routes that need a scope; the documentation shows it, too."""
+
+    async def check(caller: Who, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]) -> None:
+        caller.require(scope)
+
+    dependency: Dependency = Depends(check)
+    return dependency
+
+
+def _is_open(path: str) -> bool:
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
+
+
+def _with_fields(send: Send, fields: dict[str, str]) -> Callable[[Message], Awaitable[Any]]:
+    encoded = [(name.lower().encode(), value.encode()) for name, value in fields.items()]
+
+    async def send_with_fields(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), *encoded]
+        await send(message)
+
+    return send_with_fields

@@ -1,0 +1,1 @@
+"""What clients and workers agree on: jobs, trainings, records, cards, errors."""

@@ -1,0 +1,287 @@
+"""Model cards on disk: which models can be served, and what each of them can do.
+
+A model is a folder ``DIR/<name>/<version>/`` with a ``card.json`` and the files that the card names. New folders
+are seen without a restart; a damaged card is reported and does not stop the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from service.contract import model_folders
+from service.contract.errors import NotFoundError, UnprocessableError
+from service.contract.trainings import MODEL_NAME
+
+log = logging.getLogger(__name__)
+
+_NAME = re.compile(MODEL_NAME)
+_REFERENCE = re.compile(rf"(?P<name>{MODEL_NAME.strip('^$')})(@(?P<version>latest|[1-9]\d{{0,8}}))?")
+_SEEN_SECONDS = 0.1
+"""For how long a look at the directories is good enough for :meth:`Catalog.seen`."""
+_SETTLED_NS = 2_000_000_000
+"""What has changed within so many nanoseconds may change again without a later time of change."""
+
+
+class CardPart(BaseModel):
+    """A part of a card; unknown members are errors, so a misspelt one is noticed."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+
+
+class ImageShape(CardPart):
+    """The images that a model makes or takes, in pixels."""
+
+    height: int = Field(ge=1, le=4096, description="Height in pixels.")
+    width: int = Field(ge=1, le=4096, description="Width in pixels.")
+    channels: int = Field(ge=1, le=4, description="1 = grey, 3 = colour.")
+
+
+class TaskDefaults(CardPart):
+    """What a request gets for the fields that it leaves out."""
+
+    n: int = Field(1, ge=1, description="Number of images.")
+    steps: int = Field(ge=0, description="Refinement steps.")
+    step_size: float = Field(ge=0, description="Step size, as a multiple of the trained one.")
+    noise: float = Field(
+        ge=0, description="Standard deviation of the noise that each step adds; pixels run from -1 to 1."
+    )
+    refine: bool = Field(True, description="False = the initializer's proposal alone.")
+    latent_steps: int | None = Field(
+        None, ge=0, description="Steps of the search for a picture's latent vector; null for tasks without it."
+    )
+
+
+class TaskLimits(CardPart):
+    """What a request may ask for. Ranges include both ends."""
+
+    max_n: int = Field(ge=1, description="Most images a job.")
+    max_steps: int = Field(ge=0, description="Most refinement steps.")
+    trained_steps: int = Field(ge=0, description="Steps that the model was trained with; more give a warning.")
+    step_size: tuple[float, float] = Field(description="Least and greatest step size.")
+    noise: tuple[float, float] = Field(description="Least and greatest noise scale.")
+    max_latent_steps: int | None = Field(
+        None, ge=0, description="Most steps of the search for a latent vector; null for tasks without it."
+    )
+    proposal: bool = Field(True, description="Whether the model can propose without refinement (`refine` false).")
+    chance: bool = Field(True, description="Whether images of one request differ even without `noise`.")
+
+
+class TaskCard(CardPart):
+    """How a model does one task."""
+
+    defaults: TaskDefaults = Field(description="Values of fields that a request leaves out.")
+    limits: TaskLimits = Field(description="Bounds of what a request may ask for.")
+
+
+class FileEntry(CardPart):
+    """One file of a model."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of the file.")
+    bytes: int = Field(ge=0, description="Size of the file.")
+
+
+class ModelCard(CardPart):
+    """What a model is, what it can do, and how it was made."""
+
+    name: str = Field(pattern=MODEL_NAME, description="Name of the model.")
+    version: int = Field(ge=1, lt=10**9, description="Version; a training makes a new one.")
+    system: str = Field(description="The method that the model belongs to.")
+    title: str = Field(description="The model in a few words.")
+    description: str = Field(description="What the model makes and how.")
+    license: str = Field(description="Licence of the weights.")
+    notice: str = Field("", description="Credits that go with the weights.")
+    image: ImageShape = Field(description="Shape of the images.")
+    condition: ImageShape | None = Field(
+        None, description="Shape of the pictures that images are made from; null for models that take none."
+    )
+    classes: list[str] | None = Field(None, min_length=1, description="Names of the classes, in order of index.")
+    tasks: dict[str, TaskCard] = Field(description="What the model can do, by task.")
+    config: dict[str, Any] = Field(default_factory=dict, description="Settings of the networks.")
+    files: dict[str, FileEntry] = Field(default_factory=dict, description="Files of the model, by name.")
+    training: dict[str, Any] = Field(default_factory=dict, description="How the model was trained.")
+    calibration: dict[str, Any] = Field(
+        default_factory=dict, description="Values of real images, against which `score` sets an image's value."
+    )
+    metrics: dict[str, Any] = Field(default_factory=dict, description="What was measured on the model.")
+    known_weaknesses: list[str] = Field(default_factory=list, description="What the model does badly.")
+
+    @property
+    def ref(self) -> str:
+        """``name@version``, which names this model for good."""
+        return f"{self.name}@{self.version}"
+
+    @model_validator(mode="after")
+    def _plain_names(self) -> Self:
+        if self.classes is not None and len(set(self.classes)) != len(self.classes):
+            raise ValueError("two classes have the same name")
+        if bad := [name for name in self.files if Path(name).name != name or name in {".", ".."}]:
+            raise ValueError(f"files must lie beside the card, not at {bad[0]!r}")
+        return self
+
+
+@dataclass(frozen=True)
+class Model:
+    """A folder of a model: its card, or the reason why it can't be served."""
+
+    name: str
+    version: int
+    folder: Path
+    card: ModelCard | None
+    reason: str | None
+
+    @property
+    def ref(self) -> str:
+        """``name@version``."""
+        return f"{self.name}@{self.version}"
+
+
+class Catalog:
+    """The models in several directories; where two hold the same name and version, the earlier directory wins.
+
+    Safe to use from many threads.
+    """
+
+    def __init__(self, dirs: Sequence[Path]) -> None:
+        self._dirs = tuple(dirs)
+        self._lock = threading.Lock()
+        self._signature: tuple[tuple[str, int], ...] | None = None
+        self._seen: dict[str, int] = {}  # when all that a reading looked at had last changed
+        self._models: dict[str, dict[int, Model]] = {}
+        self._looked = -math.inf  # when the directories were last looked at
+
+    def list(self) -> list[Model]:
+        """All models and versions by name, newest version first; the damaged ones too, with their reason."""
+        models = self._scan()
+        return [models[name][version] for name in sorted(models) for version in sorted(models[name], reverse=True)]
+
+    def folder(self, ref: str) -> Path:
+        """The directory of a model that can be served; raises as :meth:`get` does."""
+        return self._find(ref).folder
+
+    def get(self, ref: str) -> ModelCard:
+        """The card of ``name``, ``name@3`` or ``name@latest``. Without a number: the newest version that is whole.
+
+        Raises:
+            NotFoundError: there is no such name or version (the detail says what exists).
+            UnprocessableError: the version exists, but is damaged.
+        """
+        card = self._find(ref).card
+        assert card is not None  # _find gives back whole models only
+        return card
+
+    def seen(self, ref: str) -> ModelCard | None:
+        """The same without a look at the directories, which may be far away: for an event loop.
+
+        Returns:
+            None if there is no such card, or the last look is not recent: ask :meth:`get`, which tells what is wrong.
+        """
+        if time.monotonic() - self._looked > _SEEN_SECONDS:
+            return None
+        try:
+            return self._pick(self._models, ref).card
+        except (NotFoundError, UnprocessableError):
+            return None
+
+    def _find(self, ref: str) -> Model:
+        return self._pick(self._scan(), ref)
+
+    def _pick(self, models: Mapping[str, Mapping[int, Model]], ref: str) -> Model:
+        match = _REFERENCE.fullmatch(ref)
+        versions = models.get(match["name"]) if match else None
+        if match is None or versions is None:
+            known = ", ".join(sorted(models)[:20]) or "none yet"
+            raise NotFoundError("unknown-model", f"there is no model {ref[:100]!r}; the models are: {known}")
+        if match["version"] not in (None, "latest"):
+            model = versions.get(int(match["version"]))
+            if model is None:
+                known = ", ".join(str(version) for version in sorted(versions)[-20:])
+                raise NotFoundError("unknown-model", f"{match['name']} has no version {match['version']}, but: {known}")
+        else:
+            whole = [version for version, model in versions.items() if model.card]
+            model = versions[max(whole or versions)]
+        if model.card is None:
+            raise UnprocessableError("unavailable-model", f"{model.ref} can't be served: {model.reason}")
+        return model
+
+    def _scan(self) -> dict[str, dict[int, Model]]:
+        """The models, read again only if a directory or card has changed."""
+        looked, models = time.monotonic(), self._look()
+        self._looked = looked
+        return models
+
+    def _look(self) -> dict[str, dict[int, Model]]:
+        seen = self._seen
+        if seen and all(model_folders.changed_at(path) == when for path, when in seen.items()):
+            return self._models
+        now = time.time_ns()
+        folders = list(self._folders())
+        signature = tuple((str(folder), model_folders.changed(folder)) for _, _, folder in folders)
+        with self._lock:
+            if signature != self._signature:
+                models: dict[str, dict[int, Model]] = {}
+                for name, version, folder in folders:
+                    versions = models.setdefault(name, {})
+                    versions.setdefault(version, _read(name, version, folder))
+                self._models, self._signature = models, signature
+            seen = {path: model_folders.changed_at(path) for path in self._places(folder for _, _, folder in folders)}
+            self._seen = seen if max(seen.values(), default=now) < now - _SETTLED_NS else {}
+            return self._models
+
+    def _places(self, folders: Iterable[Path]) -> Iterator[str]:
+        """All that changes when a model comes, goes or changes."""
+        for root in self._dirs:
+            yield str(root)
+            yield from (str(root / name) for name in model_folders.subfolders(root))
+        for folder in folders:
+            yield str(folder)
+            yield str(folder / "card.json")
+
+    def _folders(self) -> Iterator[tuple[str, int, Path]]:
+        for root in self._dirs:
+            for name in model_folders.subfolders(root):
+                if not _NAME.fullmatch(name):
+                    continue
+                for version in model_folders.subfolders(root / name):
+                    if re.fullmatch(r"[1-9]\d{0,8}", version):
+                        yield name, int(version), root / name / version
+
+
+def _read(name: str, version: int, folder: Path) -> Model:
+    try:
+        card = ModelCard.model_validate_json((folder / "card.json").read_bytes())
+        reason = _mismatch(card, name, version, folder)
+    except OSError as error:
+        card, reason = None, f"card.json can't be read: {error.strerror}"
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "card.json"
+        card, reason = None, f"card.json is not valid: {where}: {first['msg']}"
+    if reason is not None:
+        log.warning("%s@%s at %s can't be served: %s", name, version, folder, reason)
+        card = None
+    return Model(name, version, folder, card, reason)
+
+
+def _mismatch(card: ModelCard, name: str, version: int, folder: Path) -> str | None:
+    """What in the folder disagrees with its card; hashes are checked when the model is loaded."""
+    if (card.name, card.version) != (name, version):
+        return f"the card says {card.ref}, but the folder is {name}/{version}"
+    for file, entry in card.files.items():
+        try:
+            size = os.stat(folder / file).st_size
+        except OSError:
+            return f"{file} is missing"
+        if size != entry.bytes:
+            return f"{file} has {size} bytes, the card says {entry.bytes}"
+    return None

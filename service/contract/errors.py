@@ -1,0 +1,188 @@
+"""Errors that carry their HTTP status, and the list of all kinds of problem that a client can meet.
+
+This module knows nothing of the web framework, so workers may use it; :mod:`service.http.problems` renders the errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A kind of error: its HTTP status, a short title and what the client should do about it."""
+
+    status: int
+    title: str
+    remedy: str
+
+
+PROBLEMS: dict[str, Problem] = {
+    "malformed-json": Problem(400, "The body is not JSON", "Send a single valid JSON object, encoded as UTF-8."),
+    "malformed-request": Problem(400, "The request could not be read", "Correct the request as the detail says."),
+    "unauthenticated": Problem(
+        401,
+        "The request has no valid API key",
+        "Send Authorization: Bearer KEY; the operator makes keys with coopserve keys add.",
+    ),
+    "forbidden": Problem(403, "Your API key does not allow this", "Use a key with the scope that the detail names."),
+    "not-found": Problem(404, "There is nothing at this address", "See /docs for the addresses that exist."),
+    "unknown-model": Problem(404, "There is no such model", "List the models with GET /v1/models."),
+    "unknown-job": Problem(404, "There is no such job", "List the jobs with GET /v1/jobs."),
+    "unknown-training": Problem(404, "There is no such training", "List the trainings with GET /v1/trainings."),
+    "unknown-image": Problem(
+        404, "There is no such image", "Take addresses from the record, or upload the image with POST /v1/images."
+    ),
+    "method-not-allowed": Problem(405, "This address does not take this method", "Use a method of the Allow header."),
+    "body-too-large": Problem(413, "The body is too large", "Send a smaller body."),
+    "image-too-large": Problem(413, "The image is too large", "Send it with fewer pixels or stronger compression."),
+    "unsupported-media-type": Problem(415, "The body is not declared as JSON", "Send Content-Type: application/json."),
+    "invalid-request": Problem(422, "The request is not valid", "Correct the fields that `errors` names."),
+    "invalid-image": Problem(
+        422, "The image can't be used", "Send one whole, still picture as PNG, JPEG or WebP; save it anew if need be."
+    ),
+    "unsupported-task": Problem(
+        422, "The model can't do this task", "Choose a model whose card lists the task: GET /v1/models."
+    ),
+    "unavailable-model": Problem(
+        422, "The model's files are damaged", "Choose another version or model, or have the files restored."
+    ),
+    "idempotency-conflict": Problem(
+        422, "The Idempotency-Key was used for another body", "Use a new key for a new request."
+    ),
+    "queue-full": Problem(429, "The queue is full", "Try again after the seconds of Retry-After."),
+    "too-many-jobs": Problem(
+        429, "Too many of your jobs are unfinished", "Wait until one has finished, or cancel one; then try again."
+    ),
+    "over-budget": Problem(
+        429,
+        "Your unfinished jobs would cost too much",
+        "Wait until one has finished, or ask for fewer images, steps or pixels.",
+    ),
+    "rate-limited": Problem(
+        429, "You have sent too many requests", "Try again after the seconds of Retry-After; see RateLimit."
+    ),
+    "unavailable": Problem(503, "The service can't answer now", "Try again after the seconds of Retry-After."),
+    "internal": Problem(500, "The service failed", "Report it with the X-Request-ID of the response."),
+}
+"""Every kind of error, by the last part of its ``type``. Kinds are stable: clients may switch on them."""
+
+
+class ServiceError(Exception):
+    """An error for the client. Each subclass belongs to one family of kinds.
+
+    Args:
+        kind: a key of :data:`PROBLEMS`.
+        detail: what is wrong with this request, in a sentence.
+        extras: further members of the problem document, such as ``errors``; JSON values.
+    """
+
+    headers: Mapping[str, str] = MappingProxyType({})
+    """Header fields of the answer."""
+
+    def __init__(self, kind: str, detail: str, **extras: Any) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.problem = PROBLEMS[kind]
+        self.detail = detail
+        self.extras = extras
+
+
+class AccessError(ServiceError):
+    """The request proves no API key, or one that is not enough.
+
+    Args:
+        kind: ``unauthenticated`` or ``forbidden``.
+        detail: what is missing.
+        challenge: attributes of the Bearer challenge (RFC 6750), such as ``scope="train"``.
+    """
+
+    def __init__(self, kind: str, detail: str, challenge: str = "") -> None:
+        super().__init__(kind, detail)
+        self.headers = {"WWW-Authenticate": ", ".join(filter(None, ('Bearer realm="coopserve"', challenge)))}
+
+
+class RateError(ServiceError):
+    """The caller sends too many requests (429).
+
+    Args:
+        detail: how many are allowed.
+        headers: when the next one is.
+    """
+
+    def __init__(self, detail: str, headers: Mapping[str, str]) -> None:
+        super().__init__("rate-limited", detail)
+        self.headers = headers
+
+
+class NotFoundError(ServiceError):
+    """The thing that was asked for does not exist (404)."""
+
+
+class UnprocessableError(ServiceError):
+    """The request is well formed, but can't be done (422)."""
+
+
+class PictureError(ServiceError):
+    """A picture that a client sent can't be used (422), is too large (413) or is not there (404).
+
+    Args:
+        kind: ``invalid-image``, ``image-too-large`` or ``unknown-image``.
+        field: the field of the request that holds the picture, such as ``image`` or ``images.0``.
+        message: what is wrong with it.
+    """
+
+    def __init__(self, kind: str, field: str, message: str) -> None:
+        super().__init__(kind, f"{field}: {message}", errors=[field_error(kind, field, message)])
+
+
+class IdempotencyError(UnprocessableError):
+    """An Idempotency-Key came back with another body (422)."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__("idempotency-conflict", f"the key {key!r} was sent before with another body")
+
+
+class TooManyError(ServiceError):
+    """A limit on what waits or runs refuses the request for now (429).
+
+    Args:
+        kind: ``queue-full``, ``too-many-jobs`` or ``over-budget``.
+        held: what is there already: records, or their cost in rows x steps x pixels.
+    """
+
+    def __init__(self, kind: str, held: int) -> None:
+        details = {
+            "queue-full": f"{held} requests are waiting already",
+            "too-many-jobs": f"{held} of your jobs are queued or running already",
+            "over-budget": f"your queued and running jobs already cost {held} of what you may use at a time",
+        }
+        super().__init__(kind, details[kind])
+
+
+class UnsupportedMediaTypeError(ServiceError):
+    """The body's content type is not JSON (415)."""
+
+    def __init__(self, content_type: str) -> None:
+        found = f"the content type is {content_type[:100]!r}" if content_type else "the request has no content type"
+        super().__init__("unsupported-media-type", f"{found}; send application/json")
+
+
+class StaleAttemptError(Exception):
+    """A worker wrote to a record that is no longer its own: finished, cancelled, or taken over by another attempt.
+
+    The worker drops what it did; the record is unchanged. It never reaches a client.
+    """
+
+
+def invalid(field: str, message: str, *, kind: str = "invalid-request") -> UnprocessableError:
+    """An error about one field of a request body, in the shape that the schema's own errors have."""
+    return UnprocessableError(kind, f"{field}: {message}", errors=[field_error(kind, field, message)])
+
+
+def field_error(kind: str, field: str, message: str) -> dict[str, Any]:
+    """An entry of ``errors``, in the shape that the schema's own errors have."""
+    return {"loc": ["body", *field.split(".")], "msg": message, "type": kind}

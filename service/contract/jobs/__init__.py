@@ -1,0 +1,35 @@
+"""The contract of jobs: one class a task is request body, queue message and model argument at once.
+
+``tasks.py`` has the classes of all tasks, ``request.py`` what they share, ``record.py`` what a client reads of a job.
+"""
+
+from service.contract.jobs.labels import mix_of
+from service.contract.jobs.record import JobRecord, Output
+from service.contract.jobs.request import GivenPicture, JobRequest, Role
+from service.contract.jobs.tasks import (
+    TASKS,
+    Generate,
+    Inpaint,
+    Interpolate,
+    Reconstruct,
+    Restyle,
+    Score,
+    Translate,
+)
+
+__all__ = [
+    "TASKS",
+    "Generate",
+    "GivenPicture",
+    "Inpaint",
+    "Interpolate",
+    "JobRecord",
+    "JobRequest",
+    "Output",
+    "Reconstruct",
+    "Restyle",
+    "Role",
+    "Score",
+    "Translate",
+    "mix_of",
+]

@@ -1,0 +1,227 @@
+"""What the requests of all tasks share: their common fields, the card's defaults and limits, and their pictures."""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.contract.catalog import ModelCard, TaskCard
+from service.contract.errors import UnprocessableError, invalid
+from service.webhooks.url import WebhookUrl
+
+PictureRef = Annotated[str, Field(min_length=1)]
+"""A picture in a request: the id of an uploaded image, or a data URI."""
+
+PICTURE_FORMS = "The id of an image that was uploaded with `POST /v1/images`, or a data URI (PNG, JPEG or WebP)."
+
+
+class Role(StrEnum):
+    """What a picture is to the model, which decides the shape that it is brought to."""
+
+    IMAGE = "image"
+    """An image such as the model makes: of the card's ``image`` shape."""
+    CONDITION = "condition"
+    """What the model makes an image from: of the card's ``condition`` shape."""
+    MASK = "mask"
+    """Which pixels of the request's IMAGE are hidden: one channel, white = hidden."""
+
+
+class GivenPicture(NamedTuple):
+    """A picture that a request gives."""
+
+    name: str
+    """The field, and the place where the field is a list: ``image``, ``images.0``."""
+    role: Role
+    ref: str
+
+
+class JobRequest(BaseModel, ABC):
+    """Fields that all tasks share. A field that is absent takes the default of the model's card."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    task: ClassVar[str]
+    example: ClassVar[dict[str, Any]]
+    pictures: ClassVar[Mapping[str, Role]] = {}
+    """Which fields are pictures, and what each is to the model."""
+    times: ClassVar[str | None] = None
+    """The list field for each of whose entries `n` images are made; None: `n` images in all."""
+
+    model: str = Field(
+        min_length=1,
+        max_length=100,
+        description="Name of the model, or name@version; without a version, the newest.",
+        examples=["fashion-ccoopnets"],
+    )
+    n: int | None = Field(None, ge=1, le=4096, description="Number of images.", examples=[4])
+    seed: int | None = Field(
+        None,
+        ge=0,
+        lt=2**63,
+        description="Same seed, same images. Absent: one is chosen, and reported in the record.",
+        examples=[7],
+    )
+    steps: int | None = Field(
+        None,
+        ge=0,
+        le=100_000,
+        description="Refinement steps. More than the model was trained with are accepted with a warning.",
+        examples=[10],
+    )
+    step_size: float | None = Field(
+        None, ge=0, le=1e6, description="Step size of the refinement; 1 = as trained.", examples=[1.0]
+    )
+    noise: float | None = Field(
+        None,
+        ge=0,
+        le=1e6,
+        description="Standard deviation of the noise that each step adds; pixels run from -1 to 1.",
+        examples=[0.0],
+    )
+    refine: bool | None = Field(
+        None, description="False gives the initializer's proposal without refinement.", examples=[True]
+    )
+    preview_every: int = Field(
+        0, ge=0, le=100_000, description="Send a picture of the unfinished images every so many steps; 0 = never."
+    )
+    priority: int = Field(5, ge=0, le=9, description="Jobs with a greater number leave the queue first.", examples=[5])
+    max_queue_seconds: float | None = Field(
+        None,
+        gt=0,
+        le=604_800,
+        description="The job fails if it has not started after so many seconds. Absent: it waits for its turn.",
+        examples=[60.0],
+    )
+    webhook: WebhookUrl | None = Field(
+        None,
+        description="Address that gets the record by POST when the job has ended, signed by the Standard Webhooks "
+        "scheme, and again if it does not answer 2xx. `webhook` of the record shows how it went.",
+    )
+
+    @property
+    def rows(self) -> int:
+        """How many images a resolved request asks for."""
+        each = 1 if self.times is None else len(getattr(self, self.times) or [None])
+        return (self.n or 1) * each
+
+    def cost(self, card: ModelCard) -> float:
+        """What a resolved request costs: rows x steps x pixels of an image; the proposal counts as a step.
+
+        Rows in which latents of a picture are inferred are counted beside those of the images.
+        """
+        refinement = self.steps if self.refine and self.steps else 0
+        row_steps = self.rows * (1 + refinement) + self._inference(card)
+        return float(row_steps * card.image.width * card.image.height)
+
+    def masked(self, card: ModelCard) -> bool:
+        """Whether this task of this model needs to know which pixels of the image are hidden."""
+        return Role.MASK in self.pictures.values() and "inpaint" in card.tasks
+
+    def given_pictures(self) -> Iterator[GivenPicture]:
+        """The pictures that the request gives, in the order of its fields."""
+        for field, role in self.pictures.items():
+            value = getattr(self, field)
+            if isinstance(value, str):
+                yield GivenPicture(field, role, value)
+            for k, ref in enumerate(value if isinstance(value, list) else ()):
+                yield GivenPicture(f"{field}.{k}", role, ref)
+
+    def with_pictures(self, refs: Mapping[str, str]) -> Self:
+        """The same request with other references to its pictures, by the names of :meth:`given_pictures`."""
+        update: dict[str, Any] = {}
+        for field in self.pictures:
+            value = getattr(self, field)
+            if isinstance(value, str):
+                update[field] = refs[field]
+            elif isinstance(value, list):
+                update[field] = [refs[f"{field}.{k}"] for k in range(len(value))]
+        return self.model_copy(update=update)
+
+    def resolve(self, card: ModelCard) -> tuple[Self, list[str]]:
+        """The same request with every field concrete, and warnings about what is unusual in it.
+
+        Raises:
+            UnprocessableError: the model can't do the task, or a field is outside what its card allows.
+        """
+        ability = card.tasks.get(self.task)
+        if ability is None:
+            choices = ", ".join(card.tasks) or "none"
+            raise UnprocessableError("unsupported-task", f"{card.ref} can't do {self.task!r}; its tasks are: {choices}")
+        given = {name: value for name, value in self if value is not None}
+        defaults = {k: v for k, v in ability.defaults.model_dump().items() if k in type(self).model_fields}
+        concrete = {**defaults, **given, "model": card.ref}
+        # Seeds chosen here fit into the whole numbers of JavaScript, so every client can send them back.
+        concrete.setdefault("seed", secrets.randbelow(2**32))
+        params = self.model_copy(update={**concrete, **self.settle(card, concrete["seed"])})
+        return params, params._check(ability, card)
+
+    @abstractmethod
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """The task's own fields in their concrete form, such as labels as weights by class name.
+
+        Raises:
+            UnprocessableError: a field does not fit the model.
+        """
+
+    def _inference(self, card: ModelCard) -> int:
+        """Rows x steps that infer latents: a row a latent, and for each class where the picture's label is unknown."""
+        latent_steps = getattr(self, "latent_steps", None)
+        if latent_steps is None:
+            return 0
+        known = getattr(self, "label", None) is not None
+        tried = 1 if known or card.classes is None else len(card.classes)
+        return (self.n or 1) * tried * (1 + int(latent_steps))
+
+    def _check(self, ability: TaskCard, card: ModelCard) -> list[str]:
+        limits = ability.limits
+        ranges = {
+            "n": (1, limits.max_n),
+            "steps": (0, limits.max_steps),
+            "latent_steps": (0, limits.max_latent_steps or 0),
+            "step_size": limits.step_size,
+            "noise": limits.noise,
+        }
+        for field, (low, high) in ranges.items():
+            value = getattr(self, field, None)
+            if value is not None and not low <= value <= high:
+                raise invalid(field, f"{card.ref} takes {low} to {high}, got {value}")
+        if self.rows > limits.max_n:
+            raise invalid("n", f"{card.ref} makes at most {limits.max_n} images a job, this asks for {self.rows}")
+        if self.refine is False and not limits.proposal:
+            raise invalid("refine", f"{card.ref} has no initializer to propose images; leave refine out")
+        if self.rows > 1 and not limits.chance and not self.noise:
+            raise invalid("n", f"all results of {card.ref} would be the same: ask for one, or send noise above 0")
+        if self.refine and self.steps is not None and self.steps > limits.trained_steps:
+            return [
+                f"{card.ref} was trained with {limits.trained_steps} refinement steps; "
+                f"after {self.steps} its images may be worse"
+            ]
+        return []
+
+
+class FittedRequest(JobRequest, ABC):
+    """A request with pictures, which are brought to the model's size."""
+
+    fit: Literal["cover", "contain", "stretch"] = Field(
+        "cover",
+        description="How a picture of another shape is brought to the model's: `cover` cuts the largest window of the "
+        "model's shape from its middle, `contain` takes all of it and fills the margin with white, `stretch` takes all "
+        "of it and distorts it. Scaled by Lanczos resampling; a picture of the model's size is not touched.",
+        examples=["cover"],
+    )
+
+
+class RestorableRequest(FittedRequest, ABC):
+    """A request whose results may be brought back to the size of its picture."""
+
+    restore: bool = Field(
+        False,
+        description="Bring the results back to the size of the picture that was sent: `contain` loses its margin "
+        "again, `stretch` its distortion, and with `cover` the window is put back into the picture. Where an image has "
+        "a mask only hidden pixels change; all others are those of the picture.",
+    )

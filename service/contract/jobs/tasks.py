@@ -1,0 +1,297 @@
+"""One class a task: its own fields, its words for the API's page, and how its fields become concrete.
+
+To add a task, write its class here with a docstring, an example and :meth:`JobRequest.settle`, and enter it in
+:data:`TASKS`; the route, its page in the API reference, the queue message and the reading of its pictures follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from service.contract.catalog import ModelCard
+from service.contract.errors import invalid
+from service.contract.jobs import examples
+from service.contract.jobs.labels import LABEL_FORMS, Label, classes_of, mix_of, mixes_of
+from service.contract.jobs.request import PICTURE_FORMS, FittedRequest, JobRequest, PictureRef, RestorableRequest, Role
+
+_LATENT_STEPS = (
+    "Steps of the search for the latent vector from which the initializer draws the picture. "
+    "Absent: the default of the model's card."
+)
+_OWN_LABEL = f"The class of the picture: {LABEL_FORMS}. Absent: it is inferred."
+
+
+class Generate(JobRequest):
+    """Make new images with a model; where it has classes, of one of them or of a mix.
+
+    An initializer proposes each image in one pass, if the model has one, and `steps` steps of Langevin dynamics under
+    the model's energy refine it. A model without an initializer starts from noise.
+    """
+
+    task: ClassVar[str] = "generate"
+    example: ClassVar[dict[str, Any]] = {"model": "fashion-ccoopnets", "label": "Sneaker", "n": 4, "seed": 7}
+
+    label: Label | None = Field(
+        None,
+        description=f"The class: {LABEL_FORMS}. Absent: the seed chooses a class. Models without classes take none.",
+        examples=["Sneaker"],
+    )
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """The label as weights by class name, in the card's order; None for a model without classes."""
+        if self.label is not None:
+            return {"label": mix_of(self.label, classes_of(card, "label"))}
+        return {"label": {card.classes[seed % len(card.classes)]: 1.0} if card.classes else None}
+
+
+class Translate(RestorableRequest):
+    """Turn an image into another kind of image, such as a line drawing into a coloured one.
+
+    Gives `n` different results for the one picture: the initializer proposes each by its own noise, and the solver
+    refines it.
+    """
+
+    task: ClassVar[str] = "translate"
+    example: ClassVar[dict[str, Any]] = {
+        "model": "fluent-ccoopnets",
+        "image": examples.face_outline(),
+        "n": 4,
+        "seed": 7,
+    }
+    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.CONDITION}
+
+    image: PictureRef = Field(description=f"The picture to translate. {PICTURE_FORMS}")
+    label: Label | None = Field(
+        None,
+        description="The kind of image to make, for a model that knows several: its name or index. "
+        "Models without classes take none.",
+    )
+    animate: bool = Field(False, description="Also give the way from the start to the result as an animated PNG.")
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """The label as weights by class name; needed where the model has classes."""
+        if card.classes is None and self.label is None:
+            return {}
+        if self.label is None:
+            choices = ", ".join(card.classes or [])
+            raise invalid("label", f"{card.ref} makes several kinds of image; choose one of: {choices}")
+        return {"label": mix_of(self.label, classes_of(card, "label"))}
+
+
+class Inpaint(RestorableRequest):
+    """Fill in the hidden part of an image, in `n` different ways.
+
+    Hidden is what is white in `mask`; without a mask, what is transparent in the image. All other pixels come back as
+    they were. Any pixels may be hidden: one, all or none.
+    """
+
+    task: ClassVar[str] = "inpaint"
+    example: ClassVar[dict[str, Any]] = {
+        "model": "noto-ccoopnets",
+        "image": examples.face_with_hole(),
+        "n": 4,
+        "seed": 7,
+    }
+    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.IMAGE, "mask": Role.MASK}
+
+    image: PictureRef = Field(description=f"The picture. {PICTURE_FORMS}")
+    mask: PictureRef | None = Field(
+        None,
+        description="A picture of the same size: white (128 to 255) = fill in, black = keep. Absent: the image's own "
+        f"transparency is the mask, transparent (alpha below 128) = fill in. {PICTURE_FORMS}",
+    )
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """Nothing of its own."""
+        return {}
+
+
+class Denoise(RestorableRequest):
+    """Clean a noisy image.
+
+    The chain of the model starts at the image and takes `steps` steps. Nothing else holds the result to the image, so
+    the number of steps is the strength: a few remove faint noise, many turn the image into one that the model likes.
+    """
+
+    task: ClassVar[str] = "denoise"
+    example: ClassVar[dict[str, Any]] = {"model": "fashion-cfebm", "image": examples.noisy_shirt(), "seed": 7}
+    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.IMAGE}
+
+    image: PictureRef = Field(description=f"The noisy picture. {PICTURE_FORMS}")
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """Nothing of its own."""
+        return {}
+
+
+class Interpolate(FittedRequest):
+    """Go from one condition to another in `n` frames, the first and the last of which are the ends.
+
+    A model that makes images from images takes `images`, one with classes takes `labels`. All frames share their noise,
+    so they change with the condition alone.
+    """
+
+    task: ClassVar[str] = "interpolate"
+    example: ClassVar[dict[str, Any]] = {
+        "model": "fashion-ccoopnets",
+        "labels": ["T-shirt/top", "Dress"],
+        "n": 8,
+        "seed": 7,
+        "animate": True,
+    }
+    pictures: ClassVar[Mapping[str, Role]] = {"images": Role.CONDITION}
+
+    n: int | None = Field(None, ge=2, le=4096, description="Number of frames, both ends included.", examples=[8])
+    images: Annotated[list[PictureRef], Field(min_length=2, max_length=2)] | None = Field(
+        None, description=f"The two condition pictures. {PICTURE_FORMS}"
+    )
+    labels: Annotated[list[Label], Field(min_length=2, max_length=2)] | None = Field(
+        None, description=f"The two classes, each {LABEL_FORMS}.", examples=[["T-shirt/top", "Dress"]]
+    )
+    animate: bool = Field(False, description="Also give all frames as one animated PNG, in `extras` of the first.")
+    mix: Literal["pixels", "energy"] | None = Field(
+        None,
+        description="What the solver sees between two pictures: their mixed `pixels` (the default), or the mixed "
+        "`energy` of both, which takes twice the time. Models with classes take none.",
+    )
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """The labels as weights by class name, for a model with classes; the mix, for one with condition images."""
+        if card.condition is not None:
+            if self.images is None or self.labels is not None:
+                raise invalid("images", f"{card.ref} goes from image to image: send two `images` and no `labels`")
+            return {"mix": self.mix or "pixels"}
+        if self.labels is None or self.images is not None:
+            raise invalid("labels", f"{card.ref} goes from class to class: send two `labels` and no `images`")
+        if self.mix is not None:
+            raise invalid("mix", f"{card.ref} has classes, whose labels are mixed; leave mix out")
+        return {"labels": mixes_of(self.labels, classes_of(card, "labels"))}
+
+
+class Restyle(RestorableRequest):
+    """Draw an image anew in other classes, in its own style.
+
+    Finds the latent vector from which the initializer draws the picture, then draws it in each class of `labels`; the
+    solver refines the results. Gives `n` images a label, in the order of the labels.
+    """
+
+    task: ClassVar[str] = "restyle"
+    example: ClassVar[dict[str, Any]] = {
+        "model": "fashion-ccoopnets",
+        "image": examples.shirt(),
+        "labels": ["Pullover", "Dress"],
+        "seed": 7,
+    }
+    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.IMAGE}
+    times: ClassVar[str | None] = "labels"
+
+    n: int | None = Field(None, ge=1, le=4096, description="Number of images for each label.", examples=[1])
+    image: PictureRef = Field(description=f"The picture. {PICTURE_FORMS}")
+    label: Label | None = Field(None, description=_OWN_LABEL, examples=["T-shirt/top"])
+    labels: Annotated[list[Label], Field(min_length=1, max_length=1000)] | None = Field(
+        None,
+        description=f"The classes asked for, each {LABEL_FORMS}. Absent: all classes of the model.",
+        examples=[["Pullover", "Dress"]],
+    )
+    latent_steps: int | None = Field(None, ge=0, le=100_000, description=_LATENT_STEPS)
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """All labels as weights by class name; None for a label that is to be inferred."""
+        classes = classes_of(card, "labels")
+        asked = self.labels if self.labels is not None else list(classes)
+        return {"label": _known(self.label, classes), "labels": mixes_of(asked, classes)}
+
+
+class Reconstruct(RestorableRequest):
+    """Draw an image again from the latent vector that is inferred from it.
+
+    Shows what of a picture the model can express: the closer the result, the better the model knows such pictures.
+    """
+
+    task: ClassVar[str] = "reconstruct"
+    example: ClassVar[dict[str, Any]] = {"model": "fashion-ccoopnets", "image": examples.shirt(), "seed": 7}
+    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.IMAGE}
+
+    image: PictureRef = Field(description=f"The picture. {PICTURE_FORMS}")
+    label: Label | None = Field(None, description=_OWN_LABEL, examples=["T-shirt/top"])
+    latent_steps: int | None = Field(None, ge=0, le=100_000, description=_LATENT_STEPS)
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """The label as weights by class name; None if it is to be inferred."""
+        return {"label": _known(self.label, classes_of(card, "label"))}
+
+
+class Score(FittedRequest):
+    """Tell how well an image fits what the model has learned, in numbers.
+
+    Gives no image: `outputs` has one entry without a url, whose `energy` is minus the model's value and whose `extras`
+    hold the calibrated score. Values compare only between images of one condition, so the condition must be told: a
+    model with classes needs the `label`, one that makes images from images the `condition`, one that fills in hidden
+    parts the `mask` (or an image with transparency).
+    """
+
+    task: ClassVar[str] = "score"
+    example: ClassVar[dict[str, Any]] = {
+        "model": "fashion-ccoopnets",
+        "image": examples.shirt(),
+        "label": "T-shirt/top",
+    }
+    pictures: ClassVar[Mapping[str, Role]] = {
+        "image": Role.IMAGE,
+        "condition": Role.CONDITION,
+        "mask": Role.MASK,
+    }
+
+    n: int | None = Field(None, ge=1, le=1, description="One: the numbers of a picture do not depend on chance.")
+    steps: int | None = Field(
+        None, ge=0, le=100_000, description="With more than 0, also the value after each refinement step, as `trace`."
+    )
+    image: PictureRef = Field(description=f"The picture to judge. {PICTURE_FORMS}")
+    label: Label | None = Field(
+        None, description=f"The class, for a model with classes: {LABEL_FORMS}.", examples=["T-shirt/top"]
+    )
+    condition: PictureRef | None = Field(
+        None, description=f"What the image was made from, for a model that makes images from images. {PICTURE_FORMS}"
+    )
+    mask: PictureRef | None = Field(
+        None, description=f"Which pixels were filled in (white), for a model that fills in. {PICTURE_FORMS}"
+    )
+
+    def masked(self, card: ModelCard) -> bool:
+        """A model that makes whole images judges whole images, even if it can also fill in."""
+        return super().masked(card) and "generate" not in card.tasks
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """The label as weights by class name, if the model has classes."""
+        needs = {
+            "label": card.classes is not None,
+            "condition": card.condition is not None,
+            "mask": self.masked(card),
+        }
+        for field, needed in needs.items():
+            given = getattr(self, field) is not None
+            if given and not needed:
+                raise invalid(field, f"{card.ref} takes no {field}; leave it out")
+            if needed and not given and field != "mask":  # the image's transparency may be the mask
+                raise invalid(field, f"{card.ref} judges an image only together with its {field}; send it")
+        return {"label": _known(self.label, card.classes or [])}
+
+
+TASKS: dict[str, type[JobRequest]] = {
+    "generate": Generate,
+    "translate": Translate,
+    "inpaint": Inpaint,
+    "denoise": Denoise,
+    "interpolate": Interpolate,
+    "restyle": Restyle,
+    "reconstruct": Reconstruct,
+    "score": Score,
+}
+"""Every task that a client can ask for."""
+
+
+def _known(label: str | int | dict[str, float] | None, classes: list[str]) -> dict[str, float] | None:
+    return None if label is None else mix_of(label, classes)

@@ -1,0 +1,86 @@
+"""The contract of trainings: what a client asks for and what the record shows."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.contract.records import Delivery, Record, now
+from service.webhooks.url import WebhookUrl
+
+MODEL_NAME = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
+"""Names of models: small letters, digits and hyphens, at most 64."""
+
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Override = bool | Annotated[int, Field(ge=-(2**53), le=2**53)] | float | Annotated[str, Field(max_length=200)]
+
+
+class TrainingRequest(BaseModel):
+    """Fit a model on a data set of the server and put it in the catalog under `name`.
+
+    Every training makes a new version of that name; older versions stay. The training resumes where it stopped
+    if its worker dies.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, frozen=True)
+
+    system: Word = Field("ccoopnets", description="The method to train.", examples=["ccoopnets"])
+    preset: Word = Field("small", description="Size of the networks and matching settings.", examples=["small"])
+    data: Word = Field(description="Name of a data set that was fetched on the server.", examples=["fashion-mnist"])
+    direction: Literal["AtoB", "BtoA"] = Field(
+        "AtoB",
+        description="Of data in two parts A and B: which is the condition or source, and which is made from it.",
+        examples=["AtoB"],
+    )
+    name: str = Field(
+        pattern=MODEL_NAME,
+        description="Name of the new model: small letters, digits and hyphens.",
+        examples=["my-fashion"],
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of all random numbers of the training.", examples=[0])
+    iterations: int | None = Field(
+        None, ge=1, le=100_000_000, description="Number of updates; absent: the preset's.", examples=[2000]
+    )
+    batch_size: int | None = Field(
+        None, ge=1, le=65_536, description="Images an update; absent: the preset's.", examples=[100]
+    )
+    overrides: dict[Word, Override] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="Settings of the method by name, in place of the preset's; the trainer checks them.",
+        examples=[{}],
+    )
+    webhook: WebhookUrl | None = Field(
+        None, description="Address that gets the record by POST when the training has ended, as with jobs."
+    )
+
+
+class TrainingRecord(Record):
+    """The state of one training."""
+
+    path: ClassVar[str] = "/v1/trainings"
+    prefix: ClassVar[str] = "trn"
+
+    params: TrainingRequest = Field(description="The request.")
+    metrics: dict[str, float] = Field(default_factory=dict, description="The latest figures of the training.")
+    samples: list[str] = Field(default_factory=list, description="Addresses of sample sheets, oldest first.")
+    model: str | None = Field(
+        None, description="The finished model as name@version; null before.", examples=["my-fashion@1"]
+    )
+
+    @classmethod
+    def new(cls, params: TrainingRequest, context: dict[str, str]) -> TrainingRecord:
+        """The record of a request that is about to be queued.
+
+        Args:
+            params: the request.
+            context: what logs and traces call it.
+        """
+        return cls(
+            id=cls.new_id(),
+            created_at=now(),
+            params=params,
+            webhook=Delivery(url=params.webhook) if params.webhook else None,
+            context=context,
+        )

@@ -1,0 +1,106 @@
+"""Health, figures, and the pages that explain errors."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+
+from service.access.keys import Scope
+from service.access.security import needs
+from service.contract.errors import PROBLEMS, NotFoundError, ServiceError
+from service.http.problems import responses
+from service.http.routes.common import json_of
+from service.services import Parts
+
+router = APIRouter()
+
+
+class Live(BaseModel):
+    """The API process answers."""
+
+    live: bool = Field(description="Always true.")
+
+
+class Ready(BaseModel):
+    """The service takes jobs."""
+
+    ready: bool = Field(description="Always true; an error is given otherwise.")
+    workers: dict[str, int] = Field(description="Living workers by kind.", examples=[{"inference": 1, "training": 1}])
+
+
+class ErrorKind(BaseModel):
+    """What a kind of error means."""
+
+    type: str = Field(description="The `type` of the error documents of this kind.")
+    status: int = Field(description="Their HTTP status.")
+    title: str = Field(description="What it means.")
+    remedy: str = Field(description="What to do about it.")
+
+
+class ErrorKinds(BaseModel):
+    """All kinds of error."""
+
+    items: list[ErrorKind] = Field(description="By status.")
+
+
+@router.get("/v2/health/live", response_model=Live, tags=["health"])
+async def live() -> Response:
+    """Whether the API process answers at all."""
+    return json_of(Live(live=True))
+
+
+@router.get("/v2/health/ready", response_model=Ready, responses=responses(["unavailable"]), tags=["health"])
+def ready(parts: Parts) -> Response:
+    """Whether jobs are taken: Redis answers, and an inference worker is alive and not about to stop."""
+    kinds: dict[str, int] = {}
+    for info in parts.presence.workers().values():
+        if info.get("state", "ready") != "ready":  # it still loads models, or hands its jobs back
+            continue
+        kind = str(info.get("kind"))
+        kinds[kind] = kinds.get(kind, 0) + 1
+    if "inference" not in kinds:
+        raise ServiceError("unavailable", "no inference worker is ready", missing=["inference worker"])
+    return json_of(Ready(ready=True, workers=kinds))
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **responses(["unauthenticated", "forbidden", "unavailable"])},
+    dependencies=[needs(Scope.ADMIN)],
+    tags=["health"],
+)
+def metrics(parts: Parts) -> Response:
+    """Figures in the text format of Prometheus: requests, jobs by status, queues, and what workers report.
+
+    On the server's own machine no key is needed.
+    """
+    return Response(generate_latest(parts.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+@router.get("/errors", response_model=ErrorKinds, tags=["errors"])
+async def list_errors() -> Response:
+    """List all kinds of error that the service gives."""
+    return json_of(ErrorKinds(items=[_kind(kind) for kind in PROBLEMS]))
+
+
+@router.get(
+    "/errors/{kind}", response_model=ErrorKind, responses=responses(["not-found", "invalid-request"]), tags=["errors"]
+)
+async def get_error(
+    kind: Annotated[
+        str, Path(max_length=100, description="The last part of the `type`.", examples=["invalid-request"])
+    ],
+) -> Response:
+    """Explain a kind of error."""
+    if kind not in PROBLEMS:
+        raise NotFoundError("not-found", f"there is no kind of error {kind!r}; GET /errors lists them")
+    return json_of(_kind(kind))
+
+
+def _kind(kind: str) -> ErrorKind:
+    problem = PROBLEMS[kind]
+    return ErrorKind(type=f"/errors/{kind}", status=problem.status, title=problem.title, remedy=problem.remedy)

@@ -1,0 +1,86 @@
+"""Uploaded images, which tasks then take by their id."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, File, Path, Request, Response, UploadFile
+
+from service.access.security import Who
+from service.http.problems import responses
+from service.http.routes import links
+from service.http.routes.common import json_of, png_answer
+from service.pictures.uploads import Upload
+from service.services import Parts
+
+router = APIRouter(tags=["images"])
+
+ImageId = Annotated[
+    str,
+    Path(description="Id of the image.", max_length=100, examples=["img_0190f0e1a2b37c4d8e5f60718293a4b5"]),
+]
+
+
+@router.post(
+    "/v1/images",
+    response_model=Upload,
+    status_code=201,
+    responses={
+        201: {
+            "description": "The image was stored.",
+            "headers": {"Location": {"description": "The image.", "schema": {"type": "string"}}},
+            "links": links.IMAGE,
+        },
+        **responses(
+            [
+                "malformed-request",
+                "body-too-large",
+                "image-too-large",
+                "invalid-image",
+                "invalid-request",
+                "unavailable",
+            ]
+        ),
+    },
+)
+async def upload_image(
+    parts: Parts,
+    who: Who,
+    file: Annotated[UploadFile, File(description="A PNG, JPEG or WebP file with one still picture.")],
+) -> Response:
+    """Upload an image, and use its id in any task that takes pictures.
+
+    Any kind of PNG, JPEG or WebP is taken, whatever the file's name says; it is turned upright as its EXIF data ask for
+    and stored as PNG with 8 bits a channel, without metadata. Transparency is kept: it can be a mask for `inpaint`;
+    everywhere else it is laid on white. It is deleted after some hours; jobs keep their own copy.
+    """
+    upload = await parts.intake.upload(await file.read(), who)
+    return json_of(upload, 201, {"Location": upload.url})
+
+
+@router.get(
+    "/v1/images/{id}",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {}}, "description": "The image."},
+        304: {"description": "You have it already."},
+        **responses(["unknown-image", "invalid-request", "unavailable"]),
+    },
+)
+def get_image(parts: Parts, who: Who, request: Request, id: ImageId) -> Response:
+    """Get an uploaded image as PNG."""
+    return png_answer(request, parts.uploads.get(id, who.listing))
+
+
+@router.delete(
+    "/v1/images/{id}",
+    status_code=204,
+    responses={
+        204: {"description": "The image is deleted."},
+        **responses(["unknown-image", "invalid-request", "unavailable"]),
+    },
+)
+def delete_image(parts: Parts, who: Who, id: ImageId) -> Response:
+    """Delete an uploaded image. Jobs that were given it are not affected."""
+    parts.uploads.delete(id, who.listing)
+    return Response(status_code=204)

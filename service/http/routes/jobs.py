@@ -1,0 +1,190 @@
+"""Job records: read, list, cancel, follow, and their pictures."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Request, Response
+from pydantic import BaseModel, Field
+
+from service.access.security import Who
+from service.contract.jobs import JobRecord
+from service.http.problems import responses
+from service.http.routes import links
+from service.http.routes.common import (
+    Cursor,
+    JobId,
+    LastEventId,
+    Limit,
+    StatusFilter,
+    check_owner,
+    event_stream,
+    json_of,
+    no_picture,
+    owned,
+    picture,
+)
+from service.pictures.places import job_extra, job_image, job_input, job_preview
+from service.services import Parts
+
+router = APIRouter(tags=["jobs"])
+
+Place = Annotated[int, Path(ge=0, le=9999, description="Place of the image among the outputs, from 0.", examples=[0])]
+
+_PNG: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"image/png": {}}, "description": "The image."},
+    304: {"description": "You have it already."},
+}
+
+
+class JobPage(BaseModel):
+    """Jobs, newest first."""
+
+    items: list[JobRecord] = Field(description="The jobs of this page.")
+    next: str | None = Field(description="Send it as `cursor` for the next page; null at the end.")
+
+
+@router.get(
+    "/v1/jobs",
+    response_model=JobPage,
+    responses={200: {"links": links.JOBS}, **responses(["invalid-request", "unavailable"])},
+)
+def list_jobs(
+    parts: Parts, who: Who, status: StatusFilter = None, cursor: Cursor = None, limit: Limit = 20
+) -> Response:
+    """List jobs, newest first."""
+    items, following = parts.jobs.page(status, cursor, limit, who.listing)
+    return json_of(JobPage(items=items, next=following))
+
+
+@router.get(
+    "/v1/jobs/{id}",
+    response_model=JobRecord,
+    responses={200: {"links": links.JOB}, **responses(["unknown-job", "invalid-request", "unavailable"])},
+)
+def get_job(parts: Parts, who: Who, id: JobId) -> Response:
+    """Get the record of a job: its status, progress, and images once it has succeeded."""
+    return json_of(owned(parts.jobs, id, who))
+
+
+@router.post(
+    "/v1/jobs/{id}/cancel",
+    response_model=JobRecord,
+    responses={200: {"links": links.JOB}, **responses(["unknown-job", "invalid-request", "unavailable"])},
+)
+def cancel_job(parts: Parts, who: Who, id: JobId) -> Response:
+    """Cancel a job. A queued one is cancelled at once, a running one stops between two steps.
+
+    A finished job stays as it is, so the request may be repeated.
+    """
+    check_owner(parts.jobs, id, who)
+    return json_of(parts.jobs.cancel(id))
+
+
+@router.get(
+    "/v1/jobs/{id}/events",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "The events."},
+        204: {"description": "The job has finished and you have all its events."},
+        **responses(["unknown-job", "invalid-request", "unavailable"]),
+    },
+)
+async def job_events(parts: Parts, who: Who, id: JobId, last_event_id: LastEventId = None) -> Response:
+    """Follow a job by server-sent events: `status`, `progress` and `preview`, each with JSON data.
+
+    The stream ends after the terminal status, and resumes after Last-Event-ID. It is a convenience: the record is
+    the truth.
+    """
+    return await event_stream(parts, parts.jobs, id, who, last_event_id)
+
+
+@router.get(
+    "/v1/jobs/{id}/images/{k}",
+    response_class=Response,
+    responses={**_PNG, **responses(["unknown-job", "unknown-image", "invalid-request", "unavailable"])},
+)
+def job_output(
+    parts: Parts,
+    who: Who,
+    request: Request,
+    id: JobId,
+    k: Place,
+) -> Response:
+    """Get one image of a job as PNG."""
+    check_owner(parts.jobs, id, who)
+    answer = picture(parts, request, job_image(id, k))
+    if answer is None:
+        raise no_picture(parts.jobs.get(id), f"image {k}")
+    return answer
+
+
+@router.get(
+    "/v1/jobs/{id}/images/{k}/{name}",
+    response_class=Response,
+    responses={**_PNG, **responses(["unknown-job", "unknown-image", "invalid-request", "unavailable"])},
+)
+def job_extra_picture(
+    parts: Parts,
+    who: Who,
+    request: Request,
+    id: JobId,
+    k: Place,
+    name: Annotated[
+        str,
+        Path(pattern=r"^[a-z][a-z0-9_]{0,63}$", description="Name of the picture in `extras`.", examples=["animation"]),
+    ],
+) -> Response:
+    """Get a further picture that belongs to an image of a job, as PNG; `extras` of the output has its address."""
+    check_owner(parts.jobs, id, who)
+    answer = picture(parts, request, job_extra(id, k, name))
+    if answer is None:
+        raise no_picture(parts.jobs.get(id), f"picture {name} of image {k}")
+    return answer
+
+
+@router.get(
+    "/v1/jobs/{id}/inputs/{name}",
+    response_class=Response,
+    responses={**_PNG, **responses(["unknown-job", "unknown-image", "invalid-request", "unavailable"])},
+)
+def job_input_picture(
+    parts: Parts,
+    who: Who,
+    request: Request,
+    id: JobId,
+    name: Annotated[
+        str,
+        Path(
+            pattern=r"^[a-z][a-z0-9_.]{0,63}$",
+            description="The field that held it; in a list also its place, from 0.",
+            examples=["image", "images.0"],
+        ),
+    ],
+) -> Response:
+    """Get a picture that the job was given, as PNG, before it was fitted to the model."""
+    check_owner(parts.jobs, id, who)
+    answer = picture(parts, request, job_input(id, name))
+    if answer is None:
+        raise no_picture(parts.jobs.get(id), f"input {name}")
+    return answer
+
+
+@router.get(
+    "/v1/jobs/{id}/previews/{step}",
+    response_class=Response,
+    responses={**_PNG, **responses(["unknown-job", "unknown-image", "invalid-request", "unavailable"])},
+)
+def job_preview_image(
+    parts: Parts,
+    who: Who,
+    request: Request,
+    id: JobId,
+    step: Annotated[int, Path(ge=0, le=10**9, description="The step that the preview event names.", examples=[5])],
+) -> Response:
+    """Get the unfinished images of a job after a step, as one PNG; `preview` events carry the address."""
+    check_owner(parts.jobs, id, who)
+    answer = picture(parts, request, job_preview(id, step))
+    if answer is None:
+        raise no_picture(parts.jobs.get(id), f"preview of step {step}")
+    return answer

@@ -1,0 +1,181 @@
+"""One POST route for each task of the contract, made from its class."""
+
+import inspect
+import re
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Header, Response
+from starlette.concurrency import run_in_threadpool
+
+from service.access.security import Caller, Who
+from service.contract.errors import UnprocessableError
+from service.contract.jobs import TASKS, JobRecord, JobRequest
+from service.http.problems import responses
+from service.http.routes import links
+from service.http.routes.common import IdempotencyKey, check_webhook, json_of
+from service.http.strict import JsonRoute
+from service.observe.process import context
+from service.pictures.intake import Taken
+from service.services import Parts, Services
+from service.store.codec import announced
+from service.store.events import Watch
+from service.store.types import Idempotency
+
+Prefer = Annotated[
+    str | None,
+    Header(
+        max_length=200,
+        description="`wait=SECONDS` holds the answer until the job has finished, at most so long.",
+        examples=["wait=30"],
+    ),
+]
+
+_ANSWERS = (
+    "Answers 202 at once with the queued job and its address; follow `links.events`, ask for the job again, or send "
+    "`Prefer: wait=SECONDS` to get the finished job in this answer (200)."
+)
+_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*([^,;\s]*)", re.IGNORECASE)
+_SECONDS = re.compile(r"\d{1,6}(\.\d{1,6})?")
+_KINDS = (
+    "malformed-json",
+    "malformed-request",
+    "unknown-model",
+    "unknown-image",
+    "body-too-large",
+    "image-too-large",
+    "unsupported-media-type",
+    "invalid-request",
+    "invalid-image",
+    "unsupported-task",
+    "unavailable-model",
+    "idempotency-conflict",
+    "queue-full",
+    "too-many-jobs",
+    "over-budget",
+    "unavailable",
+)
+
+
+def build() -> APIRouter:
+    """The routes of all tasks."""
+    router = APIRouter(tags=["tasks"], route_class=JsonRoute)
+    for name, request_type in TASKS.items():
+        _add(router, name, request_type)
+    return router
+
+
+def _add(router: APIRouter, name: str, request_type: type[JobRequest]) -> None:
+    summary, _, rest = inspect.cleandoc(request_type.__doc__ or "").partition("\n")
+    example = {"default": {"summary": "Runs as it stands", "value": request_type.example}}
+
+    @router.post(
+        f"/v1/{name}",
+        name=name,
+        summary=summary.rstrip("."),
+        description=f"{rest.strip()}\n\n{_ANSWERS}",
+        response_model=JobRecord,
+        status_code=202,
+        responses={
+            200: {
+                "model": JobRecord,
+                "description": "The finished job, if `Prefer: wait` sufficed.",
+                "links": links.JOB,
+            },
+            202: {
+                "description": "The job was queued.",
+                "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
+                "links": links.JOB,
+            },
+            **responses(_KINDS),
+        },
+    )
+    async def create(
+        parts: Parts,
+        who: Who,
+        body: Annotated[request_type, Body(openapi_examples=example)],  # type: ignore[valid-type]
+        prefer: Prefer = None,
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response:
+        return await _create(parts, who, body, _wait_seconds(prefer), idempotency_key)
+
+
+async def _create(parts: Services, who: Caller, body: JobRequest, wait: float | None, key: str | None) -> Response:
+    seconds = None if wait is None else min(wait, parts.settings.wait_max_seconds)
+    # The id is made before the job is, so that its end can't come before we watch for it.
+    id = JobRecord.new_id()
+    taken = await parts.intake.take(body, who)
+    with parts.finished.watch(id) as finished:
+        record, created = await _accept(parts, who, id, body, taken, key)
+        if seconds is not None and created:
+            record = await _wait(parts, record, finished, seconds)
+    if seconds is not None and not created and not record.status.terminal:
+        with parts.finished.watch(record.id) as finished:
+            record = await _wait(parts, await run_in_threadpool(parts.jobs.get, record.id), finished, seconds)
+    headers = {"Location": record.links.self}
+    if seconds is not None:
+        headers["Preference-Applied"] = f"wait={seconds:g}"
+    done = seconds is not None and record.status.terminal
+    return json_of(record, 200 if done else 202, headers)
+
+
+async def _accept(
+    parts: Services, who: Caller, id: str, body: JobRequest, taken: Mapping[str, Taken], key: str | None
+) -> tuple[JobRecord, bool]:
+    """Check a request against its model, store it and queue it; gives the record and whether it is new."""
+    card = parts.catalog.seen(body.model)
+    if card is None:
+        card = await run_in_threadpool(parts.catalog.get, body.model)
+    params, warnings = body.resolve(card)
+    parts.intake.check(params, card, taken)
+    check_webhook(parts, who, params.webhook)
+    stored = params.with_pictures({name: one.ref for name, one in taken.items()})
+    record = JobRecord.new(stored, warnings, id, context())
+    idempotency = Idempotency(key, body, who.owner) if key else None
+    created = False
+    try:
+        if taken:  # long bodies and files are for a thread
+            await run_in_threadpool(lambda: idempotency and idempotency.hashes)
+            await run_in_threadpool(parts.intake.store, id, taken)
+        record, created = await parts.submissions.submit(
+            record,
+            priority=params.priority,
+            lane=record.model,
+            cost=params.cost(card),
+            max_queue_seconds=params.max_queue_seconds,
+            owner=who.owner,
+            idempotency=idempotency,
+            limits=who.limits(parts.settings.max_queued),
+            message=parts.job_queue.message(id, params.priority),
+        )
+    finally:
+        if taken and not created:
+            await run_in_threadpool(parts.intake.discard, id, taken)
+    return record, created
+
+
+async def _wait(parts: Services, record: JobRecord, finished: Watch, seconds: float) -> JobRecord:
+    """The record when it has finished, or as it is when the time is up."""
+    deadline = time.monotonic() + seconds
+    while not record.status.terminal:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            break
+        fields = await finished.wait(left)
+        if fields is None:
+            record = await run_in_threadpool(parts.jobs.get, record.id)
+        else:
+            record = announced(JobRecord, fields)
+    return record
+
+
+def _wait_seconds(prefer: str | None) -> float | None:
+    """The seconds of ``Prefer: wait=SECONDS``; other preferences are left unused, as RFC 7240 allows."""
+    match = _WAIT.search(prefer) if prefer else None
+    if match is None:
+        return None
+    if not _SECONDS.fullmatch(match[1]):
+        error: dict[str, Any] = {"loc": ["header", "Prefer"], "msg": "wait needs seconds", "type": "wait_parsing"}
+        raise UnprocessableError("invalid-request", "Prefer: use wait=SECONDS, such as wait=30", errors=[error])
+    return float(match[1])

@@ -1,0 +1,174 @@
+"""Trainings: start, read, list, cancel, follow, and their sample sheets."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path, Request, Response
+from pydantic import BaseModel, Field
+
+from service.access.security import Who
+from service.contract.trainings import TrainingRecord, TrainingRequest
+from service.http.problems import responses
+from service.http.routes import links
+from service.http.routes.common import (
+    Cursor,
+    IdempotencyKey,
+    LastEventId,
+    Limit,
+    StatusFilter,
+    TrainingId,
+    check_owner,
+    check_webhook,
+    event_stream,
+    json_of,
+    no_picture,
+    owned,
+    picture,
+)
+from service.http.strict import JsonRoute
+from service.observe.process import context
+from service.pictures.places import training_sample
+from service.services import Parts
+from service.store.types import Idempotency
+
+router = APIRouter(tags=["trainings"])
+starting = APIRouter(tags=["trainings"], route_class=JsonRoute)
+
+_EXAMPLE = {
+    "default": {
+        "summary": "Runs as it stands",
+        "value": {"data": "fashion-mnist", "name": "my-fashion", "iterations": 200},
+    }
+}
+
+
+class TrainingPage(BaseModel):
+    """Trainings, newest first."""
+
+    items: list[TrainingRecord] = Field(description="The trainings of this page.")
+    next: str | None = Field(description="Send it as `cursor` for the next page; null at the end.")
+
+
+@starting.post(
+    "/v1/trainings",
+    response_model=TrainingRecord,
+    status_code=202,
+    summary="Fit a model",
+    description=TrainingRequest.__doc__,
+    responses={
+        202: {
+            "description": "The training was queued.",
+            "headers": {"Location": {"description": "The training.", "schema": {"type": "string"}}},
+            "links": links.TRAINING,
+        },
+        **responses(
+            [
+                "malformed-json",
+                "malformed-request",
+                "body-too-large",
+                "unsupported-media-type",
+                "invalid-request",
+                "idempotency-conflict",
+                "queue-full",
+                "too-many-jobs",
+                "unavailable",
+            ]
+        ),
+    },
+)
+def start_training(
+    parts: Parts,
+    who: Who,
+    body: Annotated[TrainingRequest, Body(openapi_examples=_EXAMPLE)],
+    idempotency_key: IdempotencyKey = None,
+) -> Response:
+    """Store the training and queue it."""
+    check_webhook(parts, who, body.webhook)
+    record = TrainingRecord.new(body, context())
+    record, _ = parts.trainings.submit(
+        record,
+        owner=who.owner,
+        idempotency=Idempotency(idempotency_key, body, who.owner) if idempotency_key else None,
+        limits=who.limits(parts.settings.max_queued),
+        message=parts.training_queue.message(record.id),
+    )
+    return json_of(record, 202, {"Location": record.links.self})
+
+
+@router.get(
+    "/v1/trainings",
+    response_model=TrainingPage,
+    responses={200: {"links": links.TRAININGS}, **responses(["invalid-request", "unavailable"])},
+)
+def list_trainings(
+    parts: Parts, who: Who, status: StatusFilter = None, cursor: Cursor = None, limit: Limit = 20
+) -> Response:
+    """List trainings, newest first."""
+    items, following = parts.trainings.page(status, cursor, limit, who.listing)
+    return json_of(TrainingPage(items=items, next=following))
+
+
+@router.get(
+    "/v1/trainings/{id}",
+    response_model=TrainingRecord,
+    responses={200: {"links": links.TRAINING}, **responses(["unknown-training", "invalid-request", "unavailable"])},
+)
+def get_training(parts: Parts, who: Who, id: TrainingId) -> Response:
+    """Get the record of a training: status, latest metrics, sample sheets, and the model once it has succeeded."""
+    return json_of(owned(parts.trainings, id, who))
+
+
+@router.post(
+    "/v1/trainings/{id}/cancel",
+    response_model=TrainingRecord,
+    responses={200: {"links": links.TRAINING}, **responses(["unknown-training", "invalid-request", "unavailable"])},
+)
+def cancel_training(parts: Parts, who: Who, id: TrainingId) -> Response:
+    """Cancel a training. A queued one is cancelled at once, a running one stops between two updates.
+
+    A finished training stays as it is, so the request may be repeated.
+    """
+    check_owner(parts.trainings, id, who)
+    return json_of(parts.trainings.cancel(id))
+
+
+@router.get(
+    "/v1/trainings/{id}/events",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/event-stream": {}}, "description": "The events."},
+        204: {"description": "The training has finished and you have all its events."},
+        **responses(["unknown-training", "invalid-request", "unavailable"]),
+    },
+)
+async def training_events(parts: Parts, who: Who, id: TrainingId, last_event_id: LastEventId = None) -> Response:
+    """Follow a training by server-sent events: `status`, `progress`, `metrics` and `sample`, each with JSON data.
+
+    The stream ends after the terminal status, and resumes after Last-Event-ID.
+    """
+    return await event_stream(parts, parts.trainings, id, who, last_event_id)
+
+
+@router.get(
+    "/v1/trainings/{id}/samples/{iteration}",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {}}, "description": "The sheet."},
+        304: {"description": "You have it already."},
+        **responses(["unknown-training", "unknown-image", "invalid-request", "unavailable"]),
+    },
+)
+def training_samples(
+    parts: Parts,
+    who: Who,
+    request: Request,
+    id: TrainingId,
+    iteration: Annotated[int, Path(ge=0, le=10**9, description="The iteration of the sheet.", examples=[200])],
+) -> Response:
+    """Get a sheet of samples of a training as PNG; the record and `sample` events carry the address."""
+    check_owner(parts.trainings, id, who)
+    answer = picture(parts, request, training_sample(id, iteration))
+    if answer is None:
+        raise no_picture(parts.trainings.get(id), f"sample sheet of iteration {iteration}")
+    return answer

@@ -1,0 +1,1 @@
+"""Pictures: files, decoding, uploads, blobs."""

@@ -1,0 +1,66 @@
+"""Where pictures are kept and how clients reach them: one blob key and one address for each kind of picture."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from service.contract.jobs import JobRecord
+from service.contract.trainings import TrainingRecord
+
+
+class Place(NamedTuple):
+    """A picture's blob key and its address in the API."""
+
+    key: str
+    url: str
+
+
+def job_image(id: str, k: int) -> Place:
+    """The k-th output of a job."""
+    return Place(f"jobs/{id}/{k}.png", f"{JobRecord.path}/{id}/images/{k}")
+
+
+def job_preview(id: str, step: int) -> Place:
+    """The unfinished images of a job after a step."""
+    return Place(f"jobs/{id}/previews/{step}.png", f"{JobRecord.path}/{id}/previews/{step}")
+
+
+def job_extra(id: str, k: int, name: str) -> Place:
+    """A further picture of the k-th output of a job."""
+    return Place(f"jobs/{id}/extras/{k}/{name}.png", f"{JobRecord.path}/{id}/images/{k}/{name}")
+
+
+def job_input(id: str, name: str) -> Place:
+    """A picture that came with a job's request, by its field: ``image``, ``images.0``."""
+    return Place(f"jobs/{id}/inputs/{name}.png", f"{JobRecord.path}/{id}/inputs/{name}")
+
+
+def upload_folder(id: str) -> str:
+    """Where uploaded images of one time are: it is named by the first digits of that time, so that they go together."""
+    return f"uploads/{id.removeprefix('img_')[:6]}"
+
+
+def upload(id: str, owner: str | None) -> Place:
+    """An uploaded image; an owner's own are in a folder of that name."""
+    folder = upload_folder(id) if owner is None else f"{upload_folder(id)}/{owner}"
+    return Place(f"{folder}/{id}.png", f"/v1/images/{id}")
+
+
+def training_sample(id: str, iteration: int) -> Place:
+    """A sheet of samples of a training after an iteration."""
+    return Place(f"trainings/{id}/samples/{iteration}.png", f"{TrainingRecord.path}/{id}/samples/{iteration}")
+
+
+def job_chain(id: str, attempt: int | None = None) -> str:
+    """The blob key of what an attempt has saved of its work; without an attempt, of what all have saved."""
+    return f"chains/{id}" if attempt is None else f"chains/{id}/{attempt}.safetensors"
+
+
+def job_folder(id: str) -> str:
+    """What the blob keys of all pictures of a job begin with."""
+    return f"jobs/{id}"
+
+
+def training_folder(id: str) -> str:
+    """What the blob keys of all pictures of a training begin with."""
+    return f"trainings/{id}"

@@ -1,0 +1,88 @@
+"""The way of a new record into the store: what its script is given, and what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Generic, Unpack
+
+import redis.asyncio
+
+from service.contract.errors import IdempotencyError, TooManyError
+from service.store import codec
+from service.store.codec import RecordT
+from service.store.scripts import load_scripts, prefix_of
+from service.store.types import TOO_LATE, QueueLimits, Terms
+
+IDEMPOTENCY_SECONDS = 86_400
+_NO_LIMITS = QueueLimits()
+_AT_A_TIME = 64
+"""Connections of a process for submissions: more requests than that wait here, not in the store."""
+
+
+def arguments(record: RecordT, keep_seconds: float, terms: Terms) -> list[str | float]:
+    """What ``lua/submit.lua`` is given for a record."""
+    idempotency, limits = terms.get("idempotency"), terms.get("limits", _NO_LIMITS)
+    return [
+        record.id,
+        codec.document_of(record),
+        terms.get("priority", 5),
+        terms.get("lane", ""),
+        terms.get("owner") or "",
+        terms.get("cost", 0.0),
+        keep_seconds,
+        codec.or_empty(terms.get("max_queue_seconds")),
+        *(idempotency.hashes if idempotency else ("", "")),
+        IDEMPOTENCY_SECONDS,
+        *map(codec.or_empty, (limits.max_queued, limits.max_active, limits.max_cost)),
+        codec.json_of(record.context) if record.context else "",
+        "" if record.webhook is None else "1",
+        TOO_LATE,
+        *(terms.get("message") or ()),
+    ]
+
+
+def outcome(record_type: type[RecordT], answer: Sequence[Any], terms: Terms) -> tuple[RecordT, bool]:
+    """The stored record and whether it is new, from the script's answer.
+
+    Raises:
+        IdempotencyError: the key was used before for another body.
+        TooManyError: a limit refuses it.
+    """
+    if answer[0] == "conflict":
+        idempotency = terms.get("idempotency")
+        assert idempotency is not None
+        raise IdempotencyError(idempotency.key)
+    if answer[0] not in ("created", "same"):
+        raise TooManyError(answer[0], int(answer[1]))
+    return codec.record_of(record_type, answer[1]), answer[0] == "created"
+
+
+class Submissions(Generic[RecordT]):
+    """:meth:`.RecordStore.submit` for the event loop: under load a thread for each request costs more.
+
+    Args:
+        client: a client made by :func:`service.store.connection.connect_async`.
+        record_type: as the store's.
+        namespace: as the store's.
+        keep_seconds: as the store's.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        record_type: type[RecordT],
+        keep_seconds: float,
+        namespace: str = "coopserve",
+    ) -> None:
+        self._type, self._keep_seconds = record_type, keep_seconds
+        self._keys = [prefix_of(record_type, namespace)]
+        self._script = client.register_script(load_scripts()["submit"])
+        self._turns = asyncio.Semaphore(_AT_A_TIME)
+
+    async def submit(self, record: RecordT, **terms: Unpack[Terms]) -> tuple[RecordT, bool]:
+        """As the store's."""
+        args = arguments(record, self._keep_seconds, terms)
+        async with self._turns:
+            answer = await self._script(keys=self._keys, args=args)
+        return outcome(self._type, answer, terms)

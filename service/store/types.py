@@ -1,0 +1,141 @@
+"""What the record store is given and what it gives back, apart from the records themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple, TypedDict
+
+from pydantic import BaseModel
+
+from service.contract.records import Failure, Progress
+
+MAX_ATTEMPTS = 10  # lost in a row with nothing saved, which may also be jobs that waited in a worker that others killed
+
+GAVE_UP = Failure(
+    kind="worker-lost",
+    detail=f"{MAX_ATTEMPTS} workers in a row stopped without an answer and had saved nothing; try a smaller request",
+).model_dump_json()
+TOO_LATE = Failure(
+    kind="queue-timeout",
+    detail="no worker had room for it within its max_queue_seconds; try again later, or allow a longer wait",
+).model_dump_json()
+
+
+@dataclass(frozen=True)
+class Idempotency:
+    """A client's Idempotency-Key, the body that came with it, and the owner, for keys are each owner's own."""
+
+    key: str
+    body: BaseModel
+    owner: str | None = None
+
+    @cached_property
+    def hashes(self) -> tuple[str, str]:
+        """Short names of the key and of the body's content; made once, for a body with pictures is long."""
+        content = json.dumps(self.body.model_dump(mode="json", exclude_unset=True), sort_keys=True)
+        body = f"{type(self.body).__name__} {content}"
+        key = self.key if self.owner is None else f"{self.owner} {self.key}"
+        return tuple(hashlib.sha256(part.encode()).hexdigest() for part in (key, body))  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class QueueLimits:
+    """What a submission must not exceed; None: no limit.
+
+    Args:
+        max_queued: records in the queue, of everybody.
+        max_active: records of the owner that are queued or running.
+        max_cost: sum of the costs of these. One record is accepted whatever it costs if nothing else is active, for
+            it would be refused for ever.
+    """
+
+    max_queued: int | None = None
+    max_active: int | None = None
+    max_cost: float | None = None
+
+
+class Queued(NamedTuple):
+    """A record that should be sent to the queue again."""
+
+    id: str
+    priority: int
+
+
+class Message(NamedTuple):
+    """What wakes a worker, as Celery's transport for Redis reads it.
+
+    Args:
+        list: the Redis list that is the queue for messages of its priority.
+        text: an envelope of kombu with a Celery message of protocol 2.
+    """
+
+    list: str
+    text: str
+
+
+class Terms(TypedDict, total=False):
+    """On what terms a record is submitted.
+
+    Args:
+        priority: 9 leaves the queue first, 0 last; 5 if absent.
+        lane: the queue within the queue; a worker that is full of one lane takes records of others.
+        owner: whose it is; counted against the owner's limits, and listed with the owner's.
+        cost: what it adds to the owner's cost while it is active.
+        max_queue_seconds: it fails if no worker has started it by then.
+        idempotency: the client's key.
+        limits: what refuses it.
+        message: what wakes a worker; sent if the record is new and no thread that listens has been given it.
+    """
+
+    priority: int
+    lane: str
+    owner: str | None
+    cost: float
+    max_queue_seconds: float | None
+    idempotency: Idempotency | None
+    limits: QueueLimits
+    message: Message | None
+
+
+class Bell(NamedTuple):
+    """A thread's place among those that listen for work: a message through Celery takes longer to wake one.
+
+    Args:
+        name: the thread's own.
+        seconds: for how long it listens; 0: not any more, and only takes what it has been given already.
+    """
+
+    name: str
+    seconds: float
+
+
+class Claim(NamedTuple):
+    """What :meth:`service.store.store.RecordStore.claim_next` is given."""
+
+    worker: str
+    lease_seconds: float
+    full: Collection[str] = ()
+    bell: Bell | None = None
+
+
+class Beat(NamedTuple):
+    """A sign of life of one record's worker."""
+
+    id: str
+    attempt: int
+    progress: Progress | None = None
+    metrics: Mapping[str, float] | None = None
+
+
+class Expired(NamedTuple):
+    """A record whose time is over: what belongs to it is to be deleted, and then it is to be forgotten."""
+
+    id: str
+    owner: str
+
+
+Pulse = Literal["ok", "cancel", "stale"]

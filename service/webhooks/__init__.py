@@ -1,0 +1,1 @@
+"""Records sent to the addresses that clients name."""

@@ -1,0 +1,1 @@
+"""Chains saved between steps, and resumed."""

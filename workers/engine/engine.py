@@ -1,0 +1,294 @@
+"""Continuous batching of loops: rows of many jobs advance together, join at any step and leave at their own.
+
+Its threads give every group (rows with the same kernel and shapes) one step in turn. On an accelerator there is one
+thread. On a CPU there are several: small networks keep several cores busy far better as several batches than as one
+whose every operation is divided, and none of the threads waits for another. A group's rows stay packed while its
+members do not change; they are packed anew only when a row joins or leaves. Jobs enter a group by priority, then in
+order of arrival, row by row, so that a large job needs no gap of its own size.
+
+All that is told here happens under one lock, the tasks' own code too; only kernels run without it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from models.core.loop import Kernel, Loop, Rows, Task
+from workers.chains.chain import Chain, ChainError
+from workers.chains.saver import Saver
+from workers.engine.batch import Batch
+from workers.engine.exact import Agreement
+from workers.engine.group import Group
+from workers.engine.member import Member
+from workers.engine.schedule import Schedule
+from workers.engine.tickets import CancelledError, StoppedError, Ticket
+
+
+class Engine:
+    """The threads that touch the device, and what they work on.
+
+    Args:
+        max_rows: the most rows of a batch.
+        device: where the rows live.
+        checkpoint_seconds: how often the chains of tasks are kept that have run for so long; 0: never.
+        threads: how many batches are advanced at the same time.
+    """
+
+    def __init__(
+        self,
+        max_rows: int = 32,
+        device: torch.device | str = "cpu",
+        checkpoint_seconds: float = 0.0,
+        threads: int = 1,
+    ) -> None:
+        self.max_rows, self.device, self.checkpoint_seconds = max_rows, torch.device(device), checkpoint_seconds
+        self.steps = 0
+        self.rows_advanced = 0
+        self.busy_seconds = 0.0  # of all threads together
+        self._threads = [threading.Thread(target=self._work, name=f"engine-{k}", daemon=True) for k in range(threads)]
+        self._working = threads
+        self._schedule = Schedule(max_rows, threads)
+        self._agreements: dict[Kernel, Agreement] = {}
+        self._state = threading.Lock()
+        self._new: deque[Ticket[Any]] = deque()
+        self._wake = threading.Condition()
+        self._resting = 0  # threads that have found nothing to do
+        self._called = 0  # of these, those that are to look again
+        self._stopping = False
+        self._saver = Saver()
+        self._next_save = 0.0
+        self._idle_since: float | None = time.monotonic()
+
+    @property
+    def idle_seconds(self) -> float:
+        """For how long it has had nothing to do; 0 while there is something."""
+        since = self._idle_since
+        return 0.0 if since is None else time.monotonic() - since
+
+    @property
+    def threads(self) -> int:
+        """How many batches it advances at the same time."""
+        return len(self._threads)
+
+    @property
+    def chains_saved(self) -> int:
+        """How many chains of running tasks were kept."""
+        return self._saver.kept
+
+    # Called from other threads
+
+    def start(self) -> None:
+        """Begin to work on tasks."""
+        self._saver.start()
+        for thread in self._threads:
+            thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether it works on tasks."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def submit(
+        self,
+        task: Task[Any],
+        *,
+        priority: int = 5,
+        preview_every: int = 0,
+        resume: Chain | None = None,
+        keep: Callable[[Chain], None] | None = None,
+    ) -> Ticket[Any]:
+        """Hand over a task; the ticket tells its progress and result.
+
+        Args:
+            task: the generator, not started.
+            priority: 9 is admitted first, 0 last.
+            preview_every: show the rows every so many steps (0: never).
+            resume: where the task goes on; its ticket fails with :class:`ChainError` if it is not this task's.
+            keep: called from another thread with the task's chain, every ``checkpoint_seconds``.
+        """
+        ticket: Ticket[Any] = Ticket(task, priority, preview_every, resume, keep)
+        with self._wake:
+            if self._stopping:
+                ticket.fail(StoppedError(resume))
+                return ticket
+            self._new.append(ticket)
+            self._wake.notify()
+        return ticket
+
+    def pad_to(self, agreements: Mapping[Kernel, Agreement]) -> None:
+        """Batches of these kernels are padded to sizes at which a row gets the same bits."""
+        with self._wake:  # two models may be loaded at the same time
+            self._agreements = {**self._agreements, **agreements}
+
+    def forget(self, kernels: Sequence[Kernel]) -> None:
+        """Drop what is known of the kernels of a model that was unloaded."""
+        with self._wake:
+            self._agreements = {kernel: a for kernel, a in self._agreements.items() if kernel not in kernels}
+
+    def stop(self, timeout: float | None = 10.0) -> None:
+        """End the threads after the steps that they are in; unfinished tickets fail with :class:`StoppedError`."""
+        self._end_work()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(timeout)
+
+    # The engine's own threads
+
+    def _work(self) -> None:
+        torch.set_flush_denormal(True)
+        try:
+            while self._round():
+                pass
+        finally:  # if one of them fails, the others end, too, and the worker takes no more jobs
+            self._end_work()
+            with self._state:
+                self._working -= 1
+                last = not self._working
+            if last:
+                self._saver.stop()
+                self._end_all()
+
+    def _end_work(self) -> None:
+        with self._wake:
+            self._stopping = True
+            self._wake.notify_all()
+
+    def _round(self) -> bool:
+        """Wait for work and give a group a turn; False when the engine is to stop.
+
+        A method of its own, so that an idle engine holds nothing of the tasks that it had last.
+        """
+        turn = self._next_turn()
+        if turn is None:
+            return False
+        self._turn(*turn)
+        return True
+
+    def _next_turn(self) -> tuple[Group, Batch] | None:
+        """What this thread is to advance, once there is anything; None when the engine is to stop."""
+        while not self._stopping:
+            with self._state:
+                turn = self._find_turn()
+            if turn is not None:
+                return turn
+            with self._wake:
+                self._wake.wait_for(lambda: self._new or self._called or self._stopping)
+                self._called = max(0, self._called - 1)
+                self._resting -= 1
+        return None
+
+    def _find_turn(self) -> tuple[Group, Batch] | None:
+        """Begin the tasks that have come, and take the next batch; see to it that no other thread rests needlessly."""
+        while self._new:
+            self._begin(self._new.popleft())
+        turn = self._schedule.take()
+        if self.checkpoint_seconds:
+            self._save()
+        if not self._schedule.empty:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = time.monotonic()
+        with self._wake:
+            if turn is None:
+                self._resting += 1
+            elif self._resting > self._called and self._schedule.more:
+                self._called += 1
+                self._wake.notify()
+        return turn
+
+    def _turn(self, group: Group, batch: Batch) -> None:
+        """One step of one batch; tasks go on whose rows have finished."""
+        rows, started = batch.size, time.perf_counter()
+        advanced = batch.advance()
+        seconds = time.perf_counter() - started
+        with self._state:
+            self.steps += 1
+            self.rows_advanced += rows
+            self.busy_seconds += seconds
+            for member in self._schedule.settle(group, batch, advanced, seconds):
+                try:
+                    result = member.result()
+                except Exception as error:
+                    member.ticket.end(error)
+                else:
+                    member.ticket.results.append(result)
+                    self._advance(member.ticket, result, member.loop)
+
+    def _save(self) -> None:
+        """Have another thread keep the chains of tasks that have run for a while. Short ones are done before that."""
+        now = time.monotonic()
+        if now < self._next_save or not self._saver.free:
+            return
+        self._next_save = now + self.checkpoint_seconds
+        begun = now - self.checkpoint_seconds
+        for group in self._schedule.groups:
+            self._saver.add(group.snapshots(lambda ticket: ticket.keep is not None and ticket.submitted <= begun))
+        self._saver.go()
+
+    def _end_all(self) -> None:
+        """Every task ends here, and can go on elsewhere from where it is."""
+        for group in self._schedule.groups:
+            for ticket, snapshot in group.snapshots(lambda ticket: True).items():
+                ticket.end(CancelledError() if ticket.cancelled else StoppedError(snapshot.chain()))
+        for ticket in self._new:
+            ticket.end(CancelledError() if ticket.cancelled else StoppedError(ticket.resume))
+
+    def _begin(self, ticket: Ticket[Any]) -> None:
+        if ticket.resume is None:
+            self._advance(ticket, None)
+        elif ticket.cancelled:
+            ticket.end(CancelledError())
+        else:
+            self._resume(ticket, ticket.resume)
+
+    def _resume(self, ticket: Ticket[Any], chain: Chain) -> None:
+        """Drive a task anew to the loop in which it was saved, and put that loop's rows where they belong."""
+        try:
+            loop = next(ticket.task)
+            for saved in chain.results:
+                ticket.begin(loop)
+                ticket.results.append(self._to_device(saved))
+                loop = ticket.task.send(ticket.results[-1])
+            chain.check(loop)
+        except Exception as error:
+            own = isinstance(error, ChainError)
+            ticket.end(error if own else ChainError(f"its task does not take it: {error!r}"))
+            return
+        here = replace(chain, rows=self._to_device(chain.rows))
+        self._place(Member(ticket, loop, ticket.begin(loop), here))
+
+    def _to_device(self, rows: Rows) -> Rows:
+        return {k: v.to(self.device) for k, v in rows.items()}
+
+    def _advance(self, ticket: Ticket[Any], rows: Rows | None, last: Loop | None = None) -> None:
+        """Send a task the rows of its last loop, and put its next loop into the group where it belongs."""
+        while True:
+            if ticket.cancelled:
+                ticket.end(CancelledError())
+                return
+            try:
+                loop = ticket.task.send(rows)  # type: ignore[arg-type]  # None starts a generator
+            except StopIteration as stop:
+                ticket.finish(stop.value)
+                return
+            except Exception as error:
+                ticket.fail(error)
+                return
+            number = ticket.begin(loop)
+            ticket.show_start(loop)
+            if loop.steps > 0 and loop.seeds:
+                self._place(Member(ticket, loop, number), last)
+                return
+            rows = loop.rows
+            ticket.results.append(rows)
+
+    def _place(self, member: Member, last: Loop | None = None) -> None:
+        kernel = member.loop.kernel
+        feeder = last.kernel if last and last.steps > 1 else None
+        self._schedule.place(member, self._agreements.get(kernel, Agreement()), feeder)

@@ -1,0 +1,141 @@
+"""Whose turn it is: the groups of an engine, and the batches that its threads take from them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from math import ceil
+from typing import Any
+
+from models.core.loop import Kernel
+from workers.engine.batch import Advanced, Batch
+from workers.engine.exact import Agreement
+from workers.engine.group import Group, group_key
+from workers.engine.member import Member
+from workers.engine.tickets import CancelledError
+
+log = logging.getLogger(__name__)
+
+GATHER_TURNS = 6
+"""For how many turns at most a one-step loop waits for others, while rows of other groups advance."""
+
+FEED_TURNS = 2
+"""The same for each step of a batch that is not full, while rows advance that will join it next."""
+
+
+class Schedule:
+    """Gives every group one step in turn, each to one thread or in parts to several.
+
+    Used under the engine's lock. Tasks that are cancelled or fail end here.
+
+    Args:
+        max_rows: the most rows of a batch.
+        threads: how many batches are advanced at the same time.
+    """
+
+    def __init__(self, max_rows: int, threads: int) -> None:
+        self._max_rows, self._threads = max_rows, threads
+        self._groups: dict[Any, Group] = {}  # the one that had its turn last is the last
+        self._taken = 0  # batches that are being advanced
+
+    @property
+    def empty(self) -> bool:
+        return not self._groups
+
+    @property
+    def groups(self) -> Iterable[Group]:
+        return self._groups.values()
+
+    def place(self, member: Member, agreement: Agreement, feeder: Kernel | None = None) -> None:
+        """Put a loop's rows where they belong.
+
+        Args:
+            member: the loop.
+            agreement: of its kernel.
+            feeder: the kernel of the chain that its rows come from.
+        """
+        group = self._groups.setdefault(group_key(member.loop), Group(member.loop.kernel, agreement))
+        group.add(member)
+        if feeder is not None:
+            group.feeders.add(feeder)
+
+    def take(self) -> tuple[Group, Batch] | None:
+        """The batch whose turn it is; :meth:`settle` takes it back. None: there is none, or others advance them all."""
+        while True:
+            gathering = False
+            for key, group in list(self._groups.items()):
+                self._drop_cancelled(group)
+                if group.empty:
+                    del self._groups[key]
+                elif self._gathers(group):
+                    group.waited += 1
+                    gathering = True
+                elif batch := self._take_from(group):
+                    group.waited = 0
+                    self._groups[key] = self._groups.pop(key)
+                    self._taken += 1
+                    return group, batch
+            if not gathering or self._taken:
+                return None
+
+    @property
+    def more(self) -> bool:
+        """Whether there is work for another thread."""
+        parts = self._parts()
+        return any(group.ready(self._max_rows, parts) and not self._gathers(group) for group in self._groups.values())
+
+    def settle(self, group: Group, batch: Batch, advanced: Advanced, seconds: float) -> list[Member]:
+        """Take back a batch after its step, which took so long; gives the members that have no row left to advance."""
+        self._taken -= 1
+        group.step_seconds = seconds
+        batch.busy = False
+        try:
+            if not advanced.failed:
+                return batch.settle(advanced.rows)
+            self._fail(group, dict(advanced.failed))
+        except Exception as error:
+            self._give_up(group, error)
+        return []
+
+    def _take_from(self, group: Group) -> Batch | None:
+        try:
+            return group.take(self._max_rows, self._parts())
+        except Exception as error:
+            self._give_up(group, error)
+            return None
+
+    def _parts(self) -> int:
+        """In how many batches a group is advanced: as many as give all threads work."""
+        lasting = sum(not group.brief for group in self._groups.values())
+        return ceil(self._threads / max(1, lasting))
+
+    def _gathers(self, group: Group) -> bool:
+        """Whether a group waits for company. Only for a few turns, and only while others advance: a network call for
+        one row costs a good part of one for thirty-two, and jobs drift apart, most of all on their way through the
+        chains of several sizes.
+        """
+        others = [other for other in self._groups.values() if other is not group and not other.brief]
+        if group.brief:
+            turns, rows = GATHER_TURNS if others else 0, group.waiting_rows
+        else:
+            fed = any(other.kernel in group.feeders for other in others)
+            turns, rows = FEED_TURNS if fed else 0, group.rows
+        return rows < self._max_rows and group.waited < turns
+
+    def _drop_cancelled(self, group: Group) -> None:
+        self._fail(group, {member: CancelledError() for member in group.members() if member.ticket.cancelled})
+
+    def _give_up(self, group: Group, error: Exception) -> None:
+        """A fault of the engine itself must not leave anybody waiting."""
+        log.error("the engine failed; its group is given up", exc_info=error)
+        self._fail(group, dict.fromkeys(group.members(), error))
+
+    @staticmethod
+    def _fail(group: Group, errors: dict[Member, Exception]) -> None:
+        """End the tasks of members, unless they were cancelled while others looked for their fault."""
+        if errors:
+            left = group.members()
+            group.remove(errors)
+            for member in left:
+                if member in errors:
+                    member.ticket.end(errors[member])

@@ -1,0 +1,114 @@
+"""Pictures of any size brought to a model's shape, and results brought back to where they came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.contract.catalog import ImageShape
+
+Fit: TypeAlias = Literal["cover", "contain", "stretch"]
+Size: TypeAlias = tuple[int, int]
+Box: TypeAlias = tuple[int, int, int, int]
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_LANCZOS = Image.Resampling.LANCZOS
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Which window of a picture lies where in the model's: left, top, right, bottom, in whole pixels.
+
+    Args:
+        window: the part of the picture that the model sees.
+        place: where the model sees it; white lies around it.
+        target: width and height of the model's picture.
+    """
+
+    window: Box
+    place: Box
+    target: Size
+
+    @classmethod
+    def of(cls, source: Size, target: Size, fit: Fit) -> Frame:
+        """The frame for a picture of size ``source``.
+
+        ``cover``: the largest window of the target's proportions from the middle. ``contain``: all of the picture in
+        its own proportions, in the middle. ``stretch``: all of the picture on all of the target.
+        """
+        window = _inside(target, source) if fit == "cover" else (0, 0, *source)
+        place = _inside(source, target) if fit == "contain" else (0, 0, *target)
+        return cls(window, place, target)
+
+    def apply(self, picture: Image.Image) -> Image.Image:
+        """The model's picture, scaled by Lanczos resampling; one of the model's size comes out as it was."""
+        part = picture.crop(self.window).resize(_size(self.place), _LANCZOS)
+        if part.size == self.target:
+            return part
+        canvas = Image.new(part.mode, self.target, "white")
+        canvas.paste(part, self.place)
+        return canvas
+
+    def apply_mask(self, hidden: Image.Image) -> Image.Image:
+        """The model's mask, 0 and 255: a pixel is hidden if any of those that it stands for is; the margin is not."""
+        width, height = _size(self.place)
+        rows = _any(np.asarray(hidden.crop(self.window)) > 0, height)
+        canvas = Image.new("L", self.target, 0)
+        canvas.paste(Image.fromarray(_any(rows.T, width).T.astype(np.uint8) * 255), self.place)
+        return canvas
+
+    def undo(self, picture: Image.Image, base: Image.Image, hidden: Image.Image | None) -> Image.Image:
+        """A result at the size of the picture that the model was given, in its place.
+
+        Args:
+            picture: the result; any size of the target's proportions.
+            base: the picture as it was sent, which shows around the window.
+            hidden: 0 or 255 at the size of ``base``; the result shows in hidden pixels alone. None: in all.
+        """
+        scale = picture.width / self.target[0], picture.height / self.target[1]
+        left, top, right, bottom = (edge * scale[k % 2] for k, edge in enumerate(self.place))
+        part = picture.resize(_size(self.window), _LANCZOS, box=(left, top, right, bottom))
+        result = base.convert("RGB" if "RGB" in (base.mode, part.mode) else "L")
+        result.paste(part.convert(result.mode), self.window, hidden.crop(self.window) if hidden else None)
+        return result
+
+
+def on_white(picture: Image.Image, channels: int) -> Image.Image:
+    """A picture with its transparency laid on white, as grey (1 channel) or colour (3)."""
+    if picture.mode in ("LA", "RGBA"):
+        full = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", full.size, "white"), full)
+    return picture.convert(_MODES[channels])
+
+
+def size_of(shape: ImageShape) -> Size:
+    """Width and height."""
+    return shape.width, shape.height
+
+
+def _size(box: Box) -> Size:
+    return box[2] - box[0], box[3] - box[1]
+
+
+def _any(hidden: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
+    """So many rows instead of those given: each stands for all that it overlaps, and is hidden where one of them is.
+
+    Image libraries give each pixel to the rows by its centre, and lose one that lies on the edge of two.
+    """
+    edges = np.arange(size + 1) * len(hidden)
+    first, last = edges[:-1] // size, -(-edges[1:] // size)
+    counts = np.concatenate([np.zeros_like(hidden[:1], dtype=int), np.cumsum(hidden, axis=0)])
+    touched: NDArray[np.bool_] = counts[last] > counts[first]
+    return touched
+
+
+def _inside(proportions: Size, outer: Size) -> Box:
+    """The largest box of these proportions in the middle of ``outer``, at least one pixel wide and high."""
+    width = min(outer[0], max(1, round(outer[1] * proportions[0] / proportions[1])))
+    height = min(outer[1], max(1, round(outer[0] * proportions[1] / proportions[0])))
+    left, top = (outer[0] - width) // 2, (outer[1] - height) // 2
+    return left, top, left + width, top + height

@@ -1,0 +1,57 @@
+"""What a task returns, stored as files and told as the outputs of the job's record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from models.systems.base import Output as TaskOutput
+from service.contract.jobs import Output
+from service.pictures.blobs import Blobs
+from service.pictures.places import job_extra, job_image
+from workers.jobs.inputs import Prepared
+from workers.jobs.pictures import animation_of, picture_of, pictures_of, png_of
+
+ANIMATION = "animation"
+
+
+def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Blobs) -> list[Output]:
+    """Store the pictures of the job ``id`` and describe them, one output a row."""
+    pictures = _pictures(result, prepared)
+    extras = [_extras(id, k, result, blobs) for k in range(len(result.seeds))]
+    for k, picture in enumerate(pictures):
+        blobs.put(job_image(id, k).key, png_of(picture))
+    if result.animated and pictures and getattr(prepared.job, "animate", False):
+        place = job_extra(id, 0, ANIMATION)
+        blobs.put(place.key, animation_of(pictures))
+        extras[0][ANIMATION] = place.url
+    for k, frames in enumerate(result.film if result.film is not None else ()):
+        place = job_extra(id, k, ANIMATION)
+        blobs.put(place.key, animation_of(pictures_of(frames)))
+        extras[k][ANIMATION] = place.url
+    outputs = []
+    for k, (seed, energy) in enumerate(zip(result.seeds, result.energy.tolist(), strict=True)):
+        shown: dict[str, Any] = {"url": None, "width": None, "height": None}
+        if pictures:
+            shown = {"url": job_image(id, k).url, "width": pictures[k].width, "height": pictures[k].height}
+        outputs.append(Output(**shown, seed=seed, energy=energy, extras=extras[k]))
+    return outputs
+
+
+def _pictures(result: TaskOutput, prepared: Prepared) -> Sequence[Image.Image]:
+    if result.images is None:
+        return []
+    pictures = pictures_of(result.images)
+    return pictures if prepared.restore is None else [prepared.restore(picture) for picture in pictures]
+
+
+def _extras(id: str, k: int, result: TaskOutput, blobs: Blobs) -> dict[str, Any]:
+    """The numbers of a row, and the addresses of its further pictures."""
+    extras = {name: values[k] for name, values in result.numbers.items()}
+    for name, images in result.extras.items():
+        place = job_extra(id, k, name)
+        blobs.put(place.key, png_of(picture_of(images[k])))
+        extras[name] = place.url
+    return extras

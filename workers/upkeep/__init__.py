@@ -1,0 +1,1 @@
+"""What keeps a worker honest: leases, sweeps, shutdown."""
