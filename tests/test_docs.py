@@ -9,10 +9,10 @@ import re
 import shlex
 from pathlib import Path
 
-import models.kernels
 import pytest
 from click.testing import CliRunner
 
+import models.samplers
 from coopserve.cli import main
 from models.data.catalog import DATASETS
 from models.systems.registry import SYSTEMS
@@ -69,7 +69,7 @@ def test_every_request_class_explains_itself() -> None:
 
 def test_every_sampler_gives_its_equation_and_source() -> None:
     modules = [
-        importlib.import_module(f"models.kernels.{m.name}") for m in pkgutil.iter_modules(models.kernels.__path__)
+        importlib.import_module(f"models.samplers.{m.name}") for m in pkgutil.iter_modules(models.samplers.__path__)
     ]
     assert modules
     for module in modules:
@@ -91,6 +91,6 @@ def test_the_architecture_names_every_room() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     for room in ("models", "service", "workers", "coopserve", "checkpoints", "benchmarks", "tests"):
         assert f"`{room}/`" in text
-    for module in sorted((ROOT / "workers").glob("*.py")):
-        if module.stem not in ("__init__", "pictures"):
-            assert f"`{module.name}`" in text, module
+    for room in ("models", "service", "workers"):
+        for folder in sorted(path.parent for path in (ROOT / room).glob("*/__init__.py")):
+            assert f"`{folder.name}/`" in text, folder

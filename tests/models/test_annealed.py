@@ -12,9 +12,9 @@ from torch import Tensor
 
 from models.core.loop import Rows, run
 from models.core.noise import Key, Noise, row_seeds
+from models.evaluation.ais import Annealed, AnnealedSampler, Ladder, joined, linear
 from models.evaluation.likelihood import LogZ, effective_size, log_mean_exp
-from models.samplers.ais import Annealed, AnnealedSampler, Ladder, joined, linear
-from models.samplers.spaces import Box, Gaussian, Space
+from models.evaluation.spaces import Box, Gaussian, Space
 from workers.engine.engine import Engine
 
 D, SIGMA, LOG_Z = 10, 0.2, -6.905
