@@ -116,7 +116,8 @@ def load_model(directory: Path, device: torch.device) -> Model:
             raise CheckpointError(
                 f"{WEIGHTS} is damaged: its SHA-256 starts {found[:12]}, the card says {expected[:12]}"
             )
-        return system.load(card, load_file(path), device)
+        # Copied: the file's own memory is not aligned, and some libraries sum in another order then.
+        return system.load(card, {name: tensor.clone() for name, tensor in load_file(path).items()}, device)
     except FileNotFoundError:
         raise CheckpointError(f"{WEIGHTS} is missing") from None
     except KeyError as error:
