@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -23,9 +23,9 @@ from benchmarks.loops import BareLoop, on_threads, run_static, synchronize
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from benchmarks.serving import serving
 from coopserve.configured import settings_from
+from models.core.jobs import Job
 from models.core.loop import Task, run
 from models.systems.base import Model, Output
-from service.contract.jobs import Generate
 from workers.app import engine_threads, prepare_torch
 from workers.engine.engine import Engine
 
@@ -37,13 +37,13 @@ class Contest:
     Args:
         model: what they run on.
         engine: the running engine, which knows the model.
-        jobs: resolved requests of one image each.
+        jobs: of ``generate``, one image each.
         threads: CPU threads of all batches of the engine together.
     """
 
     model: Model
     engine: Engine
-    jobs: Sequence[Generate]
+    jobs: Sequence[Job]
     threads: int
 
     def serial(self) -> None:
@@ -65,15 +65,15 @@ class Contest:
 
     def ideal(self, bare: BareLoop) -> None:
         """As many steps as fit the same work if the batch were always full; nothing is proposed or scored."""
-        bare.advance(round(sum(job.steps or 0 for job in self.jobs) / bare.size))
+        bare.advance(round(sum(job.steps for job in self.jobs) / bare.size))
 
     def bare_loop(self) -> BareLoop:
         """The refinement of a full batch, filled with the first jobs again if there are fewer."""
         size = self.engine.max_rows
         return BareLoop([self._task(self.jobs[k % len(self.jobs)]) for k in range(size)], self.engine.device)
 
-    def _task(self, job: Generate) -> Task[Output]:
-        return self.model.tasks[job.task](job)
+    def _task(self, job: Job) -> Task[Output]:
+        return self.model.tasks["generate"](job)
 
 
 def measure(contest: Contest, repetitions: int, label: str = "measuring") -> dict[str, list[float]]:
@@ -140,8 +140,8 @@ def main(
     show_machine(facts)
     lengths = workload.mixed_lengths(jobs, shortest, max(shortest, longest))
     with serving(settings, card.ref, place) as (model, engine):
-        requests = [workload.resolved(card, body) for body in workload.bodies(card, lengths)]
-        short = [job.model_copy(update={"steps": 3}) for job in requests[: settings.max_rows]]
+        requests = [workload.job_of(card, body) for body in workload.bodies(card, lengths)]
+        short = [replace(job, steps=3) for job in requests[: settings.max_rows]]
         threads = torch.get_num_threads() * batches
         Contest(model, engine, short, threads).continuous()  # its threads begin with their own share
         measure(Contest(model, engine, short, threads), 1, "warming up")

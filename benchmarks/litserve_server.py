@@ -17,9 +17,10 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks.loops import run_static
-from benchmarks.workload import find_model, resolved
+from benchmarks.workload import find_model, job_of
 from coopserve.configured import settings_from
 from models.checkpoints import WEIGHTS, load_model
+from models.core.jobs import Job
 from models.core.loop import Rows
 from models.core.noise import Noise
 from models.samplers.langevin import langevin
@@ -28,7 +29,6 @@ from models.systems.base import Output
 from models.systems.ccoopnets.labels.model import CCoopNets
 from models.systems.ccoopnets.labels.networks import Initializer, Solver
 from models.systems.weights import fill
-from service.contract.jobs import Generate
 from workers.app import engine_threads, prepare_torch
 from workers.jobs.pictures import png
 
@@ -59,12 +59,12 @@ class Refinement(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no anno
         if self._as_trained and isinstance(self._model, CCoopNets):
             use_trained(self._model, subject.folder)
 
-    def decode_request(self, request: dict[str, Any]) -> Generate:
-        return resolved(self._card, request)
+    def decode_request(self, request: dict[str, Any]) -> Job:
+        return job_of(self._card, request)
 
-    def predict(self, jobs: list[Generate]) -> list[torch.Tensor]:
+    def predict(self, jobs: list[Job]) -> list[torch.Tensor]:
         """The first image of each job."""
-        tasks = [self._model.tasks[job.task](job) for job in jobs]
+        tasks = [self._model.tasks["generate"](job) for job in jobs]
         outputs: list[Output] = run_static(tasks, self._device)
         return [output.images[0].cpu() for output in outputs if output.images is not None]
 

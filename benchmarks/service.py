@@ -84,8 +84,8 @@ class Bench:
         return figures
 
     def _task(self, body: dict[str, Any]) -> Task[Output]:
-        job = workload.resolved(self.card, body)
-        return self.model.tasks[job.task](job)
+        job = workload.job_of(self.card, body)
+        return self.model.tasks["generate"](job)
 
     def bare_loop(self) -> BareLoop:
         """The refinement of a full batch."""

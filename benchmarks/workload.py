@@ -10,10 +10,13 @@ from typing import Any
 
 import click
 
+from models.core.jobs import Job
 from service.contract.catalog import Catalog, ModelCard
 from service.contract.errors import ServiceError
 from service.contract.jobs import Generate
 from service.settings import Settings
+from workers.jobs.inputs import build
+from workers.jobs.reading import Reading
 
 MODEL = "fashion-ccoopnets"
 STEP_SIZE = 0.1
@@ -80,3 +83,9 @@ def resolved(card: ModelCard, body: dict[str, Any]) -> Generate:
         return Generate.model_validate(body).resolve(card)[0]
     except ServiceError as error:
         raise click.ClickException(error.detail) from None
+
+
+def job_of(card: ModelCard, body: dict[str, Any]) -> Job:
+    """The job that a worker would make of a body; raises as :func:`resolved` does."""
+    request = resolved(card, body)
+    return build(request, Reading(request, card, {}))

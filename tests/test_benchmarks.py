@@ -24,7 +24,7 @@ from models.systems.ccoopnets.labels.model import CCoopNets
 from models.systems.registry import SYSTEMS
 from models.training.configuration import configure
 from service.settings import Settings
-from tests.models.zoo import CLASSES, TINY, GenerateJob, images, tiny_model
+from tests.models.zoo import CLASSES, TINY, generate_job, images, tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -104,7 +104,7 @@ def test_an_unknown_model_is_refused_in_words(checkpoints: Path) -> None:
 
 def test_a_static_batch_gives_each_job_the_images_it_has_alone() -> None:
     model = tiny_model("ccoopnets")
-    jobs = [GenerateJob(n=1 + k % 2, seed=k, steps=steps) for k, steps in enumerate((4, 1, 0, 6))]
+    jobs = [generate_job(n=1 + k % 2, seed=k, steps=steps) for k, steps in enumerate((4, 1, 0, 6))]
     together = run_static([model.tasks["generate"](job) for job in jobs], CPU)
     for job, output in zip(jobs, together, strict=True):
         alone = run(model.tasks["generate"](job))
@@ -117,7 +117,7 @@ def test_the_peer_has_the_networks_of_the_training(checkpoints: Path) -> None:
     served, trained = load_model(folder, CPU), load_model(folder, CPU)
     assert isinstance(trained, CCoopNets)
     use_trained(trained, folder)
-    job = GenerateJob(n=2, seed=3, steps=5, noise=0.0, step_size=0.1, label={trained.classes[0]: 1.0})
+    job = generate_job(n=2, seed=3, steps=5, noise=0.0, step_size=0.1, label={trained.classes[0]: 1.0})
     ours, theirs = (run(model.tasks["generate"](job)) for model in (served, trained))
     torch.testing.assert_close(ours.images, theirs.images, atol=1e-4, rtol=0)
     torch.testing.assert_close(ours.energy, theirs.energy, atol=1e-2, rtol=1e-4)
@@ -125,14 +125,14 @@ def test_the_peer_has_the_networks_of_the_training(checkpoints: Path) -> None:
 
 def test_a_static_batch_takes_tasks_of_one_kind_only() -> None:
     model = tiny_model("ccoopnets")
-    tasks = [model.tasks["generate"](GenerateJob(n=1, refine=refine)) for refine in (True, False)]
+    tasks = [model.tasks["generate"](generate_job(n=1, refine=refine)) for refine in (True, False)]
     with pytest.raises(ValueError, match="share their kernels"):
         run_static(tasks, CPU)
 
 
 def test_the_bare_loop_does_the_refinement() -> None:
     model = tiny_model("ccoopnets")
-    job = GenerateJob(n=1, steps=5, noise=0.0)
+    job = generate_job(n=1, steps=5, noise=0.0)
     bare = BareLoop([model.tasks["generate"](job)], CPU)
     expected = run(model.tasks["generate"](job)).images
     torch.testing.assert_close(bare.advance(5)["y"].clamp(-1, 1), expected, atol=1e-6, rtol=0)

@@ -16,7 +16,7 @@ from models.evaluation.labels import sampler
 from models.metrics.classifier import Classifier, accuracy
 from models.systems.base import Model
 from service.contract.catalog import Catalog
-from tests.models.zoo import GenerateJob
+from tests.models.zoo import generate_job
 from workers.engine.engine import Engine
 from workers.engine.exact import candidate_sizes, probe
 from workers.jobs.pictures import png
@@ -99,7 +99,7 @@ def test_fixed_seeds_give_equal_png_bytes_alone_and_in_company(fashion: Model) -
     classes: Any = read_card(FASHION)["classes"]
 
     def files(seed: int, n: int) -> Any:
-        job = GenerateJob(n=n, seed=seed, steps=10, noise=0.0, label={classes[seed % 10]: 1.0})
+        job = generate_job(n=n, seed=seed, steps=10, noise=0.0, label={classes[seed % 10]: 1.0})
         return engine.submit(fashion.tasks["generate"](job))
 
     alone = [[png(image) for image in files(seed, 1 + seed % 3).result().images] for seed in range(5)]

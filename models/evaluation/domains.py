@@ -115,7 +115,7 @@ def _sentences(n: int, paired: bool) -> dict[str, str]:
 def translation(bench: DomainBench, name: str, data: UnpairedData, features: Features) -> dict[str, Any]:
     """The figures of translations of ``data.source`` to the domain ``name``, of which ``data.target`` are images."""
     source, target = to_float(data.source.images), to_float(data.target.images)
-    defaults = {"animate": False, **bench.defaults, "n": 1, "label": {name: 1.0}}
+    defaults = {**bench.defaults, "n": 1, "label": {name: 1.0}}
     own = [{"image": image} for image in source]
     outputs = run_jobs(bench.model, "translate", defaults, own, seed=_SEED, at_once=_CHUNK)
     made = torch.cat([pictures(output) for output in outputs])

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from torch import Tensor
 
+from models.core.jobs import JOBS, Job
 from models.core.loop import run_together
 from models.core.noise import mix
 from models.systems.base import Model, Output
+
+
+def job_of(task: str, defaults: Mapping[str, Any], **fields: Any) -> Job:
+    """A job of a task: a card's defaults, with fields of its own."""
+    return JOBS[task](**{**defaults, **fields})
 
 
 def run_jobs(
@@ -34,7 +39,7 @@ def run_jobs(
         RowsError: a chain diverged.
     """
     make = model.tasks[task]
-    jobs = [SimpleNamespace(**{**defaults, **fields}, seed=mix(seed, k) >> 1) for k, fields in enumerate(own)]
+    jobs = [job_of(task, defaults, **fields, seed=mix(seed, k) >> 1) for k, fields in enumerate(own)]
     parts = (jobs[k : k + at_once] for k in range(0, len(jobs), at_once))
     return [output for part in parts for output in run_together([make(job) for job in part])]
 

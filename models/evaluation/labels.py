@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from models.data.catalog import load
 from models.data.images import ImageData, to_float
 from models.data.pairs import Direction
 from models.data.splits import SPLITS
+from models.evaluation.jobs import job_of
 from models.evaluation.latents import evaluate_latents
 from models.metrics.classifier import Classifier
 from models.metrics.classifier_store import load_or_train
@@ -35,19 +35,6 @@ _SWAP = (
 )
 
 
-@dataclass(frozen=True)
-class _Job:
-    """The request that evaluation makes: the card's defaults, for one class."""
-
-    n: int
-    seed: int
-    label: Mapping[str, float]
-    steps: int
-    step_size: float
-    noise: float
-    refine: bool
-
-
 def sampler(model: Model, classes: list[str], defaults: Mapping[str, Any]) -> Callable[[Tensor, int, bool], Tensor]:
     """(labels ``[n]``, seed, refine) -> images ``[n, C, H, W]``, a job a class with the card's defaults."""
 
@@ -56,15 +43,8 @@ def sampler(model: Model, classes: list[str], defaults: Mapping[str, Any]) -> Ca
         for label in labels.unique().tolist():
             places = (labels == label).nonzero().flatten()
             for chunk, part in enumerate(places.split(_CHUNK)):
-                job = _Job(
-                    n=len(part),
-                    seed=mix(seed, label, chunk) >> 1,
-                    label={classes[label]: 1.0},
-                    steps=defaults["steps"],
-                    step_size=defaults["step_size"],
-                    noise=defaults["noise"],
-                    refine=refine,
-                )
+                own = {"n": len(part), "seed": mix(seed, label, chunk) >> 1, "label": {classes[label]: 1.0}}
+                job = job_of("generate", defaults, **own, refine=refine)
                 made = run(model.tasks["generate"](job)).images
                 assert made is not None  # the task makes images
                 images |= dict(zip(part.tolist(), made.cpu(), strict=True))
@@ -167,7 +147,7 @@ def label_use(bench: Bench) -> float:
 
     def value(images: Tensor, labels: Tensor) -> Tensor:
         jobs = [
-            SimpleNamespace(**{**bench.defaults, "steps": 0, "seed": 0, "image": image, "label": {label: 1.0}})
+            job_of("score", bench.defaults, steps=0, seed=0, image=image, label={label: 1.0})
             for image, label in zip(images, (bench.classes[k] for k in labels.tolist()), strict=True)
         ]
         return torch.cat([-output.energy.cpu() for output in run_together([score(job) for job in jobs])])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from models.core.loop import run_together
 from models.data.images import ImageData, to_float
+from models.evaluation.jobs import job_of
 from models.metrics.classifier import Classifier
 from models.systems.base import Model, Output
 
@@ -77,7 +77,7 @@ def _run(
     """One job an image, all of them as one batch."""
     make = model.tasks[task]
     jobs = [
-        SimpleNamespace(**{**defaults, **fields, "n": 1, "seed": k, "image": image})
+        job_of(task, defaults, **fields, n=1, seed=k, image=image)
         for k, (image, fields) in enumerate(zip(images, own, strict=True))
     ]
     return run_together([make(job) for job in jobs])

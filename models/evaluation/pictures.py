@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -17,6 +16,7 @@ from models.core.noise import mix
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
 from models.data.pairs import Direction
+from models.evaluation.jobs import job_of
 from models.evaluation.labels import splits_for
 from models.metrics.effnet import Features
 from models.metrics.kid import kid
@@ -61,11 +61,14 @@ def sampler(bench: PictureBench) -> PictureSampler:
         parts = []
         for places in torch.arange(len(conditions)).split(max(_ROWS // results, 1)):
             jobs = [
-                SimpleNamespace(
-                    **{"animate": False, **bench.defaults, "n": results, "refine": refine},
+                job_of(
+                    bench.task,
+                    bench.defaults,
+                    n=results,
+                    refine=refine,
                     seed=mix(seed, k) >> 1,
                     image=conditions[k],
-                    mask=None if masks is None else masks[k],
+                    **({} if masks is None else {"mask": masks[k]}),
                 )
                 for k in places.tolist()
             ]

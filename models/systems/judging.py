@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import torch
 
+from models.core.jobs import ScoreJob
 from models.core.loop import Kernel, Loop, Rows, Task
 from models.core.noise import row_seeds
 from models.core.rows import MAX_PIXEL, MAX_STEPS, check_range, pictures
@@ -26,16 +27,8 @@ class Judge(Protocol):
         """Adds ``f``, and perhaps ``slope``, the norm of its gradient."""
 
 
-class JudgeJob(Protocol):
-    """The part of a resolved request that judging needs."""
-
-    steps: int
-    refine: bool
-    seed: int
-
-
 def judge(
-    model: Judge, rows: Rows, job: JudgeJob, known: Mapping[str, Any] | None, most: float = MAX_PIXEL
+    model: Judge, rows: Rows, job: ScoreJob, known: Mapping[str, Any] | None, most: float = MAX_PIXEL
 ) -> Task[Output]:
     """The value ``f`` of one row; with steps > 0 also ``trace``, f before the refinement and after each of its steps.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.core.jobs import JOBS, Job
 from models.data.images import ImageData
 from models.systems.ccoopnets import CCOOPNETS
 from models.systems.ccoopnets.images.model import ImageCCoopNets
@@ -43,11 +43,13 @@ def model_of(preset: str) -> ImageCCoopNets:
     return model
 
 
-def job(**fields: Any) -> SimpleNamespace:
+def job(task: str, **fields: Any) -> Job:
     generator = torch.Generator().manual_seed(5)
-    image = torch.randint(0, 256, (3, 64, 64), generator=generator) / 127.5 - 1
-    common = {"n": 2, "seed": 1, "steps": 4, "step_size": 1.0, "noise": 0.0, "refine": True, "animate": False}
-    return SimpleNamespace(**common | {"image": image} | fields)
+    common: dict[str, Any] = {"n": 2, "seed": 1, "steps": 4, "step_size": 1.0, "noise": 0.0, "refine": True}
+    own = (
+        {} if task == "interpolate" else {"image": torch.randint(0, 256, (3, 64, 64), generator=generator) / 127.5 - 1}
+    )
+    return JOBS[task](**common | own | fields)
 
 
 def line_art(seed: int) -> Tensor:

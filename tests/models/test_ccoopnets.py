@@ -9,7 +9,7 @@ from models.core.loop import run
 from models.systems.ccoopnets.labels.config import PRESETS, Config
 from models.systems.ccoopnets.labels.model import CCoopNets
 from models.systems.ccoopnets.labels.networks import Initializer, Solver, initialize_as_paper
-from tests.models.zoo import CLASSES, GenerateJob, tiny_model
+from tests.models.zoo import CLASSES, generate_job, tiny_model
 
 
 def parameters(network: torch.nn.Module) -> int:
@@ -140,7 +140,7 @@ def test_the_learning_gradient_against_central_differences() -> None:
 
 
 def job(**changes):  # type: ignore[no-untyped-def]
-    return GenerateJob(**{"n": 3, "noise": 0.0, **changes})
+    return generate_job(**{"n": 3, "noise": 0.0, **changes})
 
 
 def test_without_refinement_the_proposal_comes_back() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.checkpoints import load_model, read_card
+from models.core.jobs import JOBS, ScoreJob
 from models.core.loop import Loop, Rows, Task, run, run_together
 from models.core.noise import Key, Noise
 from models.data.images import ImageData, to_float
@@ -47,7 +47,7 @@ def tiny() -> CCoopNets:
 
 
 def make(model: CCoopNets, task: str, **fields: Any) -> Output:
-    return run(model.tasks[task](SimpleNamespace(**COMMON | fields)))
+    return run(model.tasks[task](JOBS[task](**COMMON | fields)))
 
 
 def pixels(output: Output) -> Tensor:
@@ -221,7 +221,7 @@ def test_a_score_is_calibrated_for_one_class_and_not_for_a_mix(
     data = sample["test"]
     assert data.labels is not None
     jobs = [
-        SimpleNamespace(**{**COMMON, "steps": 0}, image=to_float(y), label={data.classes[k]: 1.0})
+        ScoreJob(**{**COMMON, "steps": 0}, image=to_float(y), label={data.classes[k]: 1.0})
         for y, k in zip(data.images, data.labels.tolist(), strict=True)
     ]
     numbers = [output.numbers for output in run_together([fashion.tasks["score"](one) for one in jobs])]

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.core.jobs import DenoiseJob
 from models.core.loop import Loop, Rows, run
 from models.core.noise import Noise
 from models.data.holes import centred_square
@@ -187,7 +188,7 @@ def test_the_number_of_steps_is_the_strength_of_denoising(steps: int, error: flo
         padded=lambda image: image,
         shown=lambda rows: rows["y"],
     )
-    asked = SimpleNamespace(n=1, seed=0, steps=steps, step_size=1.0, noise=0.0, image=noisy)
+    asked = DenoiseJob(n=1, seed=0, steps=steps, step_size=1.0, noise=0.0, refine=True, image=noisy)
     made = images_of(run(denoise(cast(EnergyModel, model), asked)))[0]
     assert ((made - clean) / scale).square().mean().item() == pytest.approx(error, rel=0.01)
 

@@ -21,7 +21,7 @@ from models.systems.cfebm.training import GenerationTrainer
 from models.training.configuration import TrainingError, configure
 from models.training.plan import Event, Plan
 from models.training.training import Training
-from tests.models.zoo import CPU, QUICK, TINY, GenerateJob, domains, images
+from tests.models.zoo import CPU, QUICK, TINY, domains, generate_job, images
 
 GROWN = 9
 """Updates after which the quick training is in its second stage; the new block is all there after 4 more."""
@@ -174,7 +174,7 @@ def test_a_wounded_network_is_noticed_before_the_update_and_rolled_back(
     assert any(word in warning.data["message"] for word in reason.split("|"))
     assert (training.progress.iteration, training.progress.rollbacks) == (ITERATIONS, 1)
     model = load_model(training.publish(tmp_path / "models"), CPU)
-    made = run(model.tasks["generate"](GenerateJob())).images
+    made = run(model.tasks["generate"](generate_job())).images
     assert made is not None
     assert made.isfinite().all()
 

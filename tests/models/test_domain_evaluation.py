@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import publish
+from models.core.jobs import TranslateJob
 from models.core.loop import Loop, Task
 from models.data.catalog import load_domains
 from models.data.images import DataError, ImageData
@@ -47,7 +47,7 @@ class Inverting:
     def examples(self) -> list[Any]:
         return []
 
-    def _translate(self, job: SimpleNamespace) -> Task[Output]:
+    def _translate(self, job: TranslateJob) -> Task[Output]:
         self.asked.append(job.label)
         left = (torch.arange(SIZE) < SIZE // 2).expand(1, 1, SIZE, SIZE)
         rows = yield Loop(still, {"y": torch.where(left, -job.image[None], job.image[None])}, 1, [job.seed])
@@ -65,7 +65,9 @@ def pairs(n: int = 30) -> ImageData:
 
 def bench(model: Inverting, *, paired: bool = True) -> DomainBench:
     data = replace(keep_pairs(pairs()), paired=paired)
-    return DomainBench(model, {"n": 1, "steps": 3}, ("dark", "light"), data, data, data)
+    return DomainBench(
+        model, {"n": 1, "steps": 3, "step_size": 1.0, "noise": 0.0, "refine": True}, ("dark", "light"), data, data, data
+    )
 
 
 def test_a_perfect_translation_has_perfect_figures_in_both_directions() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import publish
+from models.core.jobs import DenoiseJob, InpaintJob, Job
 from models.core.loop import Loop, Rows, Task
 from models.core.noise import Noise
 from models.data.catalog import load
@@ -45,7 +45,7 @@ def still(rows: Rows, t: Tensor, noise: Noise) -> Rows:
     return rows
 
 
-def answered(images: Tensor, job: SimpleNamespace, value: Tensor | None = None) -> Task[Output]:
+def answered(images: Tensor, job: Job, value: Tensor | None = None) -> Task[Output]:
     """The images, after a loop that does nothing; by default their value is 0."""
     seeds = [job.seed + k for k in range(len(images))]
     rows = yield Loop(still, {"y": images}, steps=1, seeds=seeds)
@@ -76,13 +76,13 @@ class Plain:
     def examples(self) -> list[Any]:
         return []
 
-    def _inpaint(self, job: SimpleNamespace) -> Task[Output]:
+    def _inpaint(self, job: InpaintJob) -> Task[Output]:
         assert float((job.image * job.mask).abs().max()) == 0  # what is hidden is not shown
         error = 0.1 * torch.tensor([(-1.0) ** k for k in range(job.n)])[:, None, None, None]
         filled = torch.where(job.mask > 0, job.image[:, :1, :1] + error, job.image)
         return answered(filled, job)
 
-    def _denoise(self, job: SimpleNamespace) -> Task[Output]:
+    def _denoise(self, job: DenoiseJob) -> Task[Output]:
         self.noisy.append(job.image)
         share = min(1.0, job.steps / 10)
         clean = (1 - share) * job.image + share * job.image.mean() - 0.01 * max(0, job.steps - 10)
@@ -99,7 +99,7 @@ def bench(classifier: Classifier | None = None, model: Plain | None = None) -> E
 
 
 def test_jobs_have_the_defaults_and_seeds_of_their_own() -> None:
-    defaults = {"n": 2, "steps": 5}
+    defaults = {"n": 2, "steps": 5, "step_size": 1.0, "noise": 0.0, "refine": True}
     outputs = run_jobs(Plain(), "generate", defaults, [{}, {"n": 3}, {}], seed=1, at_once=2)
     assert [len(output.seeds) for output in outputs] == [2, 3, 2]
     assert len({output.seeds[0] for output in outputs}) == 3

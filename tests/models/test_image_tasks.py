@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor
@@ -48,7 +50,7 @@ def one_pixel() -> Tensor:
 
 @pytest.mark.parametrize("mask", [one_pixel(), torch.zeros(1, 64, 64), torch.ones(1, 64, 64)])
 def test_shown_pixels_stay_bit_for_bit(inpainter: ImageCCoopNets, mask: Tensor) -> None:
-    request = job(mask=mask, noise=0.1)
+    request = job("inpaint", mask=mask, noise=0.1)
     images = run(inpainter.tasks["inpaint"](request)).images
     assert images is not None
     shown = (mask == 0).expand(2, 3, 64, 64)
@@ -61,8 +63,8 @@ def test_shown_pixels_stay_bit_for_bit(inpainter: ImageCCoopNets, mask: Tensor) 
 def test_what_is_hidden_has_no_influence(inpainter: ImageCCoopNets) -> None:
     mask = torch.zeros(1, 64, 64)
     mask[:, 20:40, 20:40] = 1
-    request = job(mask=mask)
-    other = job(mask=mask, image=torch.where(mask > 0, -request.image, request.image))
+    request = job("inpaint", mask=mask)
+    other = job("inpaint", mask=mask, image=torch.where(mask > 0, -request.image, request.image))
     first, second = (run(inpainter.tasks["inpaint"](r)).images for r in (request, other))
     assert torch.equal(first, second)  # type: ignore[arg-type]
 
@@ -81,13 +83,13 @@ def test_the_condition_marks_its_hidden_pixels() -> None:
 def test_light_lines_on_a_dark_ground_are_turned_round(translator: ImageCCoopNets) -> None:
     drawing = torch.ones(1, 64, 64)
     drawing[:, 20:24, 10:50] = -1
-    plain, chalk = (run(translator.tasks["translate"](job(image=c))) for c in (drawing, -drawing))
+    plain, chalk = (run(translator.tasks["translate"](job("translate", image=c))) for c in (drawing, -drawing))
     assert torch.equal(plain.images, chalk.images)  # type: ignore[arg-type]
     assert not plain.warnings
     assert "inverted" in chalk.warnings[0]
     filled = torch.ones(1, 64, 64)
     filled[:, 4:60, 4:60] = -1  # a dark object on a light ground is no drawing in chalk
-    assert not run(translator.tasks["translate"](job(image=filled))).warnings
+    assert not run(translator.tasks["translate"](job("translate", image=filled))).warnings
 
 
 # Interpolation
@@ -97,17 +99,19 @@ def test_light_lines_on_a_dark_ground_are_turned_round(translator: ImageCCoopNet
 def test_the_ends_are_the_plain_translations(translator: ImageCCoopNets, mix: str) -> None:
     """C13."""
     ends = [line_art(1), line_art(2)]
-    frames = run(translator.tasks["interpolate"](job(images=ends, n=5, mix=mix))).images
-    plain = [run(translator.tasks["translate"](job(image=c, n=1))).images for c in ends]
+    frames = run(translator.tasks["interpolate"](job("interpolate", images=ends, n=5, mix=mix))).images
+    plain = [run(translator.tasks["translate"](job("translate", image=c, n=1))).images for c in ends]
     assert frames is not None
     torch.testing.assert_close(frames[:1], plain[0], atol=1e-5, rtol=0)
     torch.testing.assert_close(frames[-1:], plain[1], atol=1e-5, rtol=0)
-    other = run(translator.tasks["translate"](job(image=ends[1], n=1, seed=2))).images
+    other = run(translator.tasks["translate"](job("translate", image=ends[1], n=1, seed=2))).images
     assert (frames[-1:] - other).abs().max() > 1e-3  # another seed would be seen
 
 
 def test_neighbouring_frames_are_nearer_than_the_ends(translator: ImageCCoopNets) -> None:
-    frames = run(translator.tasks["interpolate"](job(images=[line_art(1), line_art(2)], n=6, mix="pixels"))).images
+    frames = run(
+        translator.tasks["interpolate"](job("interpolate", images=[line_art(1), line_art(2)], n=6, mix="pixels"))
+    ).images
     assert frames is not None
     steps = (frames[1:] - frames[:-1]).abs().mean((1, 2, 3))
     assert float(steps.max()) < 3 * float(steps.mean())
@@ -119,25 +123,25 @@ def test_neighbouring_frames_are_nearer_than_the_ends(translator: ImageCCoopNets
 
 def test_the_film_goes_from_the_proposal_to_the_result(translator: ImageCCoopNets) -> None:
     common = {"image": line_art(1), "noise": 0.1}
-    filmed = run(translator.tasks["translate"](job(**common, animate=True)))
+    filmed = run(translator.tasks["translate"](job("translate", **common, animate=True)))
     assert filmed.film is not None
     assert filmed.film.shape == (2, 5, 3, 64, 64)  # before each of four steps, and after the last
-    proposed = run(translator.tasks["translate"](job(**common, refine=False))).images
+    proposed = run(translator.tasks["translate"](job("translate", **common, refine=False))).images
     torch.testing.assert_close(filmed.film[:, 0], proposed, atol=0, rtol=0)
-    plain = run(translator.tasks["translate"](job(**common))).images
+    plain = run(translator.tasks["translate"](job("translate", **common))).images
     assert torch.equal(filmed.film[:, -1], plain)
     assert torch.equal(filmed.images, plain)
 
 
 def test_jobs_driven_together_are_the_same_as_alone(translator: ImageCCoopNets) -> None:
-    jobs = [job(image=line_art(k), seed=k, n=1 + k % 2) for k in range(3)]
+    jobs = [job("translate", image=line_art(k), seed=k, n=1 + k % 2) for k in range(3)]
     together = run_together([translator.tasks["translate"](one) for one in jobs])
     for one, found in zip(jobs, together, strict=True):
         torch.testing.assert_close(found.images, run(translator.tasks["translate"](one)).images, atol=1e-5, rtol=0)
 
 
 def test_only_jobs_with_the_same_loops_can_be_driven_together(translator: ImageCCoopNets) -> None:
-    jobs = [job(image=line_art(1), steps=steps) for steps in (2, 3)]
+    jobs = [job("translate", image=line_art(1), steps=steps) for steps in (2, 3)]
     with pytest.raises(ValueError, match="same kernels"):
         run_together([translator.tasks["translate"](one) for one in jobs])
 
@@ -146,16 +150,15 @@ def test_only_jobs_with_the_same_loops_can_be_driven_together(translator: ImageC
 
 
 def test_a_score_is_the_value_of_the_picture(translator: ImageCCoopNets, inpainter: ImageCCoopNets) -> None:
-    image, c = job().image, line_art(3).abs()
-    found = run(translator.tasks["score"](job(image=image, condition=c, mask=None, steps=0)))
+    image, c = job("translate").image, line_art(3).abs()
+    found = run(translator.tasks["score"](job("score", image=image, condition=c, mask=None, steps=0)))
     assert found.images is None
     with torch.no_grad():
         assert found.numbers["f"][0] == pytest.approx(float(translator.solver(image[None], c[None])), rel=1e-5)
-    square, given = torch.zeros(1, 64, 64), job(image=image, condition=None, mask=None, steps=3)
+    square, given = torch.zeros(1, 64, 64), job("score", image=image, condition=None, mask=None, steps=3)
     square[:, 16:48, 16:48] = 1
     default = run(inpainter.tasks["score"](given))
-    given.mask = square
-    assert run(inpainter.tasks["score"](given)).numbers == default.numbers
+    assert run(inpainter.tasks["score"](dataclasses.replace(given, mask=square))).numbers == default.numbers
     (trace,) = default.numbers["trace"]
     assert len(trace) == 4
     assert trace[0] == default.numbers["f"][0]
@@ -170,7 +173,7 @@ def test_a_score_is_set_against_held_out_pairs(translator: ImageCCoopNets) -> No
     assert data.conditions is not None
     scores = []
     for y, c in zip(to_float(data.images), to_float(data.conditions), strict=True):
-        numbers = run(known.tasks["score"](job(image=y, condition=c, mask=None, steps=0))).numbers
+        numbers = run(known.tasks["score"](job("score", image=y, condition=c, mask=None, steps=0))).numbers
         scores.append((numbers["calibrated"][0], numbers["percentile"][0]))
     calibrated = torch.tensor(scores, dtype=torch.float64)
     assert float(calibrated[:, 0].mean()) == pytest.approx(0, abs=1e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoints import load_model, publish
+from models.core.jobs import JOBS
 from models.core.loop import Loop, Rows, RowsError, Task, run
 from models.systems.base import Output
 from models.systems.registry import SYSTEMS
 from service.contract.jobs import TASKS
-from tests.models.zoo import JOBS, TINY, ZOO, job, tiny_model
+from tests.models.zoo import FIELDS, TINY, ZOO, job, tiny_model
 from workers.engine.engine import Engine
 from workers.engine.exact import few_sizes, probe
 
@@ -76,7 +78,7 @@ def _leaves(value: Any) -> Iterator[str | float]:
 
 def test_the_zoo_covers_every_system_and_task() -> None:
     assert {tiny.system for tiny in ZOO.values()} == SYSTEMS.keys() == TINY.keys()
-    assert {task for _, task in CASES} == JOBS.keys() == TASKS.keys()
+    assert {task for _, task in CASES} == FIELDS.keys() == TASKS.keys() == JOBS.keys()
 
 
 @pytest.mark.parametrize("name", ZOO)
@@ -170,7 +172,7 @@ def test_every_kernel_of_a_task_has_an_example(name: str) -> None:
 
 def _variants(name: str, task: str) -> Iterator[Any]:
     """Jobs that together use all kernels of a task: with each label, and with a film where the task gives one."""
-    card, fields = ZOO[name].card(), TASKS[task].model_fields
+    card, fields = ZOO[name].card(), {field.name for field in dataclasses.fields(JOBS[task])}
     labels = [{"label": {label: 1.0}} for label in card["classes"] or () if "label" in fields]
     filmed = {"animate": True, "steps": card["tasks"][task]["limits"]["trained_steps"]}  # a film's length is theirs
     for way in ({}, filmed) if "animate" in fields else ({},):

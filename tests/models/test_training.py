@@ -22,7 +22,7 @@ from models.systems.registry import SYSTEMS
 from models.training.configuration import TrainingError, configure
 from models.training.plan import Event, Plan
 from models.training.training import Training
-from tests.models.zoo import QUICK, GenerateJob, images
+from tests.models.zoo import QUICK, generate_job, images
 
 SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"
 SYSTEM_NAMES = list(SYSTEMS)
@@ -84,7 +84,7 @@ def test_a_training_ends_in_a_model_with_a_true_card(system: str, tmp_path: Path
     assert card["training"]["command"] == "coopserve train ..."
     assert card["license"] == "MIT"
     assert (folder / "model.safetensors").stat().st_size == card["files"]["model.safetensors"]["bytes"]
-    made = run(load_model(folder, torch.device("cpu")).tasks["generate"](GenerateJob()))
+    made = run(load_model(folder, torch.device("cpu")).tasks["generate"](generate_job()))
     assert made.images.isfinite().all()
     assert {event.kind for event in events} == {"metrics", "sample"}
     for path in (events[-1].data["path"], tmp_path / "run" / "training.png"):

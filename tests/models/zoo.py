@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor
 
+from models.core.jobs import JOBS, GenerateJob, Job
 from models.data.images import ImageData
 from models.data.kinds import Data
 from models.data.unpaired import UnpairedData, drop_pairs
@@ -104,17 +104,10 @@ def tiny_model(name: str) -> Model:
     return SYSTEMS[tiny.system].load(tiny.card(), tiny.weights(), CPU)
 
 
-@dataclass(frozen=True)
-class GenerateJob:
-    """A resolved request of ``generate``."""
-
-    n: int = 2
-    seed: int = 5
-    steps: int = 4
-    step_size: float = 1.0
-    noise: float = 0.05
-    refine: bool = True
-    label: Mapping[str, float] = field(default_factory=lambda: {"round": 0.25, "thin": 0.75})
+def generate_job(**changes: Any) -> GenerateJob:
+    """A job of ``generate``."""
+    usual: dict[str, Any] = {"n": 2, "seed": 5, "steps": 4, "step_size": 1.0, "noise": 0.05, "refine": True}
+    return GenerateJob(**{**usual, "label": {"round": 0.25, "thin": 0.75}, **changes})
 
 
 def picture(shape: Mapping[str, int], seed: int = 0) -> Tensor:
@@ -141,7 +134,7 @@ def _interpolate(card: Mapping[str, Any]) -> dict[str, Any]:
 
 def _translate(card: Mapping[str, Any]) -> dict[str, Any]:
     asked = {"label": {card["classes"][-1]: 1.0}} if card["classes"] else {}
-    return {"image": picture(card["condition"] or card["image"]), "animate": False, **asked}
+    return {"image": picture(card["condition"] or card["image"]), **asked}
 
 
 def _score(card: Mapping[str, Any]) -> dict[str, Any]:
@@ -153,7 +146,7 @@ def _score(card: Mapping[str, Any]) -> dict[str, Any]:
     return {**image, "mask": _mask(card["image"])}
 
 
-JOBS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "generate": lambda card: {"label": _SOFT},
     "translate": _translate,
     "inpaint": lambda card: {"image": picture(card["image"]), "mask": _mask(card["image"])},
@@ -171,7 +164,7 @@ JOBS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 """For every task its own fields, given the model's card."""
 
 
-def job(name: str, task: str, **changes: Any) -> SimpleNamespace:
-    """A resolved request for a model of the zoo, with values that suit it."""
+def job(name: str, task: str, **changes: Any) -> Job:
+    """A job for a model of the zoo, with values that suit it."""
     common = {"n": 2, "seed": 5, "steps": 4, "step_size": 1.0, "noise": 0.05, "refine": True}
-    return SimpleNamespace(**common | JOBS[task](ZOO[name].card()) | changes)
+    return JOBS[task](**common | FIELDS[task](ZOO[name].card()) | changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.core.jobs import JOBS
 from models.data.images import to_uint8
 from service.contract.catalog import ModelCard
 from service.contract.errors import NotFoundError
@@ -20,11 +22,12 @@ from service.pictures.blobs import Blobs
 from service.pictures.decoding import PictureLimits, read
 from service.pictures.places import job_input
 from tests.hostile.corpus import encoded, noise
-from tests.service.fakes import cards
-from workers.jobs.inputs import Prepared, prepare
+from tests.service.fakes import card, cards
+from workers.jobs.inputs import BUILDERS, Prepared, prepare
 from workers.jobs.pictures import picture_of
 
-CARDS = {content["name"]: ModelCard.model_validate(content) for content in cards()}
+ENERGY = card("toy-energy", classes=None, tasks={"denoise": card()["tasks"]["generate"]})
+CARDS = {content["name"]: ModelCard.model_validate(content) for content in [*cards(), ENERGY]}
 LIMITS = PictureLimits(2**22, 2**24)
 
 
@@ -41,8 +44,15 @@ def _flat(names: dict[str, Any], pictures: dict[str, Any]) -> Iterator[tuple[str
             yield name, given
 
 
-def prepared(blobs: Blobs, task: str, model: str, pictures: dict[str, Any], **fields: Any) -> Prepared:
-    """A job whose pictures are stored as the API stores them."""
+def prepared(blobs: Blobs, task: str, model: str, pictures: dict[str, Any], **fields: Any) -> Any:
+    """A job whose pictures are stored as the API stores them; Any, since each task's job has its own fields."""
+    return requested(blobs, task, model, pictures, **fields)[1]
+
+
+def requested(
+    blobs: Blobs, task: str, model: str, pictures: dict[str, Any], **fields: Any
+) -> tuple[JobRequest, Prepared]:
+    """The resolved request, and the same prepared."""
     names = {
         name: [f"{name}.{k}" for k in range(len(given))] if isinstance(given, list) else name
         for name, given in pictures.items()
@@ -51,18 +61,48 @@ def prepared(blobs: Blobs, task: str, model: str, pictures: dict[str, Any], **fi
         blobs.put(job_input("job_1", key).key, read(encoded(picture, "PNG"), LIMITS).picture.png)
     request = TASKS[task].model_validate({"model": model, "seed": 1, **names, **fields})
     params, _ = request.resolve(CARDS[model])
-    return prepare("job_1", params, CARDS[model], blobs)
+    return params, prepare("job_1", params, CARDS[model], blobs)
 
 
 def same(tensor: Tensor, picture: Image.Image) -> bool:
     return picture_of(tensor).tobytes() == picture.tobytes()
 
 
-def test_fields_go_through_unchanged(blobs: Blobs) -> None:
-    request, _ = TASKS["generate"](model="toy", label="Bag", n=3, seed=5).resolve(CARDS["toy"])
-    job = prepare("job_1", request, CARDS["toy"], blobs)
-    assert vars(job.job) == dict(request)
-    assert job.restore is None
+SERVICE = {"model", "preview_every", "priority", "max_queue_seconds", "webhook", "fit", "restore"}
+"""Fields of requests that are for the service, not for the model."""
+
+CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "generate": ("toy", {}, {"label": "Bag"}),
+    "translate": ("toy-pairs", {"image": noise(8, 8)}, {"animate": True}),
+    "inpaint": ("toy-holes", {"image": noise(8, 8), "mask": noise(8, 8, "L")}, {}),
+    "denoise": ("toy-energy", {"image": noise(8, 8)}, {}),
+    "interpolate": ("toy-pairs", {"images": [noise(8, 8), noise(8, 8)]}, {"mix": "energy"}),
+    "restyle": ("toy-classes", {"image": noise(8, 8)}, {"label": "Bag", "labels": ["Coat"], "latent_steps": 7}),
+    "reconstruct": ("toy-classes", {"image": noise(8, 8)}, {"label": "Bag", "latent_steps": 7}),
+    "score": ("toy-pairs", {"image": noise(8, 8), "condition": noise(8, 8)}, {"n": 1}),
+}
+"""For each task a model, pictures, and fields of its own."""
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_every_field_that_a_model_needs_reaches_its_job(blobs: Blobs, task: str) -> None:
+    """By name, and unchanged unless it is a picture."""
+    frames = {"animate"} if task == "interpolate" else set()  # of the frames as one file
+    request_type, job_type = TASKS[task], JOBS[task]
+    wanted = request_type.model_fields.keys() - SERVICE - frames
+    assert wanted == {field.name for field in dataclasses.fields(job_type)} - {"options"}
+    model, pictures, own = CASES[task]
+    asked = {"n": 2, "steps": 3, "step_size": 0.5, "noise": 0.25, "refine": True, **own}
+    request, job = requested(blobs, task, model, pictures, **asked)
+    assert type(job.job) is job_type
+    for field in wanted - request_type.pictures.keys():
+        assert getattr(job.job, field) == getattr(request, field), field
+    given = {field: getattr(job.job, field) for field in request_type.pictures}
+    assert {field for field, value in given.items() if value is not None} >= set(pictures)
+
+
+def test_every_task_has_a_job_and_a_builder() -> None:
+    assert list(TASKS) == list(JOBS) == list(BUILDERS)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
@@ -79,7 +119,7 @@ def test_every_level_survives_the_way_through_the_model(blobs: Blobs) -> None:
     )
     blobs.put(job_input("job_1", "image").key, encoded(ramp, "PNG"))
     request, _ = TASKS["translate"](model="toy-pairs", image="x").resolve(card)  # type: ignore[call-arg]
-    image = prepare("job_1", request, card, blobs).job.image
+    image = getattr(prepare("job_1", request, card, blobs).job, "image")  # noqa: B009 (typed as Job)
     assert to_uint8(image).flatten().tolist() == list(range(256))
     assert same(image, ramp)
 
@@ -88,7 +128,7 @@ def test_a_list_of_pictures_is_a_list_of_tensors(blobs: Blobs) -> None:
     first, second = noise(8, 8, "L"), noise(8, 8, "L").rotate(90)
     job = prepared(blobs, "interpolate", "toy-pairs", {"images": [first, second]}).job
     assert [same(image, given) for image, given in zip(job.images, (first, second), strict=True)] == [True, True]
-    assert (job.n, job.mix, job.animate, job.labels) == (4, "pixels", False, None)
+    assert (job.n, job.mix, job.labels) == (4, "pixels", None)
 
 
 def test_labels_are_lists_of_weights(blobs: Blobs) -> None:

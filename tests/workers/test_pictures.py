@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -14,10 +12,12 @@ from PIL import Image
 from models.data.images import to_float
 from models.systems.base import Output as TaskOutput
 from service.pictures.blobs import Blobs
+from tests.models.zoo import generate_job
 from workers.jobs.framing import Frame
-from workers.jobs.inputs import Prepared, Restoration
+from workers.jobs.inputs import Prepared
 from workers.jobs.outputs import store_outputs
 from workers.jobs.pictures import animation_of, picture_of, png, strip
+from workers.jobs.reading import Restoration
 
 
 def pixels(n: int, channels: int = 3) -> torch.Tensor:
@@ -35,8 +35,8 @@ def blobs(tmp_path: Path) -> Blobs:
     return Blobs(tmp_path)
 
 
-def plain(**fields: Any) -> Prepared:
-    return Prepared(SimpleNamespace(**fields), None)
+def plain(animate: bool = False, restore: Restoration | None = None) -> Prepared:
+    return Prepared(generate_job(), animate, restore)
 
 
 @pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
@@ -108,6 +108,6 @@ def test_results_are_brought_back_to_size(blobs: Blobs) -> None:
     base = Image.new("RGB", (40, 50))
     restoration = Restoration(Frame.of(base.size, (4, 5), "stretch"), base, None)
     result = TaskOutput(images=to_float(pixels(1)), energy=torch.zeros(1), seeds=[1])
-    (output,) = store_outputs("job_1", result, Prepared(SimpleNamespace(), restoration), blobs)
+    (output,) = store_outputs("job_1", result, plain(restore=restoration), blobs)
     assert (output.width, output.height) == (40, 50)
     assert opened(blobs.get("jobs/job_1/0.png")).size == (40, 50)

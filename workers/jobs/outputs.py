@@ -23,7 +23,7 @@ def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Blobs)
     extras = [_extras(id, k, result, blobs) for k in range(len(result.seeds))]
     for k, picture in enumerate(pictures):
         blobs.put(job_image(id, k).key, png_of(picture))
-    if result.animated and pictures and getattr(prepared.job, "animate", False):
+    if result.animated and pictures and prepared.animate:
         place = job_extra(id, 0, ANIMATION)
         blobs.put(place.key, animation_of(pictures))
         extras[0][ANIMATION] = place.url

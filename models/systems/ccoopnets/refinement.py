@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from models.core.jobs import Job, Label, needed
 from models.core.loop import Kernel, Loop, Rows, Task
 from models.core.rows import check_range, pictures
 from models.systems.ccoopnets.labels.config import RefinementConfig
-
-
-class RefineJob(Protocol):
-    """The part of a resolved request that says how to refine."""
-
-    steps: int
-    step_size: float
-    noise: float
-    refine: bool
 
 
 class Refiner(Protocol):
@@ -34,18 +26,19 @@ class Refiner(Protocol):
         """Adds ``f``."""
 
 
-def step_numbers(trained: RefinementConfig, job: RefineJob, n: int, device: torch.device) -> Rows:
+def step_numbers(trained: RefinementConfig, job: Job, n: int, device: torch.device) -> Rows:
     """``eta``, ``rho`` and ``tau`` of n rows: ``step_size`` multiplies the trained eta, ``noise`` is tau itself."""
     one = torch.ones(n, 1, 1, 1, device=device)
     return {"eta": one * job.step_size * trained.eta, "rho": one * trained.rho, "tau": one * job.noise}
 
 
-def label_weights(label: Mapping[str, float], classes: Sequence[str], device: torch.device) -> Tensor:
+def label_weights(label: Label | None, classes: Sequence[str], device: torch.device) -> Tensor:
     """A label as weights by class name -> C ``[K]``, in the model's order of classes."""
-    return torch.tensor([label.get(name, 0.0) for name in classes], device=device)
+    weights = needed(label, "label")
+    return torch.tensor([weights.get(name, 0.0) for name in classes], device=device)
 
 
-def refine(model: Refiner, rows: Rows, job: RefineJob, seeds: Sequence[int]) -> Task[Rows]:
+def refine(model: Refiner, rows: Rows, job: Job, seeds: Sequence[int]) -> Task[Rows]:
     """Slow thinking: ``job.steps`` steps unless the job wants none, then the value ``f`` of the result.
 
     Raises:

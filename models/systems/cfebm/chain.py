@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -15,15 +15,6 @@ if TYPE_CHECKING:
 
 FREE = 50.0
 """Chains are clamped only at the end of a size, and trained ones reach 5 on the way; beyond this they have diverged."""
-
-
-class ChainJob(Protocol):
-    """The part of a resolved request that says how to run the chain."""
-
-    seed: int
-    steps: int
-    step_size: float
-    noise: float
 
 
 def chain_numbers(

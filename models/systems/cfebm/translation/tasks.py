@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from models.core.jobs import Label, ScoreJob, TranslateJob, needed
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.rows import begin_film, check_range, end_film, repeat
 from models.systems.base import Output
-from models.systems.cfebm.chain import FREE, ChainJob, chain_numbers
-from models.systems.judging import JudgeJob, judge
+from models.systems.cfebm.chain import FREE, chain_numbers
+from models.systems.judging import judge
 
 if TYPE_CHECKING:
     from models.systems.cfebm.translation.model import CFEBMTranslation
-
-
-class TranslateJob(ChainJob, Protocol):
-    """The resolved request of ``translate``: the source ``image`` ``[C, H, W]``; ``label`` is the domain asked for."""
-
-    n: int
-    image: Tensor
-    label: Mapping[str, float]
-    animate: bool
 
 
 def translate(model: CFEBMTranslation, job: TranslateJob) -> Task[Output]:
@@ -65,16 +56,10 @@ def shades(change: Tensor) -> Tensor:
     return change.abs().mean(1, keepdim=True).clamp(0, 2) - 1
 
 
-def domain_of(label: Mapping[str, float]) -> str:
+def domain_of(label: Label | None) -> str:
     """The domain of greatest weight: energies of different domains have no common scale, so they aren't mixed."""
-    return max(label, key=lambda name: label[name])
-
-
-class ScoreJob(ChainJob, JudgeJob, Protocol):
-    """The resolved request of ``score``: ``image`` ``[C, H, W]``, as an image of the domain that ``label`` names."""
-
-    image: Tensor
-    label: Mapping[str, float]
+    weights = needed(label, "label")
+    return max(weights, key=lambda name: weights[name])
 
 
 def score(model: CFEBMTranslation, job: ScoreJob) -> Task[Output]:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from models.core.jobs import InpaintJob
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.rows import pictures, repeat
 from models.systems.base import Output
 from models.systems.ccoopnets.images.problem import condition_of
-from models.systems.ccoopnets.refinement import RefineJob, refine, step_numbers
+from models.systems.ccoopnets.refinement import refine, step_numbers
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.images.model import ImageCCoopNets
-
-
-class InpaintJob(RefineJob, Protocol):
-    """The resolved request of ``inpaint``: ``image`` ``[C, H, W]``, ``mask`` ``[1, H, W]`` with 1 = hidden."""
-
-    n: int
-    seed: int
-    image: Tensor
-    mask: Tensor
 
 
 def inpaint(model: ImageCCoopNets, job: InpaintJob) -> Task[Output]:

@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
+from models.core.jobs import InterpolateJob, needed
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.rows import pictures, repeat
 from models.systems.base import Output
 from models.systems.ccoopnets.images.drawings import upright
-from models.systems.ccoopnets.refinement import RefineJob, refine, step_numbers
+from models.systems.ccoopnets.refinement import refine, step_numbers
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.images.model import ImageCCoopNets
 
 
-class InterpolateJob(RefineJob, Protocol):
-    """The resolved request of ``interpolate``: n frames between two condition images ``[Cc, H, W]``.
-
-    ``mix`` is what the solver sees between the ends: the mean of both conditions' ``pixels``, or the mean ``energy``
-    under both, at twice the cost. The paper does not say; at the ends both are the plain translation.
-    """
-
-    n: int
-    seed: int
-    images: Sequence[Tensor]
-    mix: Literal["pixels", "energy"]
-
-
 def interpolate(model: ImageCCoopNets, job: InterpolateJob) -> Task[Output]:
     """Mix the encoder's activations, decode all frames with the same dropout masks, refine each (Fig. 11b)."""
     seeds = row_seeds(job.seed, 1) * job.n
-    drawings = [upright(image, model.config.line_art) for image in job.images]
+    drawings = [upright(image, model.config.line_art) for image in needed(job.images, "images")]
     first, second = (repeat(drawing, job.n, model.device) for drawing, _ in drawings)
     w = torch.linspace(0, 1, job.n, device=model.device).reshape(-1, 1, 1, 1)
     numbers = step_numbers(model.config.refinement, job, job.n, model.device)

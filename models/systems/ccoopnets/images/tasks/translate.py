@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
-
+from models.core.jobs import TranslateJob
 from models.core.loop import Kernel, Loop, Task
 from models.core.noise import row_seeds
 from models.core.rows import begin_film, end_film, pictures, repeat
 from models.systems.base import Output
 from models.systems.ccoopnets.images.drawings import upright
-from models.systems.ccoopnets.refinement import RefineJob, refine, step_numbers
+from models.systems.ccoopnets.refinement import refine, step_numbers
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.images.model import ImageCCoopNets
@@ -22,15 +21,6 @@ class Filmed(NamedTuple):
 
     refine: Kernel
     evaluate: Kernel
-
-
-class TranslateJob(RefineJob, Protocol):
-    """The resolved request of ``translate``; ``image`` is the condition ``[Cc, H, W]``."""
-
-    n: int
-    seed: int
-    image: Tensor
-    animate: bool
 
 
 def translate(model: ImageCCoopNets, job: TranslateJob) -> Task[Output]:

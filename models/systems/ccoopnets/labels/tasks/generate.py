@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from models.core.jobs import GenerateJob
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.rows import pictures
 from models.systems.base import Output
-from models.systems.ccoopnets.refinement import RefineJob, label_weights, refine, step_numbers
+from models.systems.ccoopnets.refinement import label_weights, refine, step_numbers
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.labels.model import CCoopNets
-
-
-class GenerateJob(RefineJob, Protocol):
-    """The resolved request of ``generate``."""
-
-    n: int
-    seed: int
-    label: Mapping[str, float]
 
 
 def generate(model: CCoopNets, job: GenerateJob) -> Task[Output]:

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
+from models.core.jobs import InterpolateJob, needed
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.rows import pictures
 from models.systems.base import Output
-from models.systems.ccoopnets.refinement import RefineJob, label_weights, refine, step_numbers
+from models.systems.ccoopnets.refinement import label_weights, refine, step_numbers
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.labels.model import CCoopNets
-
-
-class InterpolateJob(RefineJob, Protocol):
-    """The resolved request of ``interpolate``: n frames between two labels, each as weights by class name."""
-
-    n: int
-    seed: int
-    labels: Sequence[Mapping[str, float]]
 
 
 def interpolate(model: CCoopNets, job: InterpolateJob) -> Task[Output]:
@@ -32,7 +24,7 @@ def interpolate(model: CCoopNets, job: InterpolateJob) -> Task[Output]:
     that of the second.
     """
     seeds = row_seeds(job.seed, 1) * job.n
-    first, last = (label_weights(label, model.classes, model.device) for label in job.labels)
+    first, last = (label_weights(label, model.classes, model.device) for label in needed(job.labels, "labels"))
     t = torch.linspace(0, 1, job.n, device=model.device)
     rows = {
         "c": torch.lerp(first, last, t[:, None]),

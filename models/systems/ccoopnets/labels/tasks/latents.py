@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
 
+from models.core.jobs import Label, ReconstructJob, RestyleJob
 from models.core.loop import Loop, Rows, Task
 from models.core.noise import row_seeds
 from models.core.rows import pictures, repeat
 from models.systems.base import Output
-from models.systems.ccoopnets.refinement import RefineJob, label_weights, refine, step_numbers
+from models.systems.ccoopnets.refinement import label_weights, refine, step_numbers
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.labels.model import CCoopNets
 
 STEP_SIZE = 0.1
 """s of eqs. 19 and 20 at the start, as in the authors' settings; rows in which it is too large halve it."""
-
-Label = Mapping[str, float]
-
-
-class ReconstructJob(RefineJob, Protocol):
-    """The resolved request of ``reconstruct``: ``image`` ``[C, H, W]`` in [-1, 1]; no label = it is inferred."""
-
-    n: int
-    seed: int
-    image: Tensor
-    label: Label | None
-    latent_steps: int
-
-
-class RestyleJob(ReconstructJob, Protocol):
-    """The resolved request of ``restyle``; ``labels`` are what the image is drawn in."""
-
-    labels: Sequence[Label]
 
 
 def reconstruct(model: CCoopNets, job: ReconstructJob) -> Task[Output]:
@@ -76,7 +58,7 @@ def restyle(model: CCoopNets, job: RestyleJob) -> Task[Output]:
     return Output(images=pictures(rows), energy=-rows["f"], seeds=keys * times, numbers=numbers)
 
 
-def _infer(model: CCoopNets, job: ReconstructJob, seeds: Sequence[int]) -> Task[Rows]:
+def _infer(model: CCoopNets, job: ReconstructJob | RestyleJob, seeds: Sequence[int]) -> Task[Rows]:
     """A latent ``x`` and its label ``c`` for each seed.
 
     Without a label every class is tried from the same X by eq. 19, and the one with the greatest log joint density is
@@ -103,14 +85,14 @@ def _infer(model: CCoopNets, job: ReconstructJob, seeds: Sequence[int]) -> Task[
     return {name: rows[name][best] for name in ("x", "c")}
 
 
-def _refined(model: CCoopNets, job: ReconstructJob, drawn: Rows, seeds: Sequence[int]) -> Task[Rows]:
+def _refined(model: CCoopNets, job: ReconstructJob | RestyleJob, drawn: Rows, seeds: Sequence[int]) -> Task[Rows]:
     """Drawn rows, refined under their labels; their state is that of ``generate``, so they share its batches."""
     numbers = step_numbers(model.config.refinement, job, len(seeds), model.device)
     rows = {"c": drawn["c"], "y": drawn["y"], **numbers}
     return (yield from refine(model, rows, job, seeds))
 
 
-def _style(model: CCoopNets, job: ReconstructJob, drawn: Rows) -> dict[str, list[Any]]:
+def _style(model: CCoopNets, job: ReconstructJob | RestyleJob, drawn: Rows) -> dict[str, list[Any]]:
     """How well each latent draws the image itself, and the label that was inferred with it."""
     difference = drawn["y"] - job.image.to(model.device)
     numbers: dict[str, list[Any]] = {"residual": difference.square().flatten(1).mean(1).tolist()}

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from models.core.jobs import ScoreJob, needed
 from models.core.loop import Task
 from models.core.rows import repeat
 from models.systems.base import Output
-from models.systems.ccoopnets.refinement import RefineJob, label_weights, step_numbers
-from models.systems.judging import JudgeJob, judge
+from models.systems.ccoopnets.refinement import label_weights, step_numbers
+from models.systems.judging import judge
 
 if TYPE_CHECKING:
     from models.systems.ccoopnets.labels.model import CCoopNets
-
-
-class ScoreJob(RefineJob, JudgeJob, Protocol):
-    """The resolved request of ``score``: ``image`` ``[C, H, W]`` in [-1, 1], ``label`` as weights by class name."""
-
-    image: Tensor
-    label: Mapping[str, float]
 
 
 def score(model: CCoopNets, job: ScoreJob) -> Task[Output]:
@@ -31,6 +22,6 @@ def score(model: CCoopNets, job: ScoreJob) -> Task[Output]:
         "c": label_weights(job.label, model.classes, model.device)[None],
         **step_numbers(model.config.refinement, job, 1, model.device),
     }
-    classes = [name for name, weight in job.label.items() if weight > 0]
+    classes = [name for name, weight in needed(job.label, "label").items() if weight > 0]
     known = model.calibration.get("conditions", {}).get(classes[0]) if len(classes) == 1 else None
     return (yield from judge(model, rows, job, known))

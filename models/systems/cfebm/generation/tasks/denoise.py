@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from models.core.jobs import DenoiseJob
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.rows import check_range, repeat
 from models.systems.base import Output
-from models.systems.cfebm.chain import FREE, ChainJob, chain_numbers
+from models.systems.cfebm.chain import FREE, chain_numbers
 
 if TYPE_CHECKING:
     from models.systems.cfebm.generation.model import EnergyModel
-
-
-class DenoiseJob(ChainJob, Protocol):
-    """The resolved request of ``denoise``: the noisy ``image`` ``[C, H, W]``."""
-
-    n: int
-    image: Tensor
 
 
 def denoise(model: EnergyModel, job: DenoiseJob) -> Task[Output]:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 
+from models.core.jobs import GenerateJob
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.rows import check_range
 from models.systems.base import Output
-from models.systems.cfebm.chain import FREE, ChainJob, chain_numbers, split_steps
+from models.systems.cfebm.chain import FREE, chain_numbers, split_steps
 
 if TYPE_CHECKING:
     from models.systems.cfebm.generation.model import EnergyModel
-
-
-class GenerateJob(ChainJob, Protocol):
-    """The resolved request of ``generate``."""
-
-    n: int
 
 
 def generate(model: EnergyModel, job: GenerateJob) -> Task[Output]:

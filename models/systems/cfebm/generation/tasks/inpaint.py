@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.core.jobs import InpaintJob
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.rows import check_range, repeat
 from models.systems.base import Output
-from models.systems.cfebm.chain import FREE, ChainJob, chain_numbers, split_steps
+from models.systems.cfebm.chain import FREE, chain_numbers, split_steps
 
 if TYPE_CHECKING:
     from models.systems.cfebm.generation.model import EnergyModel
 
 _FAINT = 0.4
 """Where one energy does all, the hole starts from noise cut to this range, as in the authors' code."""
-
-
-class InpaintJob(ChainJob, Protocol):
-    """The resolved request of ``inpaint``: ``image`` ``[C, H, W]``, ``mask`` ``[1, H, W]`` with 1 = hidden."""
-
-    n: int
-    image: Tensor
-    mask: Tensor
 
 
 def inpaint(model: EnergyModel, job: InpaintJob) -> Task[Output]:

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from torch import Tensor
-
+from models.core.jobs import ScoreJob
 from models.core.loop import Task
 from models.core.rows import repeat
 from models.systems.base import Output
-from models.systems.cfebm.chain import FREE, ChainJob, chain_numbers
-from models.systems.judging import JudgeJob, judge
+from models.systems.cfebm.chain import FREE, chain_numbers
+from models.systems.judging import judge
 
 if TYPE_CHECKING:
     from models.systems.cfebm.generation.model import EnergyModel
-
-
-class ScoreJob(ChainJob, JudgeJob, Protocol):
-    """The resolved request of ``score``: ``image`` ``[C, H, W]``."""
-
-    image: Tensor
 
 
 def score(model: EnergyModel, job: ScoreJob) -> Task[Output]:

@@ -1,0 +1,169 @@
+"""What a task is given: one class a task, every field concrete.
+
+A job is a request after the card's defaults were filled in and its pictures were read. Pictures are float32
+``[C, H, W]`` in [-1, 1] at the model's size, masks float32 ``[1, H, W]`` with 1 = hidden, labels weights by class name
+that sum to 1; all of them on the CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, TypeVar, final
+
+from torch import Tensor
+
+Label: TypeAlias = Mapping[str, float]
+"""A class or a mix of classes: weights by class name."""
+
+T = TypeVar("T")
+
+
+def needed(value: T | None, field: str) -> T:
+    """The value of a field that is optional in the class, but not for this model.
+
+    Raises:
+        ValueError: it is absent.
+    """
+    if value is None:
+        raise ValueError(f"this model needs the field {field}")
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """What the jobs of all tasks share.
+
+    Args:
+        n: results, at least 1 (for each label, where a task takes several).
+        seed: of all noise, 0 to 2^63 - 1.
+        steps: of the refinement, at least 0.
+        step_size: a multiple of the trained one, at least 0.
+        noise: standard deviation of the noise that a step adds, in units of the range [-1, 1], at least 0.
+        refine: False for the proposal alone.
+        options: what only some methods know, by the names that the card declares.
+    """
+
+    n: int
+    seed: int
+    steps: int
+    step_size: float
+    noise: float
+    refine: bool
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GenerateJob(Job):
+    """``generate``: n images of a label; None for a model without classes."""
+
+    label: Label | None = None
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TranslateJob(Job):
+    """``translate``: n answers to an image.
+
+    Args:
+        image: the condition ``[Cc, H, W]``, or the source image.
+        label: what to make of it, for a model with classes.
+        animate: also give the trajectory of each row.
+    """
+
+    image: Tensor
+    label: Label | None = None
+    animate: bool = False
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InpaintJob(Job):
+    """``inpaint``: n completions of the hidden pixels."""
+
+    image: Tensor
+    mask: Tensor
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DenoiseJob(Job):
+    """``denoise``: the noisy image, cleaned; ``steps`` is the strength."""
+
+    image: Tensor
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class InterpolateJob(Job):
+    """``interpolate``: n frames between two conditions.
+
+    Args:
+        images: two condition images ``[Cc, H, W]``, for a model that makes images from images.
+        labels: two labels, for a model with classes.
+        mix: what the solver sees between two images: their mean ``pixels``, or the mean ``energy`` under both.
+    """
+
+    images: Sequence[Tensor] | None = None
+    labels: Sequence[Label] | None = None
+    mix: Literal["pixels", "energy"] = "pixels"
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RestyleJob(Job):
+    """``restyle``: the image drawn in each of ``labels``, n times each.
+
+    Args:
+        image: the image whose style is taken.
+        labels: what it is drawn in, at least one.
+        label: that of the image; None: it is inferred.
+        latent_steps: of the search for the image's latent, at least 0.
+    """
+
+    image: Tensor
+    labels: Sequence[Label]
+    label: Label | None = None
+    latent_steps: int
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ReconstructJob(Job):
+    """``reconstruct``: the image drawn again from n latents that are inferred from it; see :class:`RestyleJob`."""
+
+    image: Tensor
+    label: Label | None = None
+    latent_steps: int
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ScoreJob(Job):
+    """``score``: an image under what the model is conditioned on; ``n`` is 1.
+
+    Args:
+        image: what is judged.
+        label: for a model with classes.
+        condition: ``[Cc, H, W]``, for a model that makes images from images.
+        mask: the pixels that were filled in, for a model that fills in; None: those of its training.
+    """
+
+    image: Tensor
+    label: Label | None = None
+    condition: Tensor | None = None
+    mask: Tensor | None = None
+
+
+JOBS: dict[str, type[Job]] = {
+    "generate": GenerateJob,
+    "translate": TranslateJob,
+    "inpaint": InpaintJob,
+    "denoise": DenoiseJob,
+    "interpolate": InterpolateJob,
+    "restyle": RestyleJob,
+    "reconstruct": ReconstructJob,
+    "score": ScoreJob,
+}
+"""The class of each task's jobs."""
