@@ -1,28 +1,28 @@
-# Everything a person or the CI needs. The virtual environment is .venv; packages are pinned in constraints.txt.
+# All targets for people and CI. The virtual environment is .venv; packages are pinned in constraints.txt.
 PYTHON ?= python3.11
 PORT ?= 8000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup serve demo test lint types contracts unit format bench clean
+.PHONY: help setup serve demo test lint types contracts unit format bench docs clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-setup: $(INSTALLED)  ## make the virtual environment and install everything, pinned
+setup: $(INSTALLED)  ## create the virtual environment and install everything, pinned
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,s3,dev,bench,evaluate]'
 	@touch $@
 
-serve: $(INSTALLED)  ## run everything on this machine (PORT=8000); Ctrl-C stops it
+serve: $(INSTALLED)  ## run all parts on this machine (PORT=8000); Ctrl-C stops them
 	@exec $(BIN)/coopserve serve --port $(PORT)
 
-demo: $(INSTALLED)  ## start the same, send real jobs, write a picture sheet to out/
+demo: $(INSTALLED)  ## start a server, send real jobs, write picture sheets to out/
 	@exec $(BIN)/coopserve demo --out out
 
-test: lint types contracts unit  ## everything that CI checks
+test: lint types contracts unit  ## run everything that CI checks
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -41,9 +41,12 @@ format: $(INSTALLED)  ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)  ## measure engine and service on a quiet machine
+bench: $(INSTALLED)  ## measure engine and service; use a quiet machine
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.service
 
-clean:  ## remove what was built; models, data and jobs in var/ stay
+docs: $(INSTALLED)  ## write the generated page docs/settings.md
+	$(BIN)/coopserve settings > docs/settings.md
+
+clean:  ## remove build outputs; models, data and jobs in var/ stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build out

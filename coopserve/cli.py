@@ -1,4 +1,4 @@
-"""The command line: ``coopserve serve | api | worker | trainer | train | evaluate | models | keys | data | demo``."""
+"""The command line ``coopserve``: its commands that start a process are here, the others in ``commands/``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from coopserve.commands.evaluate import evaluate
 from coopserve.commands.healthcheck import healthcheck
 from coopserve.commands.keys import keys
 from coopserve.commands.models import models
+from coopserve.commands.settings import settings
 from coopserve.commands.train import train
 from coopserve.configured import settings_from
 from service.settings import Settings
@@ -34,6 +35,7 @@ main.add_command(keys)
 main.add_command(data)
 main.add_command(demo)
 main.add_command(healthcheck)
+main.add_command(settings)
 
 
 @main.command()

@@ -34,7 +34,7 @@ class Settings(BaseSettings):
         None, description="Where images are kept, e.g. s3://bucket/folder (the extra `s3`). Absent: DATA_DIR/blobs."
     )
     checkpoints_dir: Path = Field(
-        Path(__file__).resolve().parent.parent / "checkpoints", description="Folder of the models that are shipped."
+        Path(__file__).resolve().parent.parent / "checkpoints", description="Folder of the shipped models."
     )
     device: str = Field("auto", description="Where models run: auto, cpu, mps, cuda or cuda:N.")
     exact: bool = Field(
@@ -51,13 +51,16 @@ class Settings(BaseSettings):
         description="Batches that an inference worker advances at the same time; absent: 2 on a CPU, else 1.",
     )
     torch_threads: int | None = Field(
-        None, ge=1, le=1024, description="CPU threads of torch for a batch; absent: all cores but one, shared out."
+        None,
+        ge=1,
+        le=1024,
+        description="CPU threads of torch per batch; absent: all cores but one, shared among the batches.",
     )
     model_memory_bytes: int = Field(
         2 * 2**30, ge=2**20, description="Memory for loaded models in bytes; the least recently used leave first."
     )
     lease_seconds: float = Field(
-        5.0, ge=1.0, le=3600.0, description="A running job whose worker is silent for this long is given to another."
+        5.0, ge=1.0, le=3600.0, description="A running job whose worker is silent for this long goes to another worker."
     )
     heartbeat_seconds: float = Field(
         0.5, ge=0.05, le=1200.0, description="How often a worker renews its leases; at most a third of lease_seconds."
@@ -66,54 +69,59 @@ class Settings(BaseSettings):
         2.0, ge=0.0, le=3600.0, description="How often a worker saves the chains of running jobs; 0 = never."
     )
     drain_seconds: float = Field(
-        20.0, ge=0.0, le=3600.0, description="Time in which a worker hands its jobs back when it is told to stop."
+        20.0, ge=0.0, le=3600.0, description="How long a worker may take to hand its jobs back when it is told to stop."
     )
     max_queued: int = Field(
-        10_000, ge=1, le=10_000_000, description="Most jobs in the queue, and most trainings; more are refused (429)."
+        10_000,
+        ge=1,
+        le=10_000_000,
+        description="Most queued jobs, and as many queued trainings; more are refused (429).",
     )
     keep_hours: float = Field(
         24.0,
         gt=0.0,
         le=100_000.0,
-        description="How long uploaded images are kept; jobs and trainings, with theirs, after their end.",
+        description="How long uploaded images are kept, and jobs and trainings with their images after they end.",
     )
     max_body_bytes: int = Field(
-        2**20, ge=1024, le=2**30, description="Largest request body in bytes, beside the pictures in it."
+        2**20, ge=1024, le=2**30, description="Largest request body in bytes, not counting the pictures in it."
     )
     max_image_bytes: int = Field(
-        10 * 2**20, ge=1024, le=2**28, description="Largest file of a picture that is accepted, in bytes."
+        10 * 2**20, ge=1024, le=2**28, description="Largest picture file that is accepted, in bytes."
     )
     max_image_pixels: int = Field(
         40_000_000,
         ge=1,
         le=2**30,
-        description="Most pixels of a picture that is accepted, and of all results that `restore` brings back to size.",
+        description="Most pixels of an accepted picture, and of all results that `restore` brings back to size.",
     )
     wait_max_seconds: float = Field(60.0, ge=0.0, le=600.0, description="Longest wait that `Prefer: wait` may ask for.")
     auth: Literal["auto", "on", "off"] = Field(
-        "auto", description="Whether API keys are asked for; auto = unless the API listens on a loopback address."
+        "auto", description="Whether API keys are required; auto = unless the API listens on a loopback address."
     )
     rate_limit: str | None = Field(
-        None, description="Requests a time of a key without a rate, e.g. 600/minute; without keys, of an address."
+        None, description="Rate of keys that have none of their own, e.g. 600/minute; without keys, of each address."
     )
     max_active: int | None = Field(
-        None, ge=1, description="Most unfinished jobs of an owner of keys, and most trainings; a key may say otherwise."
+        None, ge=1, description="Most unfinished jobs of one key owner, and as many trainings; a key may set its own."
     )
     max_cost: float | None = Field(
         None, gt=0, description="Most that an owner's unfinished jobs may cost, in images x steps x pixels."
     )
     webhook_secret: str | None = Field(
-        None, repr=False, description="Signs webhooks where no keys are asked for: whsec_ and base64 of 24 to 64 bytes."
+        None, repr=False, description="Signs webhooks where no keys are required: whsec_ and base64 of 24 to 64 bytes."
     )
-    webhook_allow_http: bool = Field(False, description="Allow webhooks to addresses without TLS.")
+    webhook_allow_http: bool = Field(False, description="Allow webhooks to addresses without TLS (http).")
     webhook_allow_private: bool = Field(
         False, description="Allow webhooks to private and loopback addresses: for closed networks."
     )
-    webhook_ports: str = Field("443,80", description="Ports that webhooks may go to, with commas between them.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
-    log_format: Literal["text", "json"] = Field("text", description="Log lines as text, or as one JSON object each.")
+    webhook_ports: str = Field("443,80", description="Ports that webhooks may go to, separated by commas.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Log lines as text, or as one JSON object per line."
+    )
     otel: bool = Field(
-        False, description="Send traces by OpenTelemetry, as its OTEL_* variables say; needs the extra `otel`."
+        False, description="Send OpenTelemetry traces, configured by the OTEL_* variables; needs the extra `otel`."
     )
 
     @field_validator("redis_url")

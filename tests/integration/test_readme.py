@@ -1,4 +1,4 @@
-"""The curl commands of the README, run as they stand against a real server."""
+"""The curl commands of the documents, run as they stand against a real server."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from PIL import Image, ImageDraw
 
 from tests.integration.client import pictures, succeeded
 from tests.integration.server import Server
-from tests.test_docs import blocks
+from tests.test_docs import PAGES, blocks
 
-CURL = [block for block in blocks("sh") if "curl" in block]
+CURL = {page: [block for block in blocks(page, "sh") if "curl" in block] for page in PAGES}
 
 
 def run(block: str, server: Server, folder: Path) -> str:
@@ -25,13 +25,13 @@ def run(block: str, server: Server, folder: Path) -> str:
 
 
 def test_the_first_request_gives_four_images(server: Server, tmp_path: Path) -> None:
-    record = json.loads(run(CURL[0], server, tmp_path))
+    record = json.loads(run(CURL["README.md"][0], server, tmp_path))
     assert record["status"] == "succeeded"
     assert len(record["outputs"]) == 4
 
 
 def test_the_job_is_followed_and_its_picture_fetched(server: Server, tmp_path: Path) -> None:
-    out = run(CURL[1], server, tmp_path)
+    out = run(CURL["README.md"][1], server, tmp_path)
     assert out.count("event: preview") == 3
     assert '"status":"succeeded"' in out
     with Image.open(tmp_path / "image.png") as picture:
@@ -42,7 +42,7 @@ def test_a_drawing_is_sent_once_and_coloured(server: Server, api: httpx.Client, 
     drawing = Image.new("L", (200, 100), 255)
     ImageDraw.Draw(drawing).ellipse((60, 10, 140, 90), outline=0, width=6)
     drawing.save(tmp_path / "drawing.png")
-    record = succeeded(api, json.loads(run(CURL[2], server, tmp_path)))
+    record = succeeded(api, json.loads(run(CURL["docs/api.md"][0], server, tmp_path)))
     files = pictures(api, record)
     assert len(set(files)) == 4
     for file in files:
@@ -52,10 +52,11 @@ def test_a_drawing_is_sent_once_and_coloured(server: Server, api: httpx.Client, 
 
 
 def test_the_training_is_queued(server: Server, api: httpx.Client, tmp_path: Path) -> None:
-    record = json.loads(run(CURL[3], server, tmp_path))
+    record = json.loads(run(CURL["docs/training.md"][0], server, tmp_path))
     assert record["id"].startswith("trn_")
     assert api.post(record["links"]["cancel"]).status_code == 200
 
 
-def test_no_block_of_the_readme_is_left_out() -> None:
-    assert len(CURL) == 4
+def test_no_block_of_the_documents_is_left_out() -> None:
+    counts = {page: len(found) for page, found in CURL.items() if found}
+    assert counts == {"README.md": 2, "docs/api.md": 1, "docs/training.md": 1}
