@@ -73,16 +73,29 @@ def check_finite(rows: Rows) -> None:
             raise RowsError(f"the chain diverged: {name} is not finite; lower step_size or noise")
 
 
-def run(task: Task[R], *, device: torch.device | str = "cpu") -> R:
-    """Drive one task alone, to its result. The reference that the batching engine is held against."""
+def run(
+    task: Task[R], *, device: torch.device | str = "cpu", watch: Callable[[Loop, int, Rows], None] | None = None
+) -> R:
+    """Drive one task alone, to its result. The reference that the batching engine is held against.
+
+    Args:
+        task: the generator, not started.
+        device: where the rows live.
+        watch: called with each loop, the number of steps done, and the rows then: before the first step of a loop, and
+            after each step.
+    """
     number = 0
     try:
         loop = next(task)
         while True:
             rows, n = loop.rows, len(loop.seeds)
+            if watch:
+                watch(loop, 0, rows)
             for step in range(loop.steps):
                 noise = Noise(partial(_keys, loop.seeds, number, step), device)
                 rows = loop.kernel(rows, torch.full((n,), step, device=device), noise)
+                if watch:
+                    watch(loop, step + 1, rows)
             check_finite(rows)
             number += 1
             loop = task.send(rows)

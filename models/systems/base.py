@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.core.loop import Kernel, Rows, Task
 from models.data.kinds import Kind
+from models.samplers.langevin import Value
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Model(Protocol):
     @property
     def nbytes(self) -> int:
         """The bytes of its parameters and buffers."""
+
+    def resampled(self, sampler: Callable[[Value], Kernel]) -> Mapping[Kernel, Kernel]:
+        """For each kernel that refines, the one that a sampler makes of the same value f."""
 
     def examples(self) -> Sequence[tuple[Kernel, Rows]]:
         """Every kernel that its tasks yield, each with one row of state that it accepts."""

@@ -60,7 +60,7 @@ class Intake:
             PictureError: it can't be used.
         """
         return await self._in_turn(
-            lambda: self._uploads.add(_checked("file", lambda: read(data, self._limits)), caller.owner)
+            lambda: self._uploads.add(checked("file", lambda: read(data, self._limits)), caller.owner)
         )
 
     async def take(self, request: JobRequest, caller: Caller) -> dict[str, Taken]:
@@ -74,24 +74,8 @@ class Intake:
         }
 
     def check(self, request: JobRequest, card: ModelCard, taken: Mapping[str, Taken]) -> None:
-        """Whether the pictures of a resolved request go together.
-
-        Raises:
-            UnprocessableError: a mask is missing or of another size, or the results would have too many pixels.
-        """
-        sizes = {name: (one.picture.width, one.picture.height) for name, one in taken.items()}
-        if request.masked(card):
-            image, mask = _field(request, Role.IMAGE), _field(request, Role.MASK)
-            if mask not in taken and not taken[image].picture.alpha:
-                raise invalid(mask, "say what to fill in: send a mask, or an image with transparency")
-            if mask in taken and sizes[mask] != sizes[image]:
-                width, height = sizes[image]
-                raise invalid(mask, f"it must have the size of the image, {width}x{height}, got {sizes[mask]}")
-        if getattr(request, "restore", False):
-            pixels = request.rows * max(width * height for width, height in sizes.values())
-            if pixels > self._limits.max_pixels:
-                most = self._limits.max_pixels
-                raise invalid("restore", f"the results would have {pixels} pixels in all, at most {most} are made")
+        """Whether the pictures of a resolved request go together; raises as :func:`check` does."""
+        check(request, card, {name: one.picture for name, one in taken.items()}, self._limits)
 
     def store(self, id: str, taken: Mapping[str, Taken]) -> None:
         """Keep the pictures of the job ``id``, where workers and clients find them."""
@@ -109,14 +93,40 @@ class Intake:
                 return Taken(Picture.stored(self._uploads.get(given.ref, caller.listing)), given.ref)
             except NotFoundError as error:
                 raise PictureError("unknown-image", given.name, error.detail) from None
-        received = _checked(given.name, lambda: read(file_of_data_uri(given.ref, self._limits), self._limits))
+        received = checked(given.name, lambda: read(file_of_data_uri(given.ref, self._limits), self._limits))
         return Taken(received.picture, f"sha256:{received.sha256}")
 
     async def _in_turn(self, work: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(work, limiter=self._turns)
 
 
-def _checked(field: str, work: Callable[[], ReceivedPicture]) -> ReceivedPicture:
+def check(request: JobRequest, card: ModelCard, pictures: Mapping[str, Picture], limits: PictureLimits) -> None:
+    """Whether the pictures of a resolved request go together.
+
+    Raises:
+        UnprocessableError: a mask is missing or of another size, or the results would have too many pixels.
+    """
+    sizes = {name: (picture.width, picture.height) for name, picture in pictures.items()}
+    if request.masked(card):
+        image, mask = _field(request, Role.IMAGE), _field(request, Role.MASK)
+        if mask not in pictures and not pictures[image].alpha:
+            raise invalid(mask, "say what to fill in: send a mask, or an image with transparency")
+        if mask in pictures and sizes[mask] != sizes[image]:
+            width, height = sizes[image]
+            raise invalid(mask, f"it must have the size of the image, {width}x{height}, got {sizes[mask]}")
+    if getattr(request, "restore", False):
+        pixels = request.rows * max(width * height for width, height in sizes.values())
+        if pixels > limits.max_pixels:
+            most = limits.max_pixels
+            raise invalid("restore", f"the results would have {pixels} pixels in all, at most {most} are made")
+
+
+def checked(field: str, work: Callable[[], ReceivedPicture]) -> ReceivedPicture:
+    """What ``work`` reads, its errors named by the field.
+
+    Raises:
+        PictureError: the picture can't be used.
+    """
     try:
         return work()
     except BadPictureError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import final
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.core.loop import Kernel, Rows
 from models.core.noise import Noise
+from models.samplers.langevin import Value
 from models.samplers.shortrun import shortrun
 from models.samplers.values import filmed, tracked
 from models.serving.traced import recorded
@@ -50,6 +51,11 @@ class FrozenEnergy:
     @property
     def nbytes(self) -> int:
         return sum(kernel.numel() * kernel.element_size() for kernel in self._kernels.values())
+
+    def resampled(self, sampler: Callable[[Value], Kernel]) -> dict[Kernel, Kernel]:
+        """For each kernel of a chain, the one that a sampler makes of the same f."""
+        chain = sampler(self._value)
+        return {self.chain: chain, self.track: tracked(chain, self._evaluate), self.film: filmed(chain)}
 
     def f(self, images: Tensor) -> Tensor:
         """The value of images ``[n, C, size, size]``: ``[n]``."""

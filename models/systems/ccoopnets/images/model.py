@@ -13,7 +13,7 @@ from torch import Tensor
 from models.core.loop import Kernel, Rows, Task
 from models.core.noise import Noise
 from models.core.rows import MAX_STEPS, begin_film
-from models.samplers.langevin import langevin
+from models.samplers.langevin import Value, langevin
 from models.samplers.values import evaluation, filmed, tracked
 from models.serving.traced import recorded
 from models.systems.base import Output
@@ -114,6 +114,15 @@ class ImageCCoopNets:
         """(1 - w) f(Y, C_0) + w f(Y, C_1)."""
         w = rows["w"].flatten()
         return (1 - w) * self._f(rows["y"], rows["c"]) + w * self._f(rows["y"], rows["c1"])
+
+    def resampled(self, sampler: Callable[[Value], Kernel]) -> dict[Kernel, Kernel]:
+        refine = sampler(self._value)
+        return {
+            self.refine: refine,
+            self.track: tracked(refine, self.evaluate),
+            self.film: filmed(refine),
+            self.between.refine: sampler(self._value_between),
+        }
 
     def examples(self) -> list[tuple[Kernel, Rows]]:
         one = torch.ones(1, 1, 1, 1, device=self.device)

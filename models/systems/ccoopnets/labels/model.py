@@ -12,7 +12,7 @@ from torch import Tensor
 from models.core.loop import Kernel, Rows, Task
 from models.core.noise import Noise
 from models.core.rows import MAX_STEPS
-from models.samplers.langevin import langevin
+from models.samplers.langevin import Value, langevin
 from models.samplers.latent import LatentChain, known_label
 from models.samplers.values import evaluation, tracked
 from models.serving.traced import recorded
@@ -107,6 +107,10 @@ class CCoopNets:
         """The part of a refinement step that is not noise."""
         with torch.no_grad():
             return self._step(rows["y"], rows["c"], rows["eta"], rows["rho"])
+
+    def resampled(self, sampler: Callable[[Value], Kernel]) -> dict[Kernel, Kernel]:
+        refine = sampler(self._value)
+        return {self.refine: refine, self.track: tracked(refine, self.evaluate)}
 
     def _example(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """A latent, an image, a label and a number of one row."""

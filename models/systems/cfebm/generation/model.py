@@ -13,6 +13,7 @@ from models.core.loop import Kernel, Loop, Rows, Task, run
 from models.core.noise import Noise
 from models.core.rows import MAX_STEPS
 from models.data.images import ImageData, to_float
+from models.samplers.langevin import Value
 from models.systems.base import Output
 from models.systems.calibration import summary
 from models.systems.cfebm.abilities import ability
@@ -72,6 +73,9 @@ class EnergyModel:
     def log_density(self, images: Tensor) -> Tensor:
         """f of images ``[n, C, H, W]`` in [-1, 1], of the data's size: the log density up to a constant, ``[n]``."""
         return self.finest.f(self.padded(images.to(self.device)))
+
+    def resampled(self, sampler: Callable[[Value], Kernel]) -> dict[Kernel, Kernel]:
+        return {old: new for energy in self.energies for old, new in energy.resampled(sampler).items()}
 
     def examples(self) -> list[tuple[Kernel, Rows]]:
         numbers = chain_numbers(self, 1, 0.015, 1.0, 0, 45)

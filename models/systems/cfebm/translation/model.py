@@ -13,6 +13,7 @@ from models.core.loop import Kernel, Loop, Rows, Task, run
 from models.core.rows import MAX_STEPS, begin_film
 from models.data.images import to_float
 from models.data.unpaired import UnpairedData
+from models.samplers.langevin import Value
 from models.systems.base import Output
 from models.systems.calibration import summary
 from models.systems.cfebm.abilities import ability
@@ -55,6 +56,9 @@ class CFEBMTranslation:
     @property
     def nbytes(self) -> int:
         return sum(energy.nbytes for energy in self.energies.values())
+
+    def resampled(self, sampler: Callable[[Value], Kernel]) -> dict[Kernel, Kernel]:
+        return {old: new for energy in self.energies.values() for old, new in energy.resampled(sampler).items()}
 
     def examples(self) -> list[tuple[Kernel, Rows]]:
         found: list[tuple[Kernel, Rows]] = []

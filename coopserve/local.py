@@ -1,0 +1,248 @@
+"""Models in a notebook or a script: the requests of the service with its defaults, names and errors, without a server.
+
+import coopserve
+
+model = coopserve.load("fashion-ccoopnets")
+shoes = model.generate(label="Sneaker", n=4)    # PIL images
+shoes.energy                                    # one number an image, lower is more typical
+shoes.trajectory[0]                             # the first image from its proposal to its end
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TypeAlias, final, overload
+
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from torch import Tensor
+
+from models.checkpoints import load_model
+from models.core.loop import Kernel, Loop, Rows, Task, run
+from models.samplers.langevin import Value
+from models.systems.base import Output
+from service.contract.catalog import Catalog, ModelCard
+from service.contract.errors import invalid
+from service.contract.jobs import TASKS, JobRequest
+from service.pictures.decoding import Picture, PictureLimits, file_of_data_uri, read
+from service.pictures.intake import check, checked
+from service.settings import Settings
+from workers.jobs.inputs import build
+from workers.jobs.pictures import pictures_of
+from workers.jobs.reading import Reading
+
+Sampler: TypeAlias = Callable[[Value], Kernel]
+"""From a value f (minus the energy) to one step under it, such as :func:`models.samplers.langevin.langevin`.
+
+The step gets the state that the model's own one gets: ``y``, the images ``[n, C, H, W]``, the numbers of its rows, and
+what f is conditioned on. :func:`models.samplers.langevin.ascend` gives the gradient of f to ``y``.
+"""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Images(Sequence[Image.Image]):
+    """The results of one request, as PIL images.
+
+    Args:
+        pictures: the images; none for a task that gives numbers alone.
+        energy: of each result, lower is more typical; None for a method without an energy.
+        trajectory: of each result the images of its refinement, from its start to its end.
+        seeds: the noise seed of each result.
+        numbers: what else is known of each result, by name.
+        extras: further pictures of each result, by name.
+        params: the request, with every default filled in.
+        warnings: what is unusual about the request or its results.
+    """
+
+    pictures: list[Image.Image]
+    energy: list[float] | None
+    trajectory: list[list[Image.Image]]
+    seeds: list[int]
+    numbers: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    extras: Mapping[str, list[Image.Image]] = field(default_factory=dict)
+    params: JobRequest | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @overload
+    def __getitem__(self, place: int) -> Image.Image: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Image.Image]: ...
+    def __getitem__(self, place: int | slice) -> Image.Image | list[Image.Image]:
+        return self.pictures[place]
+
+
+@final
+class LocalModel:
+    """A model that runs in this process. Its methods take the fields of the requests of the same names.
+
+    A field that is a picture may be a PIL image, a path, the bytes of a file or a data URI. Besides, every method takes
+    ``sampler``: a :data:`Sampler` that takes the place of the model's own refinement.
+
+    Args:
+        card: what it is and can do.
+        folder: its checkpoint.
+        device: where it runs.
+        limits: of pictures.
+    """
+
+    def __init__(self, card: ModelCard, folder: Path, device: torch.device, limits: PictureLimits) -> None:
+        self.card, self.device, self._limits = card, device, limits
+        self.model = load_model(folder, device)
+
+    def generate(self, **fields: Any) -> Images:
+        """New images: ``POST /v1/generate``."""
+        return self.run("generate", **fields)
+
+    def translate(self, **fields: Any) -> Images:
+        """An image turned into another kind of image: ``POST /v1/translate``."""
+        return self.run("translate", **fields)
+
+    def inpaint(self, **fields: Any) -> Images:
+        """The hidden part of an image filled in: ``POST /v1/inpaint``."""
+        return self.run("inpaint", **fields)
+
+    def denoise(self, **fields: Any) -> Images:
+        """A noisy image cleaned: ``POST /v1/denoise``."""
+        return self.run("denoise", **fields)
+
+    def interpolate(self, **fields: Any) -> Images:
+        """Frames from one condition to another: ``POST /v1/interpolate``."""
+        return self.run("interpolate", **fields)
+
+    def restyle(self, **fields: Any) -> Images:
+        """An image in other classes, in its own style: ``POST /v1/restyle``."""
+        return self.run("restyle", **fields)
+
+    def reconstruct(self, **fields: Any) -> Images:
+        """An image again, from latents that are inferred from it: ``POST /v1/reconstruct``."""
+        return self.run("reconstruct", **fields)
+
+    def score(self, **fields: Any) -> Images:
+        """How well an image fits what the model has learned: ``POST /v1/score``. The figures are in ``numbers``."""
+        return self.run("score", **fields)
+
+    def run(self, task: str, *, sampler: Sampler | None = None, **fields: Any) -> Images:
+        """Any task by its name.
+
+        Raises:
+            ServiceError: the request is one that the service refuses; ``kind`` and ``detail`` are the same.
+            RowsError: a chain has diverged.
+        """
+        if task not in TASKS:
+            raise invalid("task", f"there is no task {task!r}; the tasks are: {', '.join(TASKS)}")
+        request, given = _request(task, {"model": self.card.ref, **fields}, self._limits)
+        params, warnings = request.resolve(self.card)
+        check(params, self.card, given, self._limits)
+        opened = {name: Image.open(io.BytesIO(picture.png)) for name, picture in given.items()}
+        reading = Reading(params, self.card, opened)
+        generator = self.model.tasks[task](build(params, reading))
+        if sampler is not None:
+            generator = _with_kernels(generator, self.model.resampled(sampler))
+        frames: list[Tensor] = []
+
+        def watch(loop: Loop, step: int, rows: Rows) -> None:
+            # A further loop starts where the one before it ended.
+            if loop.preview and (step or not frames):
+                frames.append(loop.preview(rows).detach().cpu())
+
+        output = run(generator, device=self.device, watch=watch)
+        restore = reading.restoration() or (lambda picture: picture)
+        pictures = [] if output.images is None else [restore(picture) for picture in pictures_of(output.images)]
+        return Images(
+            pictures=pictures,
+            energy=None if output.energy is None else output.energy.tolist(),
+            trajectory=_trajectories(frames, len(output.seeds)),
+            seeds=list(output.seeds),
+            numbers=output.numbers,
+            extras={name: pictures_of(images) for name, images in output.extras.items()},
+            params=params,
+            warnings=[*warnings, *output.warnings],
+        )
+
+
+def load(name: str, *, device: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> LocalModel:
+    """A model by its name, or name@version: those that ship, and those in the data directory.
+
+    Args:
+        name: as ``GET /v1/models`` and ``coopserve models list`` show it.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        data_dir: in place of ``COOPSERVE_DATA_DIR``.
+
+    Raises:
+        NotFoundError: there is no such model; the detail lists those that there are.
+        CheckpointError: its files are damaged.
+    """
+    from workers.training import choose_device
+
+    settings = Settings() if data_dir is None else Settings(data_dir=Path(data_dir))
+    catalog = Catalog(settings.model_dirs)
+    limits = PictureLimits(settings.max_image_bytes, settings.max_image_pixels)
+    card = catalog.get(name)
+    return LocalModel(card, catalog.folder(card.ref), torch.device(choose_device(device)), limits)
+
+
+def _request(task: str, fields: Mapping[str, Any], limits: PictureLimits) -> tuple[JobRequest, dict[str, Picture]]:
+    """A request with its pictures, which are read as those of the service are."""
+    kind, refs, given = TASKS[task], dict(fields), dict[str, Picture]()
+    for name in kind.pictures:
+        value = fields.get(name)
+        if value is None:
+            continue
+        several = isinstance(value, list | tuple)
+        names = [f"{name}.{k}" for k in range(len(value))] if several else [name]
+        for label, picture in zip(names, value if several else [value], strict=True):
+            given[label] = _picture(label, picture, limits)
+        refs[name] = names if several else name
+    try:
+        return kind.model_validate(refs), given
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise invalid(".".join(map(str, first["loc"])) or task, first["msg"]) from None
+
+
+def _picture(name: str, value: Any, limits: PictureLimits) -> Picture:
+    def file() -> bytes:
+        if isinstance(value, Image.Image):
+            buffer = io.BytesIO()
+            plain = value if value.mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16") else value.convert("RGB")
+            plain.save(buffer, "PNG")
+            return buffer.getvalue()
+        if isinstance(value, bytes):
+            return value
+        if isinstance(value, str) and value.startswith("data:"):
+            return file_of_data_uri(value, limits)
+        if isinstance(value, str | os.PathLike):
+            try:
+                return Path(value).read_bytes()
+            except OSError as error:
+                raise invalid(name, f"{value} can't be read: {error.strerror}") from None
+        raise invalid(name, f"give a PIL image, a path, bytes or a data URI, not {type(value).__name__}")
+
+    return checked(name, lambda: read(file(), limits)).picture
+
+
+def _with_kernels(task: Task[Output], instead: Mapping[Kernel, Kernel]) -> Task[Output]:
+    """The same task with other kernels in the place of some."""
+    rows: Rows | None = None
+    while True:
+        try:
+            loop = task.send(rows)  # type: ignore[arg-type]  # None starts a generator
+        except StopIteration as stop:
+            output: Output = stop.value
+            return output
+        rows = yield replace(loop, kernel=instead.get(loop.kernel, loop.kernel))
+
+
+def _trajectories(frames: Sequence[Tensor], results: int) -> list[list[Image.Image]]:
+    """For each result its frames; of loops with other rows than the results none are shown."""
+    columns = [pictures_of(images) for images in frames if len(images) == results]
+    return [[column[k] for column in columns] for k in range(results)]
