@@ -15,9 +15,9 @@ from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 
 from service.access.keys import Scope
-from service.access.security import Authenticate, needs
 from service.contract.jobs import TASKS
 from service.http import problems
+from service.http.authentication import Authenticate, needs
 from service.http.background import beside
 from service.http.middleware import BodyLimit, Observe, RequestContext
 from service.http.problems import ProblemDocument, responses

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.access.addresses import is_loopback
 from service.access.limits import RATE
-from service.webhooks.signing import check_webhook_secret
+from service.access.signing import check_webhook_secret
 
 _REDIS_URL = re.compile(r"(redis|rediss)://\S+|unix:///\S+")
 _PORTS = re.compile(r"\d{1,5}(,\d{1,5})*")

@@ -21,8 +21,8 @@ import redis
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.access.limits import RATE
+from service.access.signing import new_webhook_secret
 from service.contract.records import now
-from service.webhooks.signing import new_webhook_secret
 
 OWNER = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 """Names of owners: letters, digits, dots, hyphens and underscores, at most 64."""

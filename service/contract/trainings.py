@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.contract.records import Delivery, Record, now
-from service.webhooks.url import WebhookUrl
+from service.contract.webhook_url import WebhookUrl
 
 MODEL_NAME = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
 """Names of models: small letters, digits and hyphens, at most 64."""

@@ -18,10 +18,10 @@ from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
 from service.access.keys import Keys
+from service.access.signing import signed_headers
 from service.contract.records import Delivery, Record, now
 from service.webhooks.deliveries import Deliveries
 from service.webhooks.post import TIMEOUT_SECONDS, BlockedError, Post
-from service.webhooks.signing import signed_headers
 
 log = logging.getLogger(__name__)
 

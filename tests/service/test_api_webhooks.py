@@ -7,8 +7,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
+from service.access.signing import new_webhook_secret
 from service.settings import Settings
-from service.webhooks.signing import new_webhook_secret
 from tests.service.serving import serving
 
 

@@ -14,6 +14,7 @@ import redis
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.access.keys import Keys, Scope
+from service.access.signing import check_webhook_secret, new_webhook_secret
 from service.contract.jobs import JobRecord
 from service.contract.records import Delivery, Status
 from service.contract.trainings import TrainingRecord, TrainingRequest
@@ -24,7 +25,6 @@ from service.store.store import RecordStore
 from service.webhooks.deliveries import Deliveries
 from service.webhooks.post import GuardedPost
 from service.webhooks.sender import RETRY_SECONDS, Outcome, WebhookSecrets, WebhookSender
-from service.webhooks.signing import check_webhook_secret, new_webhook_secret
 from tests.service.fakes import FakeWorker
 from tests.service.receiver import Receiver, receiving
 from tests.service.serving import serving

@@ -22,11 +22,11 @@ import torch
 
 from models.core.loop import Kernel, Loop, Rows, Task
 from workers.chains.chain import Chain, ChainError
-from workers.chains.saver import Saver
 from workers.engine.batch import Batch
 from workers.engine.exact import Agreement
 from workers.engine.group import Group
 from workers.engine.member import Member
+from workers.engine.saver import Saver
 from workers.engine.schedule import Schedule
 from workers.engine.tickets import CancelledError, StoppedError, Ticket
 

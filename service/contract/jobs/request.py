@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.contract.catalog import ModelCard, TaskCard
 from service.contract.errors import UnprocessableError, invalid
-from service.webhooks.url import WebhookUrl
+from service.contract.webhook_url import WebhookUrl
 
 PictureRef = Annotated[str, Field(min_length=1)]
 """A picture in a request: the id of an uploaded image, or a data URI."""

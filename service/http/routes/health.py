@@ -9,8 +9,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 
 from service.access.keys import Scope
-from service.access.security import needs
 from service.contract.errors import PROBLEMS, NotFoundError, ServiceError
+from service.http.authentication import needs
 from service.http.problems import responses
 from service.http.routes.common import json_of
 from service.services import Parts

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, File, Path, Request, Response, UploadFile
 
-from service.access.security import Who
+from service.http.authentication import Who
 from service.http.problems import responses
 from service.http.routes import links
 from service.http.routes.common import json_of, png_answer

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from service.access.security import Who
 from service.contract.jobs import JobRecord
+from service.http.authentication import Who
 from service.http.problems import responses
 from service.http.routes import links
 from service.http.routes.common import (

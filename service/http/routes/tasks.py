@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Header, Response
 from starlette.concurrency import run_in_threadpool
 
-from service.access.security import Caller, Who
+from service.access.security import Caller
 from service.contract.errors import UnprocessableError
 from service.contract.jobs import TASKS, JobRecord, JobRequest
+from service.http.authentication import Who
 from service.http.problems import responses
 from service.http.routes import links
 from service.http.routes.common import IdempotencyKey, check_webhook, json_of

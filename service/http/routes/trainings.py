@@ -7,8 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Request, Response
 from pydantic import BaseModel, Field
 
-from service.access.security import Who
 from service.contract.trainings import TrainingRecord, TrainingRequest
+from service.http.authentication import Who
 from service.http.problems import responses
 from service.http.routes import links
 from service.http.routes.common import (
