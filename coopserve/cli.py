@@ -18,8 +18,8 @@ from coopserve.configured import settings_from
 from service.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
-"""How long the API keeps an idle connection: longer than the minute after which proxies and clients close theirs. The
-side that closes first must be the other one, or a request on its way is lost."""
+"""How long the API keeps an idle connection: longer than proxies and clients, which close theirs after a minute. If the
+API closed first, it could lose a request that is on its way."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -45,7 +45,7 @@ main.add_command(settings)
 @click.option("--device", help="Where models run: auto, cpu, cuda, cuda:N. [default: auto]")
 @click.option("--trainer/--no-trainer", default=True, help="Also run a training worker.", show_default=True)
 def serve(host: str | None, port: int | None, data_dir: Path | None, device: str | None, trainer: bool) -> None:
-    """Run everything on this machine: database, API, inference worker and trainer."""
+    """Run all parts on this machine: database, API, inference worker and trainer."""
     from coopserve.embedded import StartError, Supervisor
 
     settings = settings_from(host=host, port=port, data_dir=data_dir, device=device)
@@ -61,7 +61,7 @@ def serve(host: str | None, port: int | None, data_dir: Path | None, device: str
 
 @main.command()
 def api() -> None:
-    """Run the HTTP API alone, as COOPSERVE_* says."""
+    """Run the HTTP API alone, configured by COOPSERVE_* variables."""
     import uvicorn
 
     from service.app import create_app
@@ -71,7 +71,7 @@ def api() -> None:
         create_app(settings),
         host=settings.host,
         port=settings.port,
-        log_config=None,  # its lines go where all others go
+        log_config=None,  # uvicorn logs where coopserve logs
         log_level=settings.log_level,
         access_log=settings.log_level == "debug",
         server_header=False,
@@ -82,7 +82,7 @@ def api() -> None:
 
 @main.command()
 def worker() -> None:
-    """Run an inference worker alone, as COOPSERVE_* says."""
+    """Run an inference worker alone, configured by COOPSERVE_* variables."""
     from workers.app import make_inference_worker
 
     settings = _started("coopserve-worker")
@@ -91,7 +91,7 @@ def worker() -> None:
 
 @main.command()
 def trainer() -> None:
-    """Run a training worker alone, as COOPSERVE_* says."""
+    """Run a training worker alone, configured by COOPSERVE_* variables."""
     from workers.app import make_training_worker
 
     settings = _started("coopserve-trainer")
@@ -99,7 +99,7 @@ def trainer() -> None:
 
 
 def _started(name: str) -> Settings:
-    """The settings of a part that runs by itself, once its log lines and traces are set up."""
+    """Set up the logs and traces of a part that runs by itself; gives its settings."""
     from service.observe import process as observability
     from service.observe import tracing
 

@@ -1,4 +1,4 @@
-"""Settings for commands: a bad value is an error in words, not a traceback."""
+"""Settings for commands: a bad value gives one line of error, not a traceback."""
 
 from __future__ import annotations
 

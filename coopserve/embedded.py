@@ -32,7 +32,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class StartError(Exception):
-    """The parts can't be started, with the reason and what to do."""
+    """The parts can't be started; the message gives the reason and what to do."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Part:
         name: for messages.
         command: what to run.
         environment: added to the supervisor's own.
-        nice: how much it gives way to the others.
+        nice: added to its niceness.
     """
 
     name: str
@@ -70,7 +70,7 @@ class Part:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
     def restart_if_dead(self) -> None:
-        """Start it again if it has ended, more slowly each time that it ends soon after its start."""
+        """Start it again if it has ended, after a pause that doubles each time that it ends soon after its start."""
         if self.process is None or self.process.poll() is None:
             return
         now = time.monotonic()
@@ -78,13 +78,13 @@ class Part:
             if now - self.started > _HEALTHY_SECONDS:
                 self.delay = 1.0
             status = self.process.returncode
-            click.echo(f"{self.name} ended with status {status}; again in {self.delay:.0f} s", err=True)
+            click.echo(f"{self.name} ended with status {status}; starting it again in {self.delay:.0f} s", err=True)
             self.not_before, self.delay = now + self.delay, min(self.delay * 2, 30.0)
         elif now >= self.not_before:
             self.start()
 
     def ask_to_end(self) -> None:
-        """Tell it to finish what it does and end."""
+        """Ask it to finish its work and end."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
 
@@ -95,7 +95,7 @@ class Part:
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            click.echo(f"{self.name} did not end within {seconds:.0f} s and is killed", err=True)
+            click.echo(f"{self.name} did not end within {seconds:.0f} s; killing it", err=True)
             self.process.kill()
             self.process.wait()
 
@@ -134,7 +134,7 @@ class Supervisor:
         self._stopping = True
 
     def _claim(self) -> None:
-        """Fail early, and in words, where two servers would get in each other's way."""
+        """Fail early, with a clear message, where two servers would share a port or a data directory."""
         settings = self._settings
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -191,8 +191,8 @@ class Supervisor:
         raise StartError(f"the bundled Valkey server did not start; see {folder / 'valkey.log'}")
 
     def _start_parts(self, environment: Mapping[str, str]) -> None:
-        # The worker first: importing torch takes the longest. -P: a folder that happens to be called `models` where the
-        # command was given must not be taken for ours.
+        # The worker first: importing torch takes the longest. -P: a folder `models` in the current directory must not
+        # be imported in place of ours.
         commands = {"worker": 0, **({"trainer": 10} if self._trainer else {}), "api": 0}
         for name, nice in commands.items():
             part = Part(f"the {name}", [sys.executable, "-P", "-m", "coopserve", name], environment, nice)

@@ -1,1 +1,1 @@
-"""How coopserve is packed into images and put together: Dockerfiles, what Compose mounts, and a trial of both."""
+"""Container images: Dockerfiles, files that Compose mounts, and a script that builds the images and tries them."""

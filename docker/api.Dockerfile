@@ -1,14 +1,14 @@
-# The HTTP API, small and without torch. Built at the root of the repository:
+# The HTTP API, small and without torch. Build it at the root of the repository:
 #   docker build --file docker/api.Dockerfile --tag coopserve-api .
 
 FROM python:3.11-slim-bookworm AS build
 ARG EXTRAS=s3
-# Where pip finds packages, if not where it looks by itself.
+# Package indexes for pip, if not the default.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 WORKDIR /src
 RUN python3 -m venv --without-pip /opt/venv
-# What the project needs, without the project: a layer that is kept until these two files change.
+# The dependencies without the project: this layer is rebuilt only when these two files change.
 COPY pyproject.toml constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     touch README.md \

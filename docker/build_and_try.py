@@ -1,12 +1,13 @@
-"""Builds the images and tries what docker-compose.yml says, on a Debian machine without a Docker engine.
+"""Builds the images and runs the services of docker-compose.yml on a Debian machine without a Docker engine.
 
     python -m docker.build_and_try [--base DIR] [--mirror URL] [--mount HOST:CONTAINER]...
 
-Needs root and Debian's packages buildah, debootstrap and redis-server. The images are built from the Dockerfiles as
-they are, on a base of Debian bookworm that stands in for the official image of Python. The parts run as the images'
-user with the commands, variables and health checks of docker-compose.yml and docker-compose.cpu.yml; only addresses
-and volumes are replaced, since all share this machine's network. Not tried: the reservation of a GPU, what an engine
-enforces (capabilities, the read-only root: what the parts wrote is looked at instead), and images of other projects.
+Needs root and Debian's packages buildah, debootstrap and redis-server. The images are built from the unchanged
+Dockerfiles, on a base of Debian bookworm that stands in for the official image of Python. The services run as the
+images' user with the commands, variables and health checks of docker-compose.yml and docker-compose.cpu.yml; only
+addresses and volumes are replaced, since all share this machine's network. Not tried: the reservation of a GPU, what a
+Docker engine enforces (capabilities, the read-only root; files written outside volumes are reported instead), and
+images of other projects.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ JOB = {"model": "fashion-ccoopnets", "label": "Sneaker", "n": 2, "seed": 7}
 
 
 def output(*command: str | Path) -> str:
-    """What a command prints; its errors go to this script's."""
+    """The standard output of a command; its standard error is that of this script."""
     return subprocess.run(list(map(str, command)), check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
 
 
@@ -77,7 +78,7 @@ def build(services: Sequence[Service], mounts: Sequence[str]) -> None:
 
 @contextmanager
 def database(folder: Path) -> Iterator[str]:
-    """Debian's Redis, which writes all changes to a file as the one of the Compose file does; gives its URL."""
+    """Debian's Redis with an append-only file, as in the Compose file; gives its URL."""
     folder.mkdir()
     port = free_port()
     options = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--appendonly", "yes", "--save", ""]
@@ -138,7 +139,7 @@ class Container:
         print(f"healthy: {self.service.name} after {time.monotonic() - self.begin:.0f} s, as user {uid}", flush=True)
 
     def stop(self) -> None:
-        """Send SIGTERM, and see that it ends in the time that the Compose file gives it."""
+        """Send SIGTERM and check that it ends within the grace period of the Compose file."""
         begin = time.monotonic()
         for process in self._inner():
             process.terminate()
@@ -168,7 +169,7 @@ class Container:
 
 
 def try_api(url: str, api: Container) -> None:
-    """Send a job as a client does, and look at its pictures."""
+    """Send a job over HTTP and check its pictures."""
     with httpx.Client(base_url=url, timeout=90) as client:
         refused = client.post("/v1/generate", json=JOB)
         assert refused.status_code == 401, f"without a key: {refused.status_code} {refused.text}"
@@ -223,11 +224,13 @@ def shown_on_failure(log: Path) -> Iterator[Path]:
 
 
 def main() -> None:
-    """Build, run, and tell."""
+    """Build the images and run the services."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, help="a root file system that debootstrap made, to build on")
-    parser.add_argument("--mirror", help="where debootstrap finds Debian's packages")
-    parser.add_argument("--mount", action="append", default=[], help="HOST:CONTAINER, seen while images are built")
+    parser.add_argument("--mirror", help="a mirror of Debian's packages for debootstrap")
+    parser.add_argument(
+        "--mount", action="append", default=[], help="HOST:CONTAINER, a folder to mount while images are built"
+    )
     given = parser.parse_args()
     if missing := [tool for tool in ("buildah", "debootstrap", "redis-server") if not shutil.which(tool)]:
         parser.error(f"install {', '.join(missing)} first")

@@ -1,4 +1,4 @@
-"""What the Compose files say of the parts, read for the tests and for build_and_try."""
+"""The services of the Compose files, read for the tests and for build_and_try."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 FILES = ("docker-compose.yml", "docker-compose.cpu.yml")
-"""What a host with a GPU needs, and what replaces parts of it on one without."""
+"""The services for a host with a GPU, and the overrides for a host without one."""
 
 
 class Loader(yaml.SafeLoader):
-    """Reads Compose files: ``!reset`` removes what an earlier file says."""
+    """Reads Compose files: ``!reset`` removes the value of an earlier file."""
 
 
 Loader.add_constructor("!reset", lambda *_: None)
@@ -24,17 +24,17 @@ Loader.add_constructor("!reset", lambda *_: None)
 
 @dataclass(frozen=True)
 class Service:
-    """A part as the Compose files describe it.
+    """A service of the Compose files.
 
     Args:
         name: of the service.
-        image: its tag.
-        dockerfile: what it is built from.
-        user: as which it runs.
-        command: what it runs.
-        check: the command that tells whether it works.
+        image: the tag of its image.
+        dockerfile: the image is built from it.
+        user: runs it, as UID:GID.
+        command: starts it.
+        check: its health check.
         environment: its variables.
-        stop_seconds: in which it must end.
+        stop_seconds: how long it may take to stop.
     """
 
     name: str
@@ -48,13 +48,13 @@ class Service:
 
 
 def services(file: str = FILES[0]) -> dict[str, dict[str, Any]]:
-    """The services of a Compose file, as it has them."""
+    """The services of a Compose file, unchanged."""
     found: dict[str, dict[str, Any]] = yaml.load((ROOT / file).read_text(), Loader)["services"]
     return found
 
 
 def built_services() -> list[Service]:
-    """The services whose images are built here, as they run on a host without a GPU."""
+    """The services that have a Dockerfile, as they run on a host without a GPU."""
     main, cpu = map(services, FILES)
     return [_service(name, said, cpu.get(name, {})) for name, said in main.items() if "build" in said]
 

@@ -1,15 +1,15 @@
-# The inference worker, and with the command `coopserve trainer` the training worker. Built at the root of the repository:
+# The inference worker; with the command `coopserve trainer`, the training worker. Build it at the root of the repository:
 #   docker build --file docker/worker.Dockerfile --tag coopserve-worker .
 
 FROM python:3.11-slim-bookworm AS build
 ARG EXTRAS=worker,s3
-# Where pip finds packages, if not where it looks by itself: which build of torch it finds there decides what the image
-# can use. On PyPI it is the one for CUDA, with all libraries of CUDA but the driver, which the host has.
+# Package indexes for pip, if not the default. They decide which build of torch the image has: on PyPI it is the build
+# for CUDA, with all CUDA libraries except the driver, which the host provides.
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
 WORKDIR /src
 RUN python3 -m venv --without-pip /opt/venv
-# What the project needs, without the project: a layer that is kept until these two files change.
+# The dependencies without the project: this layer is rebuilt only when these two files change.
 COPY pyproject.toml constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     touch README.md \

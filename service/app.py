@@ -37,15 +37,15 @@ _TITLE = "coopserve"
 _DESCRIPTION = """Makes images with cooperative, energy-based models: a fast initializer proposes, a slow solver
 refines.
 
-Post a task, get a **job**; follow it by its events or ask for it again; fetch its images. Pictures that a task needs
-are uploaded once and named by their id, or sent with it as data URIs. A server that is open to a network asks for an
-**API key**: `Authorization: Bearer csk_...`. Every error is a problem document
-([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)) whose `type` is stable and can be opened."""
+Post a task and get a **job**; follow its events or read it again; fetch its images. Upload pictures once and use their
+ids, or send them with the task as data URIs. A server that is open to a network wants an **API key**:
+`Authorization: Bearer csk_...`. Every error is a problem document ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457))
+with a stable `type`, which is also the address of its explanation."""
 _TAGS = [
-    {"name": "tasks", "description": "What models can do. Each request makes a job."},
-    {"name": "images", "description": "Upload pictures once, and use their ids in any task."},
-    {"name": "jobs", "description": "Follow, cancel and list jobs, and fetch their images."},
-    {"name": "models", "description": "Which models there are, what they can do and how good they are."},
+    {"name": "tasks", "description": "What models can do. Each request creates a job."},
+    {"name": "images", "description": "Upload pictures once and use their ids in any task."},
+    {"name": "jobs", "description": "List, follow and cancel jobs, and fetch their images."},
+    {"name": "models", "description": "The models: what they can do, their limits, and how good they are."},
     {"name": "trainings", "description": "Fit new models on the server's data sets."},
     {"name": "health", "description": "For load balancers and monitoring."},
     {"name": "errors", "description": "What each kind of error means."},

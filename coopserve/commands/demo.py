@@ -24,10 +24,12 @@ START_SECONDS = 120.0
 
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path), default="out", show_default=True, help="Folder to write to.")
-@click.option("--url", help="Address of a running server. [default: start one, and stop it at the end]")
-@click.option("--model", default="fashion-ccoopnets", show_default=True, help="A model with classes.")
+@click.option("--url", help="Address of a running server. [default: start one and stop it at the end]")
+@click.option(
+    "--model", default="fashion-ccoopnets", show_default=True, help="A model with classes, for the first sheet."
+)
 def demo(out: Path, url: str | None, model: str) -> None:
-    """Send jobs of several tasks through REST, and write their images to OUT/demo.png, OUT/demo-translate.png ..."""
+    """Send jobs of several tasks over REST and write picture sheets: OUT/demo.png, OUT/demo-translate.png ..."""
     begin = time.perf_counter()
     with _own_server() if url is None else _server_at(url) as address:
         try:
@@ -43,7 +45,7 @@ def demo(out: Path, url: str | None, model: str) -> None:
 
 
 def _sheets(api: Api, model: str) -> dict[str, Sheet]:
-    """The sheets by file name: generated images of the model, and one for each further task that a model can do."""
+    """The sheets by file name: one of the given model, and one for each further task that some model can do."""
     sheets = {"demo.png": generated(api, model)}
     for prefix, proposal, makers in (("demo", True, SHEETS), ("demo-energy", False, ENERGY_SHEETS)):
         for task, make in makers.items():
@@ -61,8 +63,8 @@ def _server_at(url: str) -> Iterator[str]:
 
 @contextmanager
 def _own_server() -> Iterator[str]:
-    """The address of a server with its own database in a temporary folder; it is stopped at the end."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # stops the server, too, as Ctrl-C does
+    """Start a server with its own database in a temporary folder; gives its address and stops it at the end."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM stops the server as Ctrl-C does
     with tempfile.TemporaryDirectory(prefix="coopserve-demo-") as folder:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -72,7 +74,7 @@ def _own_server() -> Iterator[str]:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "coopserve", "serve", *options],
-                # A Redis that others use, too, would give these jobs to workers that write elsewhere.
+                # On a shared Redis, workers with another data directory would take these jobs.
                 env={**os.environ, "COOPSERVE_REDIS_URL": ""},
                 stdout=output,
                 stderr=subprocess.STDOUT,

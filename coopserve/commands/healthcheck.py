@@ -1,4 +1,4 @@
-"""``coopserve healthcheck``: for containers and process managers, which ask a part whether it works."""
+"""``coopserve healthcheck``: tells containers and process managers whether a part works."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KINDS = {"worker": "inference", "trainer": "training"}
 @click.command()
 @click.argument("part", type=click.Choice(["api", *_KINDS]))
 def healthcheck(part: str) -> None:
-    """Check a part that runs on this machine; exit status 0 = it works, 1 = it does not."""
+    """Check a part that runs on this machine. The exit status is 0 if it works, 1 if not."""
     settings = settings_from()
     if part == "api":
         _check_api(address_of(settings))

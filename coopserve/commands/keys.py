@@ -1,4 +1,4 @@
-"""``coopserve keys``: who may use the service."""
+"""``coopserve keys``: the API keys of a deployment."""
 
 from __future__ import annotations
 
@@ -30,24 +30,26 @@ def keys() -> None:
     multiple=True,
     default=[Scope.USE.value],
     show_default=True,
-    help="What it may be used for: use = jobs, images and models; train = trainings; admin = everything. Repeatable.",
+    help="What the key allows: use = jobs, images and models; train = trainings; admin = everything. Repeatable.",
 )
-@click.option("--max-active", type=click.IntRange(min=1), help="Most unfinished jobs of NAME. [default: as set]")
+@click.option(
+    "--max-active", type=click.IntRange(min=1), help="Most unfinished jobs of NAME. [default: COOPSERVE_MAX_ACTIVE]"
+)
 @click.option(
     "--max-cost",
     type=click.FloatRange(min=0, min_open=True),
-    help="Most that they may cost: images x steps x pixels. [default: as set]",
+    help="Most that unfinished jobs of NAME may cost: images x steps x pixels. [default: COOPSERVE_MAX_COST]",
 )
-@click.option("--rate", help="Requests a time, such as 60/minute. [default: as set]")
+@click.option("--rate", help="Rate of requests, such as 60/minute. [default: COOPSERVE_RATE_LIMIT]")
 def add(name: str, scopes: tuple[str, ...], max_active: int | None, max_cost: float | None, rate: str | None) -> None:
-    """Make an API key for NAME, and show it once.
+    """Make an API key for NAME and show it once.
 
-    Keys of the same NAME share their jobs, images and limits: to change a key add another one, and revoke the old one.
+    Keys of the same NAME share their jobs, images and limits. To change a key, add a new one and revoke the old one.
     """
     if not re.fullmatch(OWNER, name):
         raise click.BadParameter("use letters, digits, dots, hyphens and underscores, at most 64", param_hint="NAME")
     if rate is not None and not re.fullmatch(RATE, rate):
-        raise click.BadParameter("use a number and a time, such as 60/minute or 5/second", param_hint="--rate")
+        raise click.BadParameter("use a number and a unit of time, such as 60/minute or 5/second", param_hint="--rate")
     with _keys() as store:
         granted = frozenset(map(Scope, scopes))
         new = store.add(name, granted, max_active=max_active, max_cost=max_cost, rate=rate)
@@ -70,7 +72,7 @@ def list_keys() -> None:
 @keys.command()
 @click.argument("id")
 def revoke(id: str) -> None:
-    """Revoke the key with this ID, which `coopserve keys list` shows. It stops to work within seconds."""
+    """Revoke the key with this ID, which `coopserve keys list` shows. It stops working within seconds."""
     with _keys() as store:
         if not store.revoke(id):
             raise click.ClickException(f"there is no key with the id {id!r}; `coopserve keys list` shows them")

@@ -1,4 +1,4 @@
-"""``coopserve models``: what can be served."""
+"""``coopserve models``: the models that can be served."""
 
 from __future__ import annotations
 

@@ -36,18 +36,19 @@ IdempotencyKey = Annotated[
     Header(
         min_length=1,
         max_length=255,
-        description="Your own name for this request. Sent again with the same body within a day, it gives the same "
-        "record instead of a second one.",
+        description="A name of your own for this request. For a day, the same key with the same body gives the same record "
+        "instead of a second one.",
     ),
 ]
 LastEventId = Annotated[
-    str | None, Header(description="The last event that you have; the stream goes on after it. Browsers send it.")
+    str | None,
+    Header(description="The id of the last event that you have; the stream resumes after it. Browsers send it."),
 ]
-StatusFilter = Annotated[Status | None, Query(description="Only records of this status.")]
-Limit = Annotated[int, Query(ge=1, le=100, description="Most records of the page.")]
+StatusFilter = Annotated[Status | None, Query(description="Only records with this status.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="Number of records on a page, at most.")]
 Cursor = Annotated[
     str | None,
-    Query(pattern=r"^(job|trn)_[0-9a-f]{32}$", description="`next` of the page before; absent: the first page."),
+    Query(pattern=r"^(job|trn)_[0-9a-f]{32}$", description="`next` of the previous page; absent: the first page."),
 ]
 
 
@@ -87,7 +88,9 @@ def check_webhook(parts: Services, caller: Caller, url: str | None) -> None:
     if url is None:
         return
     if caller.owner is None and parts.settings.webhook_secret is None:
-        raise invalid("webhook", "the server can't sign it: set COOPSERVE_WEBHOOK_SECRET there, or use an API key")
+        raise invalid(
+            "webhook", "the server can't sign it: set COOPSERVE_WEBHOOK_SECRET on the server, or use an API key"
+        )
     try:
         parts.post.check(url)
     except BlockedError as error:

@@ -1,4 +1,4 @@
-"""Swagger UI from an installed package, so that it works on a closed network."""
+"""Swagger UI from an installed package, so that it works without internet access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Health, figures, and the pages that explain errors."""
+"""Health, metrics, and the pages that explain errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Live(BaseModel):
 
 
 class Ready(BaseModel):
-    """The service takes jobs."""
+    """The service accepts jobs and can run them."""
 
     ready: bool = Field(description="Always true; an error is given otherwise.")
     workers: dict[str, int] = Field(description="Living workers by kind.", examples=[{"inference": 1, "training": 1}])
@@ -54,7 +54,7 @@ async def live() -> Response:
 
 @router.get("/v2/health/ready", response_model=Ready, responses=responses(["unavailable"]), tags=["health"])
 def ready(parts: Parts) -> Response:
-    """Whether jobs are taken: Redis answers, and an inference worker is alive and not about to stop."""
+    """Whether jobs can run: Redis answers, and at least one inference worker is ready."""
     kinds: dict[str, int] = {}
     for info in parts.presence.workers().values():
         if info.get("state", "ready") != "ready":  # it still loads models, or hands its jobs back
@@ -74,16 +74,16 @@ def ready(parts: Parts) -> Response:
     tags=["health"],
 )
 def metrics(parts: Parts) -> Response:
-    """Figures in the text format of Prometheus: requests, jobs by status, queues, and what workers report.
+    """Metrics in the text format of Prometheus: requests, jobs by status, queues, and what workers report.
 
-    On the server's own machine no key is needed.
+    Requests from the server's own machine need no key.
     """
     return Response(generate_latest(parts.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 @router.get("/errors", response_model=ErrorKinds, tags=["errors"])
 async def list_errors() -> Response:
-    """List all kinds of error that the service gives."""
+    """List all kinds of error."""
     return json_of(ErrorKinds(items=[_kind(kind) for kind in PROBLEMS]))
 
 

@@ -50,9 +50,9 @@ async def upload_image(
 ) -> Response:
     """Upload an image, and use its id in any task that takes pictures.
 
-    Any kind of PNG, JPEG or WebP is taken, whatever the file's name says; it is turned upright as its EXIF data ask for
-    and stored as PNG with 8 bits a channel, without metadata. Transparency is kept: it can be a mask for `inpaint`;
-    everywhere else it is laid on white. It is deleted after some hours; jobs keep their own copy.
+    Any kind of PNG, JPEG or WebP is accepted, whatever the name of the file. It is turned upright by its EXIF data and
+    stored as PNG with 8 bits a channel, without metadata. Transparency is kept: it can be the mask of `inpaint`;
+    all other tasks put the image on a white background. The image is deleted at `expires_at`; jobs keep their own copy.
     """
     upload = await parts.intake.upload(await file.read(), who)
     return json_of(upload, 201, {"Location": upload.url})
@@ -63,7 +63,7 @@ async def upload_image(
     response_class=Response,
     responses={
         200: {"content": {"image/png": {}}, "description": "The image."},
-        304: {"description": "You have it already."},
+        304: {"description": "Your copy is current."},
         **responses(["unknown-image", "invalid-request", "unavailable"]),
     },
 )
@@ -81,6 +81,6 @@ def get_image(parts: Parts, who: Who, request: Request, id: ImageId) -> Response
     },
 )
 def delete_image(parts: Parts, who: Who, id: ImageId) -> Response:
-    """Delete an uploaded image. Jobs that were given it are not affected."""
+    """Delete an uploaded image. Jobs that use it keep their own copy."""
     parts.uploads.delete(id, who.listing)
     return Response(status_code=204)

@@ -33,7 +33,7 @@ Place = Annotated[int, Path(ge=0, le=9999, description="Place of the image among
 
 _PNG: dict[int | str, dict[str, Any]] = {
     200: {"content": {"image/png": {}}, "description": "The image."},
-    304: {"description": "You have it already."},
+    304: {"description": "Your copy is current."},
 }
 
 
@@ -63,7 +63,7 @@ def list_jobs(
     responses={200: {"links": links.JOB}, **responses(["unknown-job", "invalid-request", "unavailable"])},
 )
 def get_job(parts: Parts, who: Who, id: JobId) -> Response:
-    """Get the record of a job: its status, progress, and images once it has succeeded."""
+    """Get the record of a job: status, progress, and images once it has succeeded."""
     return json_of(owned(parts.jobs, id, who))
 
 
@@ -75,7 +75,7 @@ def get_job(parts: Parts, who: Who, id: JobId) -> Response:
 def cancel_job(parts: Parts, who: Who, id: JobId) -> Response:
     """Cancel a job. A queued one is cancelled at once, a running one stops between two steps.
 
-    A finished job stays as it is, so the request may be repeated.
+    A finished job stays as it is, so the request can be repeated safely.
     """
     check_owner(parts.jobs, id, who)
     return json_of(parts.jobs.cancel(id))
@@ -93,8 +93,7 @@ def cancel_job(parts: Parts, who: Who, id: JobId) -> Response:
 async def job_events(parts: Parts, who: Who, id: JobId, last_event_id: LastEventId = None) -> Response:
     """Follow a job by server-sent events: `status`, `progress` and `preview`, each with JSON data.
 
-    The stream ends after the terminal status, and resumes after Last-Event-ID. It is a convenience: the record is
-    the truth.
+    The stream ends after the terminal status, and resumes after Last-Event-ID. If it is lost, read the record.
     """
     return await event_stream(parts, parts.jobs, id, who, last_event_id)
 
@@ -135,7 +134,7 @@ def job_extra_picture(
         Path(pattern=r"^[a-z][a-z0-9_]{0,63}$", description="Name of the picture in `extras`.", examples=["animation"]),
     ],
 ) -> Response:
-    """Get a further picture that belongs to an image of a job, as PNG; `extras` of the output has its address."""
+    """Get a further picture of an output, such as an animation, as PNG; its address is in the output's `extras`."""
     check_owner(parts.jobs, id, who)
     answer = picture(parts, request, job_extra(id, k, name))
     if answer is None:
@@ -157,12 +156,12 @@ def job_input_picture(
         str,
         Path(
             pattern=r"^[a-z][a-z0-9_.]{0,63}$",
-            description="The field that held it; in a list also its place, from 0.",
+            description="The field of the request that held it; in a list, also its place from 0.",
             examples=["image", "images.0"],
         ),
     ],
 ) -> Response:
-    """Get a picture that the job was given, as PNG, before it was fitted to the model."""
+    """Get a picture that the request gave, as PNG, before it was fitted to the model."""
     check_owner(parts.jobs, id, who)
     answer = picture(parts, request, job_input(id, name))
     if answer is None:
@@ -182,7 +181,7 @@ def job_preview_image(
     id: JobId,
     step: Annotated[int, Path(ge=0, le=10**9, description="The step that the preview event names.", examples=[5])],
 ) -> Response:
-    """Get the unfinished images of a job after a step, as one PNG; `preview` events carry the address."""
+    """Get the unfinished images of a job after a step, as one PNG; its address is in the `preview` event."""
     check_owner(parts.jobs, id, who)
     answer = picture(parts, request, job_preview(id, step))
     if answer is None:

@@ -1,6 +1,6 @@
 """Links of the OpenAPI document: which operations take what another one answers.
 
-Clients that are made from the document, and people who read it, see by them how a job or training is followed.
+They show generated clients, and people, how to follow a job or training.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _record(kind: str) -> Links:
     """What can be done with a record of a kind, as with its ``links``."""
     return {
         "self": _link(f"get_{kind}", "The record as it is now.", id=_ID),
-        "cancel": _link(f"cancel_{kind}", "Cancel it; may be repeated.", id=_ID),
+        "cancel": _link(f"cancel_{kind}", "Cancel it; can be repeated safely.", id=_ID),
         "events": _link(f"{kind}_events", "Follow it.", id=_ID),
     }
 
@@ -29,7 +29,7 @@ def _listing(kind: str) -> Links:
     """Where a page of records leads."""
     first = "$response.body#/items/0/id"
     return {
-        "next": _link(f"list_{kind}s", "The page after this one.", cursor="$response.body#/next"),
+        "next": _link(f"list_{kind}s", "The next page.", cursor="$response.body#/next"),
         "first": _link(f"get_{kind}", "The newest record of this page.", id=first),
     }
 
@@ -40,6 +40,6 @@ TRAINING = _record("training")
 TRAININGS = _listing("training")
 IMAGE = {
     "self": _link("get_image", "The image.", id=_ID),
-    "delete": _link("delete_image", "Delete it before its time.", id=_ID),
+    "delete": _link("delete_image", "Delete it before it expires.", id=_ID),
 }
 MODELS = {"card": _link("get_model", "The card of the first model.", name="$response.body#/items/0/ref")}

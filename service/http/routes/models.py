@@ -1,4 +1,4 @@
-"""The models that can be asked for, with their cards."""
+"""The models that can be served, with their cards."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ModelEntry(BaseModel):
     ref: str = Field(description="name@version; names this model for good.", examples=["fashion-ccoopnets@1"])
     available: bool = Field(description="False if its files are damaged.")
     reason: str | None = Field(description="What is damaged; null if it is available.")
-    pinned: bool = Field(description="True if workers were told to load it and keep it.")
+    pinned: bool = Field(description="True if workers keep it in memory on request.")
     resident: list[Resident] = Field(description="The workers that have it in memory now.")
     card: ModelCard | None = Field(description="What it is and what it can do; null if it is not available.")
 
@@ -61,7 +61,7 @@ class ModelList(BaseModel):
     responses={200: {"links": links.MODELS}, **responses(["unavailable"])},
 )
 def list_models(parts: Parts) -> Response:
-    """List all models and versions, the damaged ones too, and where they are in memory."""
+    """List all models and versions, including damaged ones, and the workers that have them in memory."""
     return json_of(ModelList(items=_entries(parts, parts.catalog.list())))
 
 
@@ -82,8 +82,8 @@ def get_model(
 def load_model(parts: Parts, name: Reference) -> Response:
     """Have every worker load a version of a model and keep it in memory.
 
-    The workers do it in the background, those that start later too; `resident` of the list shows how far they are.
-    A model without a version is the newest one of now: newer ones are not loaded.
+    Workers load it in the background, and so do workers that start later; `resident` in the list shows which have it.
+    Without a version, the newest version of this moment is meant; later ones are not loaded.
     """
     ref = parts.catalog.get(name).ref
     parts.control.load(ref)
@@ -94,7 +94,7 @@ def load_model(parts: Parts, name: Reference) -> Response:
 def unload_model(parts: Parts, name: Reference) -> Response:
     """Have every worker drop a version of a model from memory, as soon as no job uses it.
 
-    It can still be asked for: the next job loads it again.
+    It can still be used: the next job loads it again.
     """
     ref = parts.catalog.get(name).ref
     parts.control.unload(ref)

@@ -28,13 +28,13 @@ Prefer = Annotated[
     str | None,
     Header(
         max_length=200,
-        description="`wait=SECONDS` holds the answer until the job has finished, at most so long.",
+        description="`wait=SECONDS` holds the answer until the job has finished, for at most that long.",
         examples=["wait=30"],
     ),
 ]
 
 _ANSWERS = (
-    "Answers 202 at once with the queued job and its address; follow `links.events`, ask for the job again, or send "
+    "Answers 202 at once with the queued job and its address. Follow `links.events` or read the job again; or send "
     "`Prefer: wait=SECONDS` to get the finished job in this answer (200)."
 )
 _WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*([^,;\s]*)", re.IGNORECASE)
@@ -81,7 +81,7 @@ def _add(router: APIRouter, name: str, request_type: type[JobRequest]) -> None:
         responses={
             200: {
                 "model": JobRecord,
-                "description": "The finished job, if `Prefer: wait` sufficed.",
+                "description": "The finished job, if it ended within `Prefer: wait`.",
                 "links": links.JOB,
             },
             202: {

@@ -127,7 +127,7 @@ def get_training(parts: Parts, who: Who, id: TrainingId) -> Response:
 def cancel_training(parts: Parts, who: Who, id: TrainingId) -> Response:
     """Cancel a training. A queued one is cancelled at once, a running one stops between two updates.
 
-    A finished training stays as it is, so the request may be repeated.
+    A finished training stays as it is, so the request can be repeated safely.
     """
     check_owner(parts.trainings, id, who)
     return json_of(parts.trainings.cancel(id))
@@ -155,7 +155,7 @@ async def training_events(parts: Parts, who: Who, id: TrainingId, last_event_id:
     response_class=Response,
     responses={
         200: {"content": {"image/png": {}}, "description": "The sheet."},
-        304: {"description": "You have it already."},
+        304: {"description": "Your copy is current."},
         **responses(["unknown-training", "unknown-image", "invalid-request", "unavailable"]),
     },
 )
@@ -166,7 +166,7 @@ def training_samples(
     id: TrainingId,
     iteration: Annotated[int, Path(ge=0, le=10**9, description="The iteration of the sheet.", examples=[200])],
 ) -> Response:
-    """Get a sheet of samples of a training as PNG; the record and `sample` events carry the address."""
+    """Get a sheet of samples of a training as PNG; its address is in the record and in the `sample` event."""
     check_owner(parts.trainings, id, who)
     answer = picture(parts, request, training_sample(id, iteration))
     if answer is None:
