@@ -8,9 +8,11 @@ import pkgutil
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import models.samplers
 from coopserve.cli import main
@@ -87,6 +89,17 @@ def test_links_of_the_documents_lead_somewhere(page: str) -> None:
         assert file.exists(), f"{page}: {target}"
         if anchor:
             assert anchor in anchors(file.read_text()), f"{page}: {target}"
+
+
+def test_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # it writes a picture
+    names: dict[str, Any] = {}
+    for block in blocks("README.md", "python"):
+        exec(block, names)
+    assert all(picture.size == (28, 28) for picture in names["shoes"])
+    assert len(names["shoes"].energy) == len(names["shoes"].trajectory) == len(names["shoes"]) == 4
+    with Image.open(tmp_path / "sneaker.png") as picture:
+        assert picture.tobytes() == names["shoes"][0].tobytes()
 
 
 def test_every_page_is_linked_from_the_readme() -> None:

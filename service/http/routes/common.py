@@ -36,8 +36,8 @@ IdempotencyKey = Annotated[
     Header(
         min_length=1,
         max_length=255,
-        description="A name of your own for this request. For a day, the same key with the same body gives the same record "
-        "instead of a second one.",
+        description="A name of your own for this request. For a day, the same key with the same body gives the same "
+        "record instead of a second one.",
     ),
 ]
 LastEventId = Annotated[
