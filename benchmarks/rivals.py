@@ -6,7 +6,6 @@ training; only the loss differs. The GAN is pix2pix (Isola et al., 2017), with w
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -15,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.checkpoints import load_state, save_state
-from models.core.noise import mix
 from models.data.images import ImageData
 from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.networks import UNet
 from models.systems.ccoopnets.images.problem import ImageProblem
 from models.systems.ccoopnets.labels.networks import channels_last, initialize_as_paper
 from models.systems.ccoopnets.problem import Batch
-from models.training.optim import adam_state, ema_update, load_adam_state, mixed_precision, scheduled_lr
+from models.training.draws import Draws
+from models.training.learner import Learner, frozen, mixed_precision, scheduled_lr
 
 _GAN_LR, _GAN_L1 = 2e-4, 100.0  # pix2pix, section 3.3 and its published code
 
@@ -82,49 +81,43 @@ class Rival:
         t = config.training
         self.config, self.iterations = config, iterations
         self.problem = ImageProblem(config, data, seed, device)
-        torch.manual_seed(mix(seed) >> 1)
-        self.unet, _ = self.problem.build()
+        Draws(seed).weights()
+        unet, _ = self.problem.build()
         if t.initialization == "paper":
-            initialize_as_paper(self.unet)
-        self.unet.to(device)
-        self.average = copy.deepcopy(self.unet).requires_grad_(False)
-        self.lr = _GAN_LR if adversarial else t.lr_initializer
-        self._optimizer = torch.optim.Adam(self.unet.parameters(), self.lr, betas=t.betas)
-        self.critic: nn.Module | None = None
+            initialize_as_paper(unet)
+        self._lr = _GAN_LR if adversarial else t.lr_initializer
+        self.unet = Learner("unet", unet.to(device), self._rate, betas=t.betas, decay=t.ema)
+        self.critic: Learner[PatchCritic] | None = None
         if adversarial:
-            self.critic = channels_last(PatchCritic(config.channels, config.condition_channels)).to(device)
-            self._critic_optimizer = torch.optim.Adam(self.critic.parameters(), self.lr, betas=t.betas)
+            critic = channels_last(PatchCritic(config.channels, config.condition_channels)).to(device)
+            self.critic = Learner("critic", critic, self._rate, betas=t.betas)
+
+    def _rate(self, iteration: int) -> float:
+        t = self.config.training
+        return scheduled_lr(self._lr, t.lr_schedule, t.lr_final, iteration, self.iterations)
 
     def step(self, iteration: int) -> dict[str, float]:
         """One update of the discriminator, if there is one, then of the U-Net."""
-        t = self.config.training
-        for optimizer in self._optimizers().values():
-            for group in optimizer.param_groups:
-                group["lr"] = scheduled_lr(self.lr, t.lr_schedule, t.lr_final, iteration, self.iterations)
         batch = self.problem.batch(iteration, 0)
         with self._precision():
-            made = self.problem.propose(self.unet, batch)
+            made = self.problem.propose(self.unet.network, batch)
         loss = l1 = _l1(made, batch)
         metrics = {"l1": l1.item()}
         if self.critic is not None:
-            metrics["critic"] = self._update_critic(self.critic, batch, made.detach())
-            self.critic.requires_grad_(False)
-            with self._precision():
-                verdict = _verdict(self.critic(made, batch.c), real=True)
+            metrics["critic"] = self._update_critic(self.critic, batch, made.detach(), iteration)
+            with frozen(self.critic.network), self._precision():
+                verdict = _verdict(self.critic.network(made, batch.c), real=True)
             loss = verdict + _GAN_L1 * l1
-            self.critic.requires_grad_(True)
-        self._optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        self._optimizer.step()
-        ema_update(self.average, self.unet, t.ema)
+        self.unet.backward(loss)
+        self.unet.update(iteration)
         return metrics
 
-    def _update_critic(self, critic: nn.Module, batch: Batch, made: Tensor) -> float:
+    def _update_critic(self, learner: Learner[PatchCritic], batch: Batch, made: Tensor, iteration: int) -> float:
+        critic = learner.network
         with self._precision():
             loss = (_verdict(critic(batch.y, batch.c), real=True) + _verdict(critic(made, batch.c), real=False)) / 2
-        self._critic_optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        self._critic_optimizer.step()
+        learner.backward(loss)
+        learner.update(iteration)
         return loss.item()
 
     def _precision(self) -> torch.autocast:
@@ -133,31 +126,18 @@ class Rival:
     def served(self) -> UNet:
         """The averaged U-Net on the CPU."""
         unet = UNet(self.config)
-        unet.load_state_dict(self.average.state_dict())
+        unet.load_state_dict(self.unet.served.state_dict())
         return unet
-
-    def _networks(self) -> dict[str, nn.Module]:
-        networks = {"unet": self.unet, "average": self.average}
-        return networks if self.critic is None else {**networks, "critic": self.critic}
-
-    def _optimizers(self) -> dict[str, torch.optim.Adam]:
-        optimizers = {"optimizer": self._optimizer}
-        return optimizers if self.critic is None else {**optimizers, "critic_optimizer": self._critic_optimizer}
 
     def state(self) -> dict[str, Tensor]:
         """All that the next iteration depends on, by name."""
-        state = {f"{n}.{k}": v for n, net in self._networks().items() for k, v in net.state_dict().items()}
-        for name, optimizer in self._optimizers().items():
-            state |= adam_state(name, optimizer)
-        return {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+        return self.unet.state() | ({} if self.critic is None else self.critic.state())
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a saved state."""
-        for name, net in self._networks().items():
-            prefix = f"{name}."
-            net.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        for name, optimizer in self._optimizers().items():
-            load_adam_state(name, optimizer, state)
+        self.unet.load_state(state)
+        if self.critic is not None:
+            self.critic.load_state(state)
 
 
 def fit(rival: Rival, file: Path, advance: Callable[[int], None], save_every: int = 200) -> None:

@@ -78,9 +78,14 @@ def publish(root: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], 
 
 def write_card(directory: Path, card: Mapping[str, Any]) -> None:
     """Write (or replace, in one step) the card of a checkpoint."""
-    temporary = directory / f".{CARD}.{os.getpid()}"
-    temporary.write_text(json.dumps(card, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(directory / CARD)
+    replace_text(directory / CARD, json.dumps(card, indent=2, ensure_ascii=False) + "\n")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a small file in one step: a reader finds the old text or the new one, never half of one."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def read_card(directory: Path) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks import ablations
 from benchmarks.ablations import Ablation, Scale
 from models.systems.cfebm.config import Config
-from models.systems.cfebm.training import GenerationTrainer
+from models.systems.cfebm.generation.training import GenerationTrainer
 from models.training.configuration import fit
 from tests.models.zoo import images
 

@@ -57,7 +57,7 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 def test_a_baseline_starts_and_sees_what_cooperative_training_does(name: str, adversarial: bool) -> None:
     rival = make_rival(name, adversarial=adversarial)
     trainer = make_trainer(rival.config, pairs(), 3, CPU)
-    assert same(rival.unet.state_dict(), trainer.initializer.state_dict())
+    assert same(rival.unet.network.state_dict(), trainer.initializer.network.state_dict())
     ours, theirs = rival.problem.batch(5, 0), trainer.problem.batch(5, 0)
     assert torch.equal(ours.y, theirs.y)
     assert torch.equal(ours.c, theirs.c)
@@ -69,7 +69,7 @@ def test_l1_is_the_mean_over_the_hole() -> None:
     batch = rival.problem.batch(0, 0)
     hidden = (batch.extra["mask"] > 0).expand_as(batch.y)
     with torch.no_grad():
-        made = rival.unet(batch.c, batch.x)
+        made = rival.unet.network(batch.c, batch.x)
     expected = (made - batch.y)[hidden].abs().mean()
     assert rival.step(0)["l1"] == pytest.approx(float(expected), rel=1e-5)
 
@@ -81,7 +81,7 @@ def test_a_baseline_trains_in_the_precision_of_the_preset(adversarial: bool) -> 
     assert a != b
     for name, value in a.items():
         assert b[name] == pytest.approx(value, rel=0.03)
-    assert all(v.dtype == torch.float32 for v in half.unet.state_dict().values())
+    assert all(v.dtype == torch.float32 for v in half.unet.network.state_dict().values())
 
 
 def test_training_lowers_l1() -> None:
@@ -97,7 +97,7 @@ def test_adversarial_training_lowers_l1_and_the_discriminator_learns() -> None:
     assert steps[0]["critic"] == pytest.approx(np.log(2), abs=0.2)  # it knows nothing yet
     assert steps[-1]["critic"] < steps[0]["critic"] - 0.1
     assert rival.critic is not None
-    assert all(p.requires_grad for p in rival.critic.parameters())
+    assert all(p.requires_grad for p in rival.critic.network.parameters())
 
 
 def test_the_discriminator_judges_patches() -> None:
@@ -106,11 +106,11 @@ def test_the_discriminator_judges_patches() -> None:
 
 def test_what_is_served_is_the_average() -> None:
     rival = make_rival()
-    before = {k: v.clone() for k, v in rival.average.state_dict().items()}
+    before = {k: v.clone() for k, v in rival.unet.served.state_dict().items()}
     rival.step(0)
     decay = rival.config.training.ema
     for name, value in rival.served().state_dict().items():
-        expected = decay * before[name] + (1 - decay) * rival.unet.state_dict()[name]
+        expected = decay * before[name] + (1 - decay) * rival.unet.network.state_dict()[name]
         assert torch.allclose(value, expected, atol=1e-6)
 
 

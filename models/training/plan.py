@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.data.kinds import Data
+from models.training.snapshots import EVERY as SNAPSHOT_EVERY
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,32 @@ class Plan:
     command: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     features: Callable[[Tensor], Tensor] | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What a training must share with this one to be the same, as JSON."""
+        config = self.config.model_dump(mode="json")
+        return {"system": self.system, "seed": self.seed, "data": self.data.name, "config": config}
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """How often a training does what is not an iteration, in iterations.
+
+    Args:
+        save: its state.
+        log: its metrics.
+        sample: a sheet of samples.
+        judge: the distance of drawn images to real ones.
+        snapshot: a state to go back to.
+        judged: images that a judgement looks at, drawn and real each.
+    """
+
+    save: int = 100
+    log: int = 25
+    sample: int = 500
+    judge: int = 500
+    snapshot: int = SNAPSHOT_EVERY
+    judged: int = 500
 
 
 @dataclass

@@ -31,7 +31,7 @@ def noise(n: int = 4, size: int = 16, seed: int = 0) -> Tensor:
 def update(fit: EnergyFit, times: int = 1) -> None:
     size = fit.config.stages[fit.growth.stage].size
     for k in range(times):
-        fit.step(noise(size=size, seed=k), fit.draw(noise(seed=k), range(4)), 1.0)
+        fit.step(noise(size=size, seed=k), fit.draw(noise(seed=k), range(4)), k)
 
 
 def state_of(net: Energy) -> dict[str, Tensor]:
@@ -163,10 +163,10 @@ def test_the_moments_stay_with_their_parameters() -> None:
     """The new block's parameters follow the old ones, so each old one finds the moments that it had."""
     fit = make_fit("single")
     update(fit)
-    before = {id_of(fit, p): fit.optimizer.state[p]["exp_avg"].clone() for p in fit.live.parameters()}
+    before = {id_of(fit, p): fit.learner.optimizer.state[p]["exp_avg"].clone() for p in fit.live.parameters()}
     fit.leave_stage()
     for parameter in fit.live.parameters():
-        name, moments = id_of(fit, parameter), fit.optimizer.state[parameter]
+        name, moments = id_of(fit, parameter), fit.learner.optimizer.state[parameter]
         assert torch.equal(moments["exp_avg"], before[name]) if name in before else not moments
 
 

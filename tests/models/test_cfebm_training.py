@@ -14,13 +14,15 @@ from torch import Tensor
 from models.checkpoints import load_model, load_state
 from models.core.loop import run
 from models.data.kinds import Data
+from models.systems.base import Trainer
 from models.systems.cfebm.config import Config, SamplerConfig, StageConfig
 from models.systems.cfebm.fit import EnergyFit
+from models.systems.cfebm.generation.training import GenerationTrainer
 from models.systems.cfebm.networks import Kernels
-from models.systems.cfebm.training import GenerationTrainer
 from models.training.configuration import TrainingError, configure
-from models.training.plan import Event, Plan
+from models.training.plan import Event, Plan, Rhythm
 from models.training.training import Training
+from tests.models.around import Around, Step
 from tests.models.zoo import CPU, QUICK, TINY, domains, generate_job, images
 
 GROWN = 9
@@ -78,7 +80,7 @@ def test_the_update_matches_the_short_run_to_the_data() -> None:
     for iteration in range(config.training.iterations):
         data = torch.randn(16, 1, 8, 8, generator=random) / 2 / 4
         start = (torch.rand(16, 1, 8, 8, generator=random) * 2 - 1) / 4
-        metrics = fit.step(data, fit.draw(start, range(100 * iteration, 100 * iteration + 16)), 1.0)
+        metrics = fit.step(data, fit.draw(start, range(100 * iteration, 100 * iteration + 16)), iteration)
         assert fit.harm(metrics) is None
         found.append(1 + fit.live.layers["head"].bias.item())  # type: ignore[union-attr, operator]
     assert found[0] > 0.9
@@ -91,7 +93,7 @@ def test_an_update_is_one_power_iteration(tmp_path: Path) -> None:
     twin.load_state(fit.state())
     twin.live.train().effective()
     chain = fit.draw(torch.zeros(4, 1, 16, 16), range(4))
-    fit.step(torch.zeros(4, 1, 8, 8), chain, 1.0)
+    fit.step(torch.zeros(4, 1, 8, 8), chain, 0)
     vectors = {name: v for name, v in fit.live.state_dict().items() if name.endswith(("_u", "_v"))}
     assert vectors
     assert all(torch.equal(v, twin.live.state_dict()[name]) for name, v in vectors.items())
@@ -110,22 +112,22 @@ def test_a_translation_resumes_to_the_bit(tmp_path: Path) -> None:
     assert same(second.trainer.state(), whole.trainer.state())
 
 
-def wound(training: Training, at: int, how: Callable[[EnergyFit], None]) -> list[dict[str, Tensor]]:
-    """Do something to the network before an iteration, once; gives the states before and after that iteration."""
-    step, states = training.trainer.step, []
+class Wound:
+    """Does something to the network before an iteration, once; has the states before and after that iteration."""
 
-    def wounded(iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
-        hurt = iteration == at and not states
-        if hurt:
-            how(fit_of(training))
-            states.append(training.trainer.state())
-        metrics = step(iteration, lr_scale, salt)
-        if hurt:
-            states.append(training.trainer.state())
-        return metrics
+    def __init__(self, fit: EnergyFit, at: int, how: Callable[[EnergyFit], None]) -> None:
+        self._fit, self._at, self._how = fit, at, how
+        self.states: list[dict[str, Tensor]] = []
 
-    training.trainer.step = wounded  # type: ignore[method-assign]
-    return states
+    def __call__(self, step: Step, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
+        if iteration != self._at or self.states:
+            return step(iteration, lr_scale, salt)
+        self._how(self._fit)
+        self.states.append(self._fit.state())
+        try:
+            return step(iteration, lr_scale, salt)
+        finally:
+            self.states.append(self._fit.state())
 
 
 def scale_head(fit: EnergyFit) -> None:
@@ -141,31 +143,21 @@ def spoil_kernel(fit: EnergyFit) -> None:
     [(scale_head, 4, "the scale of f runs away|too far apart|jumped"), (spoil_kernel, 15, "not finite")],
 )
 def test_a_wounded_network_is_noticed_before_the_update_and_rolled_back(
-    how: Callable[[EnergyFit], None], at: int, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    how: Callable[[EnergyFit], None], at: int, reason: str, tmp_path: Path
 ) -> None:
     events: list[Event] = []
-    training = Training(plan(), tmp_path / "run", events.append)
-    states = wound(training, at, how)
-    restored: list[dict[str, Tensor]] = []
-    go_back = training._snapshots.go_back
-
-    def watched(iteration: int) -> Any:
-        state = go_back(iteration)
-        restored.append(state[0])
-        return state
-
-    monkeypatch.setattr(training._snapshots, "go_back", watched)
-    save = training._report
 
     def report(event: Event) -> None:
-        save(event)
+        events.append(event)
         if event.kind == "warning":  # the state right after the roll-back
-            assert same(training.trainer.state(), restored[0])
+            assert same(training.trainer.state(), dict(around.loaded[-1]))
             assert training.progress.lr_scale == 0.5
 
-    training._report = report
+    training = Training(plan(), tmp_path / "run", report)
+    wound = Wound(fit_of(training), at, how)
+    training.trainer = around = Around(training.trainer, wound)
     assert training.run()
-    before, after = ({k: v for k, v in s.items() if not k.endswith(("_u", "_v"))} for s in states)
+    before, after = ({k: v for k, v in s.items() if not k.endswith(("_u", "_v"))} for s in wound.states)
     assert all(torch.equal(before[k].nan_to_num(), after[k].nan_to_num()) for k in before)  # the update was held back
     (warning,) = [event for event in events if event.kind == "warning"]
     back = 0 if at < GROWN else GROWN
@@ -189,16 +181,16 @@ def test_rates_that_are_far_too_high_are_halved_until_the_stage_is_given_up(tmp_
 
 
 class Doomed:
-    """The step of a trainer that reports a divergence from an iteration of a stage on."""
+    """A step that reports a divergence from an iteration of a stage on."""
 
-    def __init__(self, training: Training, stage: int, after: int) -> None:
-        self._training, self._step, self._place = training, training.trainer.step, (stage, after)
+    def __init__(self, trainer: Trainer, stage: int, after: int) -> None:
+        self._trainer, self._place = trainer, (stage, after)
 
-    def __call__(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
+    def __call__(self, step: Step, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
         stage, after = self._place
-        if self._training.trainer.stage == stage and iteration >= after:
+        if self._trainer.stage == stage and iteration >= after:
             return {"f_data": float("nan")}
-        return self._step(iteration, lr_scale, salt)
+        return step(iteration, lr_scale, salt)
 
 
 @pytest.mark.parametrize(
@@ -209,20 +201,12 @@ class Doomed:
     ],
 )
 def test_a_stage_that_can_not_be_finished_ends_with_its_best_state(
-    stage: int, after: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: int, after: int, says: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("models.training.training.JUDGE_EVERY", 2)
-    monkeypatch.setattr("models.training.training.JUDGED", 8)
-    seen: list[dict[str, Tensor]] = []
-    training = Training(plan(features=lambda images: images.mean((1, 3))), tmp_path / "run")
-    training.trainer.step = Doomed(training, stage, after)  # type: ignore[method-assign]
-    load = training.trainer.load_state
-
-    def loaded(state: dict[str, Tensor]) -> None:
-        seen.append(state)
-        load(state)
-
-    training.trainer.load_state = loaded  # type: ignore[method-assign, assignment]
+    training = Training(
+        plan(features=lambda images: images.mean((1, 3))), tmp_path / "run", rhythm=Rhythm(judge=2, judged=8)
+    )
+    training.trainer = around = Around(training.trainer, Doomed(training.trainer, stage, after))
     assert training.run()
     assert len(warnings_of(tmp_path / "run")) == 4
     assert f"(f_data is not finite); {says}" in warnings_of(tmp_path / "run")[-1]
@@ -231,7 +215,7 @@ def test_a_stage_that_can_not_be_finished_ends_with_its_best_state(
     assert p.rollbacks == 4
     assert p.ended == (stage == 1)
     assert training.trainer.stage == 1
-    best = seen[-1]
+    best = dict(around.loaded[-1])
     if stage == 0:
         assert (p.iteration, p.stage_rollbacks) == (ITERATIONS, 0)
         frozen = {name: value for name, value in training.trainer.state().items() if name.startswith("frozen0.")}
@@ -247,18 +231,17 @@ def test_a_stage_that_can_not_be_finished_ends_with_its_best_state(
 def test_a_kill_after_a_stage_began_leaves_a_place_to_go_back_to(tmp_path: Path) -> None:
     """The state on disk is never of a stage before that of the snapshots."""
     training = Training(plan(), tmp_path)
-    step = training.trainer.step
 
-    def killed(iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
+    def killed(step: Step, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
         if iteration == GROWN + 3:
             raise KeyboardInterrupt
         return step(iteration, lr_scale, salt)
 
-    training.trainer.step = killed  # type: ignore[method-assign]
+    training.trainer = Around(training.trainer, killed)
     with pytest.raises(KeyboardInterrupt):
         training.run()
     second = Training(plan(), tmp_path)
     assert (second.progress.iteration, second.progress.stage) == (GROWN, 1)
-    wound(second, GROWN + 2, scale_head)
+    second.trainer = Around(second.trainer, Wound(fit_of(second), GROWN + 2, scale_head))
     assert second.run()
     assert second.progress.rollbacks == 1

@@ -107,5 +107,5 @@ def test_a_training_on_two_domains_ends_in_a_model_that_says_so(tmp_path: Path) 
     assert set(load_model(folder, torch.device("cpu")).tasks) == {"translate", "score"}
     assert training.trainer.reference(data.images).shape == (len(data), 3, 32, 32)
     assert training.trainer.reference(domains().fit(64, 1).images).shape == (8, 3, 32, 32)
-    judged = [json.loads(line) for line in training.metrics_file.read_text().splitlines()]
+    judged = [json.loads(line) for line in (training.folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in judged if "kid" in line] == [2]

@@ -185,6 +185,7 @@ def test_a_score_is_set_against_held_out_pairs(translator: ImageCCoopNets) -> No
 def trainer_networks() -> tuple[UNet, PairSolver]:
     """The networks of :func:`model_of`, before they are folded."""
     trainer = trainer_of("small-emoji")
-    assert isinstance(trainer.ema_initializer, UNet)
-    assert isinstance(trainer.ema_solver, PairSolver)
-    return trainer.ema_initializer, trainer.ema_solver
+    unet, solver = trainer.initializer.served, trainer.solver.served
+    assert isinstance(unet, UNet)
+    assert isinstance(solver, PairSolver)
+    return unet, solver

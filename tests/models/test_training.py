@@ -20,8 +20,9 @@ from models.systems.ccoopnets.labels.problem import LabelProblem
 from models.systems.ccoopnets.training import CCoopTrainer
 from models.systems.registry import SYSTEMS
 from models.training.configuration import TrainingError, configure
-from models.training.plan import Event, Plan
+from models.training.plan import Event, Plan, Rhythm
 from models.training.training import Training
+from tests.models.around import Around, Step
 from tests.models.zoo import QUICK, generate_job, images
 
 SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"
@@ -53,16 +54,16 @@ class Until:
 
 
 @pytest.mark.parametrize("system", SYSTEM_NAMES)
-def test_a_resumed_training_repeats_an_unbroken_one(system: str, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("models.training.training.LOG_EVERY", 1)
-    whole = Training(plan(system), tmp_path / "whole")
+def test_a_resumed_training_repeats_an_unbroken_one(system: str, tmp_path: Path) -> None:
+    every = Rhythm(log=1)
+    whole = Training(plan(system), tmp_path / "whole", rhythm=every)
     assert whole.run()
     done = 3 * whole.iterations // 4  # systems that grow have entered another stage
-    assert not Training(plan(system), tmp_path / "parts").run(Until(done))
+    assert not Training(plan(system), tmp_path / "parts", rhythm=every).run(Until(done))
     # Killed: what was logged after the last save is written again, and a torn line is dropped.
     with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
         file.write(f'{{"iteration": {done + 1}, "gap": 1}}\n{{"iteration": {done + 2}, "ga')
-    second = Training(plan(system), tmp_path / "parts")
+    second = Training(plan(system), tmp_path / "parts", rhythm=every)
     assert second.progress.iteration == done
     assert second.run()
     assert log(tmp_path / "parts") == log(tmp_path / "whole")
@@ -108,19 +109,22 @@ def test_divergence_is_rolled_back_with_lower_rates(tmp_path: Path) -> None:
     """One bad iteration (as after a broken batch) is undone, and the training reaches its end."""
     events: list[Event] = []
     training = Training(plan("ccoopnets"), tmp_path, events.append)
-    step, spoiled = training.trainer.step, []
+    trainer, broken = training.trainer, list[float]()
+    assert isinstance(trainer, CCoopTrainer)
+    solver = trainer.solver.network
+    assert isinstance(solver, Solver)
 
-    def spoil(iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
+    def broken_once(step: Step, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
         metrics = step(iteration, lr_scale, salt)
-        if iteration == 7 and not spoiled:
-            spoiled.append(lr_scale)
-            training.trainer.solver.head.weight.data.fill_(float("nan"))  # type: ignore[attr-defined]
+        if iteration == 7 and not broken:
+            broken.append(lr_scale)
+            solver.head.weight.data.fill_(float("nan"))
             return {**metrics, "f_data": float("nan")}
         return metrics
 
-    training.trainer.step = spoil  # type: ignore[method-assign]
+    training.trainer = Around(trainer, broken_once)
     assert training.run()
-    assert spoiled == [1.0]
+    assert broken == [1.0]
     assert (training.progress.rollbacks, training.progress.lr_scale) == (1, 0.5)
     assert training.progress.iteration == 12
     assert all(value.isfinite().all() for value in training.trainer.state().values())
@@ -187,10 +191,11 @@ def test_a_short_training_learns_from_real_images(tmp_path: Path) -> None:
     metrics = [event.data for event in events if event.kind == "metrics"]
     assert metrics[-1]["mean_image_mse"] < 0.25
     assert isinstance(training.trainer, CCoopTrainer)
-    assert isinstance(training.trainer.solver, Solver)
+    solver = training.trainer.solver.network
+    assert isinstance(solver, Solver)
     assert data.labels is not None
     with torch.no_grad():
-        likeliest = training.trainer.solver.of_every_label(to_float(data.images)).argmax(1)
+        likeliest = solver.of_every_label(to_float(data.images)).argmax(1)
     assert (likeliest == data.labels).float().mean() > 0.25  # chance: 0.1
 
 

@@ -9,9 +9,6 @@ from torch import Tensor, nn
 
 from models.core.loop import Rows
 
-DATA, LATENT, CHAIN, SHEET, STATISTICS, AUGMENT, HOLES, INSTANCE = range(8)
-"""Purposes of random numbers: each is keyed by (seed, purpose, iteration), so that a resumed training repeats them."""
-
 
 @dataclass(frozen=True)
 class Batch:

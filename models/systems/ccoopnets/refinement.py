@@ -28,8 +28,14 @@ class Refiner(Protocol):
 
 def step_numbers(trained: RefinementConfig, job: Job, n: int, device: torch.device) -> Rows:
     """``eta``, ``rho`` and ``tau`` of n rows: ``step_size`` multiplies the trained eta, ``noise`` is tau itself."""
+    numbers = trained_numbers(trained, n, device, tau=job.noise)
+    return {**numbers, "eta": numbers["eta"] * job.step_size}
+
+
+def trained_numbers(trained: RefinementConfig, n: int, device: torch.device, *, tau: float) -> Rows:
+    """The same as in training."""
     one = torch.ones(n, 1, 1, 1, device=device)
-    return {"eta": one * job.step_size * trained.eta, "rho": one * trained.rho, "tau": one * job.noise}
+    return {"eta": one * trained.eta, "rho": one * trained.rho, "tau": one * tau}
 
 
 def label_weights(label: Label | None, classes: Sequence[str], device: torch.device) -> Tensor:
@@ -38,14 +44,23 @@ def label_weights(label: Label | None, classes: Sequence[str], device: torch.dev
     return torch.tensor([weights.get(name, 0.0) for name in classes], device=device)
 
 
+def refined(step: Kernel, rows: Rows, steps: int, seeds: Sequence[int]) -> Task[Rows]:
+    """Slow thinking: so many steps of the refinement, in training as in serving.
+
+    Raises:
+        RowsError: the chain has diverged.
+    """
+    rows = yield Loop(step, rows, steps=steps, seeds=seeds, name="refine", preview=pictures)
+    check_range(rows)
+    return rows
+
+
 def refine(model: Refiner, rows: Rows, job: Job, seeds: Sequence[int]) -> Task[Rows]:
-    """Slow thinking: ``job.steps`` steps unless the job wants none, then the value ``f`` of the result.
+    """:func:`refined` with ``job.steps`` unless the job wants none, then the value ``f`` of the result.
 
     Raises:
         RowsError: the chain has diverged.
     """
     if job.refine:
-        rows = yield Loop(model.refine, rows, steps=job.steps, seeds=seeds, name="refine", preview=pictures)
-    rows = yield Loop(model.evaluate, rows, steps=1, seeds=seeds, name="score")
-    check_range(rows)
-    return rows
+        rows = yield from refined(model.refine, rows, job.steps, seeds)
+    return (yield Loop(model.evaluate, rows, steps=1, seeds=seeds, name="score"))

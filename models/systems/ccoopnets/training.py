@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.core.noise import Key, Noise, mix
+from models.core.loop import Rows, run
 from models.data.images import ImageData, to_float
 from models.samplers.langevin import langevin
 from models.systems.ccoopnets.images.config import ImageConfig
@@ -17,15 +16,18 @@ from models.systems.ccoopnets.images.problem import ImageProblem
 from models.systems.ccoopnets.labels.config import Config
 from models.systems.ccoopnets.labels.networks import initialize_as_paper
 from models.systems.ccoopnets.labels.problem import LabelProblem
-from models.systems.ccoopnets.problem import CHAIN, INSTANCE, Batch, Problem
-from models.training.optim import adam_state, ema_update, load_adam_state, mixed_precision, scheduled_lr
+from models.systems.ccoopnets.problem import Batch, Problem
+from models.systems.ccoopnets.refinement import refined, trained_numbers
+from models.training.draws import Draws, Purpose
+from models.training.guards import above, first, runaway
+from models.training.learner import Learner, copied, frozen, mixed_precision, scheduled_lr
 
 _SETTLED = 200
 """Iterations before the guard on the size of the refinement's move applies: the first moves are large by nature."""
 
 
 class CCoopTrainer:
-    """Both networks, their averages and optimizers, and the step that advances them.
+    """Both networks, and the step that advances them.
 
     Args:
         config: sizes and constants, already fitted to the data.
@@ -35,49 +37,50 @@ class CCoopTrainer:
     """
 
     def __init__(self, config: Config | ImageConfig, problem: Problem, seed: int, device: torch.device) -> None:
-        self.config, self.problem, self.seed, self.device = config, problem, seed, device
-        torch.manual_seed(mix(seed) >> 1)
-        self.initializer, self.solver = problem.build()
+        self.config, self.problem, self.draws, self.device = config, problem, Draws(seed), device
+        self.draws.weights()
+        initializer, solver = problem.build()
         if config.training.initialization == "paper":
-            initialize_as_paper(self.initializer)
-            initialize_as_paper(self.solver)
-        self.initializer.to(device)
-        self.solver.to(device)
-        self.ema_initializer = copy.deepcopy(self.initializer).requires_grad_(False)
-        self.ema_solver = copy.deepcopy(self.solver).requires_grad_(False)
-        t = config.training
-        self.opt_initializer = torch.optim.Adam(self.initializer.parameters(), t.lr_initializer, betas=t.betas)
-        self.opt_solver = torch.optim.Adam(self.solver.parameters(), t.lr_solver, betas=t.betas)
-        self._chain = langevin(lambda rows: self._value(self.solver, rows["y"], rows["c"]))
-        self._ema_chain = langevin(lambda rows: self.ema_solver(rows["y"], rows["c"]))
+            initialize_as_paper(initializer)
+            initialize_as_paper(solver)
+        self.initializer = self._learner("initializer", initializer, config.training.lr_initializer)
+        self.solver = self._learner("solver", solver, config.training.lr_solver)
+        self._step = langevin(self._value)
+        self._averaged_step = langevin(lambda rows: self.solver.served(rows["y"], rows["c"]))
+
+    def _learner(self, name: str, network: nn.Module, lr: float) -> Learner[nn.Module]:
+        t = self.config.training
+
+        def rate(iteration: int) -> float:
+            return scheduled_lr(lr, t.lr_schedule, t.lr_final, iteration, t.iterations)
+
+        return Learner(name, network.to(self.device), rate, betas=t.betas, decay=t.ema)
 
     # One iteration
 
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
-        """Algorithm 1: propose, refine with theta frozen, update the solver, then the initializer, once each."""
-        t = self.config.training
-        for optimizer, lr in ((self.opt_solver, t.lr_solver), (self.opt_initializer, t.lr_initializer)):
-            for group in optimizer.param_groups:
-                group["lr"] = lr_scale * scheduled_lr(lr, t.lr_schedule, t.lr_final, iteration, t.iterations)
+        """Algorithm 1: propose, refine with theta frozen, update the solver, then the initializer, once each.
+
+        Raises:
+            RowsError: the refinement has diverged.
+        """
         batch = self.problem.batch(iteration, salt)
         with self._precision():
-            proposal = self.problem.propose(self.initializer, batch)
-        refined = self._refine(proposal.detach(), batch, iteration, salt)
-        metrics = self._update_solver(
-            self._noisy(batch.y, iteration, salt, 0), self._noisy(refined, iteration, salt, 1), batch
+            proposal = self.problem.propose(self.initializer.network, batch)
+        y = self._refined(proposal.detach(), batch, iteration, salt)
+        metrics = self._solver_losses(
+            self._noisy(batch.y, iteration, salt, 0), self._noisy(y, iteration, salt, 1), batch
         )
-        loss = self.problem.initializer_loss(proposal, refined, batch)
-        self.opt_initializer.zero_grad()
-        loss.backward()
-        self.opt_initializer.step()
-        ema_update(self.ema_solver, self.solver, t.ema)
-        ema_update(self.ema_initializer, self.initializer, t.ema)
+        self.solver.update(iteration, lr_scale)
+        loss = self.problem.initializer_loss(proposal, y, batch)
+        self.initializer.backward(loss)
+        self.initializer.update(iteration, lr_scale)
         with torch.no_grad():
             metrics |= {
                 "loss_initializer": loss.item(),
-                "move": (refined - proposal).abs().mean().item(),
-                "range": refined.abs().max().item(),
-                "mean_image_mse": F.mse_loss(refined.mean(0), batch.y.mean(0)).item(),
+                "move": (y - proposal).abs().mean().item(),
+                "range": y.abs().max().item(),
+                "mean_image_mse": F.mse_loss(y.mean(0), batch.y.mean(0)).item(),
             }
         return metrics
 
@@ -85,42 +88,42 @@ class CCoopTrainer:
         std = self.config.training.instance_noise
         if not std:
             return images
-        generator = torch.Generator().manual_seed(mix(self.seed, INSTANCE, iteration, salt, which))
+        generator = self.draws.generator(Purpose.INSTANCE_NOISE, iteration, salt, which)
         return images + std * torch.randn(images.shape, generator=generator).to(images.device)
 
-    def _update_solver(self, y: Tensor, refined: Tensor, batch: Batch) -> dict[str, float]:
-        """Descend mean f(Y~) - mean f(Y) (eq. 6); ``penalty`` bounds the scale of f, which the paper leaves free."""
-        t = self.config.training
+    def _solver_losses(self, y: Tensor, refined: Tensor, batch: Batch) -> dict[str, float]:
+        """The gradients of mean f(Y~) - mean f(Y) (eq. 6), and what is worth logging.
+
+        ``penalty`` bounds the scale of f, which the paper leaves free.
+        """
+        t, solver = self.config.training, self.solver.network
         with self._precision():
-            f_data, f_model = self.solver(y, batch.c), self.solver(refined, batch.c)
-            terms = self.problem.solver_terms(self.solver, batch)
+            f_data, f_model = solver(y, batch.c), solver(refined, batch.c)
+            terms = self.problem.solver_terms(solver, batch)
         loss = f_model.mean() - f_data.mean() + t.penalty * (f_data.square() + f_model.square()).mean()
         for term in terms.values():
             loss = loss + term
-        self.opt_solver.zero_grad()
-        loss.backward()
-        self.opt_solver.step()
+        self.solver.backward(loss)
         metrics = {"f_data": f_data.mean().item(), "f_model": f_model.mean().item(), "loss_solver": loss.item()}
         metrics["gap"] = metrics["f_data"] - metrics["f_model"]
         return metrics | {name: term.item() for name, term in terms.items()}
 
-    def _refine(self, y: Tensor, batch: Batch, iteration: int, salt: int) -> Tensor:
+    def _refined(self, y: Tensor, batch: Batch, iteration: int, salt: int) -> Tensor:
+        """The refinement that is served, under the parameters of now."""
         r, t = self.config.refinement, self.config.training
-        noisy = iteration < t.noise_fraction * t.iterations
-        one = torch.ones(len(y), 1, 1, 1, device=self.device)
-        numbers = {"eta": one * r.eta, "rho": one * r.rho, "tau": one * (r.tau if noisy else 0.0)}
-        rows = {"y": y, "c": batch.c, **numbers, **batch.extra}
-        index = torch.zeros(len(y), device=self.device)
-        self.solver.requires_grad_(False)
-        seeds = [mix(self.seed, CHAIN, iteration, salt, row) for row in range(len(y))]
-        for k in range(r.steps):
-            rows = self._chain(rows, index, Noise([Key(seed, 0, k) for seed in seeds], self.device))
-        self.solver.requires_grad_(True)
+        tau = r.tau if iteration < t.noise_fraction * t.iterations else 0.0
+        seeds = self.draws.rows(len(y), Purpose.CHAIN, iteration, salt)
+        with frozen(self.solver.network):
+            rows = run(refined(self._step, self._rows(y, batch, tau), r.steps, seeds), device=self.device)
         return rows["y"].detach()
 
-    def _value(self, solver: nn.Module, y: Tensor, c: Tensor) -> Tensor:
+    def _rows(self, y: Tensor, batch: Batch, tau: float) -> Rows:
+        numbers = trained_numbers(self.config.refinement, len(y), self.device, tau=tau)
+        return {"y": y, "c": batch.c, **numbers, **batch.extra}
+
+    def _value(self, rows: Rows) -> Tensor:
         with self._precision():
-            value: Tensor = solver(y, c)
+            value: Tensor = self.solver.network(rows["y"], rows["c"])
         return value
 
     def _precision(self) -> torch.autocast:
@@ -129,38 +132,20 @@ class CCoopTrainer:
     # Guards and state
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
-        t = self.config.training
-        if metrics["mean_image_mse"] > 2:
-            return f"the mean refined image is far from the mean real one (MSE {metrics['mean_image_mse']:.3g} > 2)"
-        if metrics["range"] > 5:
-            return f"refined images left the range (|Y| up to {metrics['range']:.3g} > 5)"
-        value = max(abs(metrics["f_data"]), abs(metrics["f_model"]))
-        if t.guard_value is not None and value > t.guard_value:
-            return f"the scale of f runs away (|mean f| {value:.3g} > {t.guard_value:g})"
-        if t.guard_move is not None and iteration >= _SETTLED and metrics["move"] > t.guard_move:
-            return f"the solver moves images too far (mean move {metrics['move']:.3g} > {t.guard_move:g})"
-        return None
-
-    def _networks(self) -> dict[str, nn.Module]:
-        return {
-            "initializer": self.initializer,
-            "solver": self.solver,
-            "ema_initializer": self.ema_initializer,
-            "ema_solver": self.ema_solver,
-        }
+        t, mse = self.config.training, metrics["mean_image_mse"]
+        move = metrics["move"] if iteration >= _SETTLED else 0.0
+        return first(
+            above("the mean refined image is far from the mean real one", "MSE", mse, 2),
+            runaway((metrics["f_data"], metrics["f_model"]), t.guard_value),
+            above("the solver moves images too far", "mean move", move, t.guard_move),
+        )
 
     def state(self) -> dict[str, Tensor]:
-        state = {f"{n}.{k}": v for n, net in self._networks().items() for k, v in net.state_dict().items()}
-        state |= adam_state("opt_initializer", self.opt_initializer)
-        state |= adam_state("opt_solver", self.opt_solver)
-        return {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+        return self.initializer.state() | self.solver.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        for name, net in self._networks().items():
-            prefix = f"{name}."
-            net.load_state_dict({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
-        load_adam_state("opt_initializer", self.opt_initializer, state)
-        load_adam_state("opt_solver", self.opt_solver, state)
+        self.initializer.load_state(state)
+        self.solver.load_state(state)
 
     @property
     def stage(self) -> int:
@@ -179,23 +164,19 @@ class CCoopTrainer:
 
     def export(self) -> dict[str, Tensor]:
         """The averages of both networks."""
-        networks = {"initializer": self.problem.served(self.ema_initializer), "solver": self.ema_solver}
-        return {
-            f"{n}.{k}": v.detach().cpu().contiguous().clone()
-            for n, net in networks.items()
-            for k, v in net.state_dict().items()
-            if not k.endswith("num_batches_tracked")
-        }
+        networks = {"initializer": self.problem.served(self.initializer.served), "solver": self.solver.served}
+        state = {f"{n}.{k}": v for n, net in networks.items() for k, v in net.state_dict().items()}
+        return copied({name: v for name, v in state.items() if not name.endswith("num_batches_tracked")})
 
     def samples(self) -> Tensor:
         """Proposals and refined images of the averaged networks, laid out by the problem."""
-        batch, r = self.problem.sheet(), self.config.refinement
-        one = torch.ones(len(batch.c), 1, 1, 1, device=self.device)
+        batch = self.problem.sheet()
         with torch.no_grad():
-            proposal = self.problem.propose(self.problem.served(self.ema_initializer), batch)
-        rows = {"y": proposal, "c": batch.c, "eta": one * r.eta, "rho": one * r.rho, "tau": one * 0, **batch.extra}
-        for k in range(r.steps):
-            rows = self._ema_chain(rows, one.flatten(), Noise([Key(0, 0, k)] * len(one), self.device))
+            proposal = self.problem.propose(self.problem.served(self.initializer.served), batch)
+        start = self._rows(proposal, batch, tau=0.0)
+        rows = run(
+            refined(self._averaged_step, start, self.config.refinement.steps, [0] * len(proposal)), device=self.device
+        )
         pair = [v.detach().clamp(-1, 1) for v in (proposal, rows["y"])]
         return self.problem.show(batch, *pair).cpu()
 

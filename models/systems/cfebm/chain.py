@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from models.core.loop import Rows
-
-if TYPE_CHECKING:
-    from models.systems.cfebm.generation.model import EnergyModel
-    from models.systems.cfebm.translation.model import CFEBMTranslation
-
+from models.core.loop import Kernel, Loop, Rows, Task
+from models.core.rows import check_range
+from models.systems.cfebm.config import Config
 
 FREE = 50.0
 """Chains are clamped only at the end of a size, and trained ones reach 5 on the way; beyond this they have diverged."""
 
 
-def chain_numbers(
-    model: EnergyModel | CFEBMTranslation, n: int, s0: float, step_size: float, done: int, total: int
-) -> Rows:
+class Sampled(Protocol):
+    """What a chain is run for: a model, or a network in training."""
+
+    @property
+    def config(self) -> Config:
+        """The sizes and the chain."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the rows live."""
+
+
+def chain_numbers(model: Sampled, n: int, s0: float, step_size: float, done: int, total: int) -> Rows:
     """The numbers of n rows of a chain of ``total`` steps, of which ``done`` are over; see ``kernels.shortrun``.
 
     ``step_size`` multiplies the trained one; ``s0`` is the noise at the start of the chain, a standard deviation, and
@@ -35,3 +46,93 @@ def split_steps(steps: int, parts: int) -> list[int]:
     """Steps of each size, coarse first: equal shares, what is left over to the finest ones."""
     share, left = divmod(steps, parts)
     return [share + (part >= parts - left) for part in range(parts)]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """The part of a chain that runs at one size under one energy.
+
+    Args:
+        step: a step of the short run under that energy.
+        size: pixels of the side.
+        steps: of this segment.
+        done: steps before it, over which the noise has been annealed already.
+        total: steps over which the noise is annealed.
+    """
+
+    step: Kernel
+    size: int
+    steps: int
+    done: int
+    total: int
+
+
+def annealed(parts: Sequence[tuple[Kernel, int]], steps: Sequence[int], total: int | None = None) -> list[Segment]:
+    """Segments of one chain: its noise falls over all of them, not anew in each.
+
+    Args:
+        parts: the step and the size of each.
+        steps: of each.
+        total: of the whole chain, where there is more of it to come.
+    """
+    done = [sum(steps[:k]) for k in range(len(steps))]
+    length = max(1, sum(steps) if total is None else total)
+    return [Segment(*part, n, before, length) for part, n, before in zip(parts, steps, done, strict=True)]
+
+
+def resized(rows: Rows, segment: Segment) -> Rows:
+    """The images at the size of a segment, each pixel repeated."""
+    if rows["y"].shape[-1] == segment.size:
+        return rows
+    return {**rows, "y": F.interpolate(rows["y"], size=(segment.size, segment.size))}
+
+
+def walk(
+    rows: Rows,
+    segments: Sequence[Segment],
+    seeds: Sequence[int],
+    *,
+    enter: Callable[[Rows, Segment], Rows] = resized,
+    joining: Tensor | None = None,
+    preview: Callable[[Rows], Tensor] | None = None,
+    most: float = FREE,
+) -> Task[Rows]:
+    """The chain from coarse to fine (Algorithm 2 and appendix A.8 of the paper), in training as in serving.
+
+    Images are clamped to [-1, 1] at the end of each segment.
+
+    Args:
+        rows: the start at the coarsest size, with the numbers of the chain (:func:`chain_numbers`).
+        segments: coarse first.
+        seeds: of the rows, those that join included.
+        enter: brings rows to the size of a segment.
+        joining: images that start in the last segment, as further rows.
+        preview: rows -> pictures.
+        most: the largest absolute value of a pixel at the end of a segment, before it is clamped.
+
+    Raises:
+        RowsError: the chain has diverged.
+    """
+    for segment in segments:
+        rows = enter(rows, segment)
+        if joining is not None and segment is segments[-1]:
+            rows = _joined(rows, joining)
+        rows = _timed(rows, segment)
+        rows = yield Loop(
+            segment.step, rows, segment.steps, seeds[: len(rows["y"])], name=f"{segment.size} px", preview=preview
+        )
+        check_range(rows, most)
+        rows = {**rows, "y": rows["y"].clamp(-1, 1)}
+    return rows
+
+
+def _timed(rows: Rows, segment: Segment) -> Rows:
+    """The rows with their place in the schedule of the noise."""
+    zero = rows["k0"] * 0
+    return {**rows, "k0": zero + segment.done, "total": zero + segment.total}
+
+
+def _joined(rows: Rows, images: Tensor) -> Rows:
+    """Further rows that start at these images, with the numbers of the others."""
+    more = {name: value[:1].expand(len(images), *value.shape[1:]) for name, value in rows.items()} | {"y": images}
+    return {name: torch.cat([value, more[name]]) for name, value in rows.items()}

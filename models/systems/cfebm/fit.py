@@ -1,37 +1,27 @@
-"""The fitting of one energy: its network, the chain that it is taught by, the update, and the guards before it."""
+"""The fitting of one energy: its network, the chain that it is taught by, the update, and its growth."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from models.core.loop import Rows
-from models.core.noise import Key, Noise, mix
+from models.core.loop import Kernel, Rows, Task, run
 from models.samplers.shortrun import shortrun
-from models.systems.cfebm.config import Config
-from models.systems.cfebm.growth import Growth
+from models.systems.cfebm.chain import Segment, annealed, chain_numbers, resized, walk
+from models.systems.cfebm.config import Config, StageConfig
+from models.systems.cfebm.growth import Growth, rate_factor
 from models.systems.cfebm.guards import harm, measures, strained
 from models.systems.cfebm.networks import Energy, Kernels, fold, fuse, value
-from models.training.optim import adam_state, load_adam_state, mixed_precision
+from models.training.draws import Draws
+from models.training.learner import Learner, below, copied, mixed_precision
 
 _HISTORY = 200
 _ENOUGH = 50
 """Gradient norms that are remembered for their median, and how many make one."""
-
-
-class Segment(NamedTuple):
-    """A part of a chain that runs at one size under one energy."""
-
-    kernels: Kernels
-    size: int
-    steps: int
-    alpha: float = 1.0
 
 
 class EnergyFit:
@@ -47,22 +37,34 @@ class EnergyFit:
     def __init__(
         self, config: Config, seed: int, device: torch.device, function: Callable[..., Tensor] = value
     ) -> None:
-        self.config, self.seed, self.device, self._function = config, seed, device, function
-        torch.manual_seed(mix(seed) >> 1)
-        self._begin(Growth())
-        self.live = Energy(config.network, config.channels, config.entries_of(0)).to(device)
+        self.config, self.draws, self.device, self._function = config, Draws(seed), device, function
+        self.draws.weights()
+        self._begin(Growth(), self._network(0))
         self.frozen: list[Energy] = []
-        self.optimizer = self._adam()
-        self._chain = shortrun(self._value)
-        self._segment: Segment | None = None
 
-    def _begin(self, growth: Growth) -> None:
+    def _network(self, stage: int) -> Energy:
+        return Energy(self.config.network, self.config.channels, self.config.entries_of(stage)).to(self.device)
+
+    def _begin(self, growth: Growth, network: Energy) -> None:
+        """A place in the growth, with a fresh Adam and nothing for the guards to remember."""
+        stage, betas = self.config.stages[growth.stage], self.config.training.betas
+
+        def rate(iteration: int) -> float:
+            return stage.learning_rate * rate_factor(self.config, iteration)
+
         self.growth = growth
+        self.learner = Learner("live", network, rate, betas=betas, moments="opt")
         self.norms: list[float] = []
         self.strained = 0
 
-    def _adam(self) -> torch.optim.Adam:
-        return torch.optim.Adam(self.live.parameters(), 1e-3, betas=self.config.training.betas)
+    @property
+    def live(self) -> Energy:
+        """The network that is updated."""
+        return self.learner.network
+
+    @property
+    def stage(self) -> StageConfig:
+        return self.config.stages[self.growth.stage]
 
     @property
     def alpha(self) -> float:
@@ -73,38 +75,30 @@ class EnergyFit:
     def _precision(self) -> torch.autocast:
         return mixed_precision(self.device, self.config.training.precision)
 
-    def _value(self, rows: Rows) -> Tensor:
-        segment = self._segment
-        assert segment is not None
+    def _f(self, kernels: Kernels, images: Tensor, alpha: float) -> Tensor:
         with self._precision():
-            return self._function(
-                segment.kernels, rows["y"], activation=self.config.network.activation, alpha=segment.alpha
-            )
+            return self._function(kernels, images, activation=self.config.network.activation, alpha=alpha)
 
-    def _plain(self, net: Energy, size: int | None) -> dict[str, Tensor]:
-        """The fused kernels of a network that is not updated meanwhile; folded for a size if it is the only one."""
-        with torch.no_grad():
-            fused = fuse(net.eval().effective())
-            kernels = fused if size is None else fold(fused, size)
-            return {name: kernel.detach() for name, kernel in kernels.items()}
+    def _step(self, kernels: Kernels, alpha: float = 1.0) -> Kernel:
+        """A step of the short run under plain kernels."""
+        return shortrun(lambda rows: self._f(kernels, rows["y"], alpha))
 
-    def _segments(self) -> list[Segment]:
-        """The chain of a generation at this place of the growth (Algorithm 2 and appendix A.8)."""
-        stages, growth, alpha = self.config.stages, self.growth, self.alpha
-        live = self._plain(self.live, stages[growth.stage].size if alpha == 1 else None)
-        last = Segment(live, stages[growth.stage].size, stages[growth.stage].steps, alpha)
+    def segments(self) -> list[Segment]:
+        """The chain at this place of the growth (Algorithm 2 and appendix A.8)."""
+        stages, last, alpha = self.config.stages[: self.growth.stage + 1], self.stage, self.alpha
+        live = _plain(self.live, last.size if alpha == 1 else None)
+        finest = self._step(live, alpha), last.size
         if self.config.growth == "chained":
-            frozen = [
-                Segment(self._plain(net, stage.size), stage.size, stage.steps)
-                for net, stage in zip(self.frozen, stages, strict=False)
-            ]
-            return [*frozen, last]
-        if alpha == 1:
-            return [last]
-        coarse = stages[growth.stage - 1]
-        return [Segment(live, coarse.size, int(coarse.steps * (1 - alpha))), last]
+            sized = zip(self.frozen, [stage.size for stage in stages], strict=False)
+            frozen = [(self._step(_plain(net, size)), size) for net, size in sized]
+            return annealed([*frozen, finest], [stage.steps for stage in stages], self.config.steps)
+        if alpha == 1 or self.config.task == "translate":
+            return annealed([finest], [last.steps])
+        coarse = stages[-2]
+        before = annealed([(self._step(live), coarse.size)], [int(coarse.steps * (1 - alpha))])
+        return [*before, *annealed([finest], [last.steps])]
 
-    def draw(self, start: Tensor, keys: Sequence[int], spoiled: Tensor | None = None) -> Tensor:
+    def draw(self, start: Tensor, keys: Sequence[int], corrupted: Tensor | None = None) -> Tensor:
         """Chain ends in [-1, 1] at the size of the stage.
 
         Args:
@@ -112,70 +106,52 @@ class EnergyFit:
                 uniform in [-1, 1], at the size of the last stage of the whole growth, of which each segment takes a
                 corner.
             keys: one seed a row.
-            spoiled: images from which the last rows of a generation start, in the last segment.
-        """
-        if self.config.task == "translate":
-            stage = self.config.stages[self.growth.stage]
-            kernels = self._plain(self.live, stage.size if self.alpha == 1 else None)
-            return self._run(Segment(kernels, stage.size, stage.steps, self.alpha), start, keys, 0, 0)
-        segments = self._segments()
-        chained = self.config.growth == "chained"
-        made = len(start) - (0 if spoiled is None else len(spoiled))
-        y, done = start[:made, :, : segments[0].size, : segments[0].size], 0
-        for number, segment in enumerate(segments):
-            if number:
-                y = F.interpolate(y, scale_factor=2.0)
-                if not chained:
-                    noise = start[:made, :, : segment.size, : segment.size]
-                    y = mixed(y, noise, segment.alpha).clamp(-1, 1)
-            if spoiled is not None and segment is segments[-1]:
-                y = torch.cat([y, spoiled])
-            y = self._run(segment, y, keys[: len(y)], number, done)
-            done += segment.steps if chained else 0
-        return y
+            corrupted: images from which the last rows of a generation start, in the last segment.
 
-    def _run(self, segment: Segment, y: Tensor, keys: Sequence[int], number: int, done: int) -> Tensor:
-        """The steps of one segment, clamped at its end."""
-        sampler = self.config.sampler
-        chained = self.config.growth == "chained" and self.config.task == "generate"
-        total = sum(stage.steps for stage in self.config.stages) if chained else max(1, segment.steps)
-        one = torch.ones(len(y), 1, 1, 1, device=self.device)
-        numbers = {"lr": sampler.lr, "s0": sampler.s0, "s1": sampler.s1, "k0": float(done), "total": float(total)}
-        rows: Rows = {"y": y, **{name: one * number for name, number in numbers.items()}}
-        self._segment = segment
-        for k in range(segment.steps):
-            step = torch.full((len(y),), k, device=self.device)
-            rows = self._chain(rows, step, Noise([Key(key, number, k) for key in keys], self.device))
-        self._segment = None
-        return rows["y"].detach().clamp(-1, 1)
+        Raises:
+            RowsError: the chain has diverged.
+        """
+        return run(self._chain(start, keys, corrupted), device=self.device)["y"].detach()
+
+    def _chain(self, start: Tensor, keys: Sequence[int], corrupted: Tensor | None) -> Task[Rows]:
+        """The chain that is served, while the network grows."""
+        segments, single = self.segments(), self.config.growth == "single"
+        start = start[: len(keys) - (0 if corrupted is None else len(corrupted))]
+
+        def corner(size: int) -> Tensor:
+            return start[:, :, :size, :size]
+
+        def enter(rows: Rows, segment: Segment) -> Rows:
+            if segment is segments[0] or not single:
+                return resized(rows, segment)
+            coarse = resized(rows, segment)["y"]
+            return {**rows, "y": mixed(coarse, corner(segment.size), self.alpha).clamp(-1, 1)}
+
+        rows = chain_numbers(self, len(start), self.config.sampler.s0, 1.0, 0, self.config.steps)
+        rows["y"] = corner(segments[0].size)
+        # Its ends are judged by the guards, which have patience with a network that has just begun.
+        return (yield from walk(rows, segments, keys, enter=enter, joining=corrupted, most=math.inf))
 
     # The update
 
-    def step(self, data: Tensor, chain: Tensor, lr_scale: float) -> dict[str, float]:
+    def step(self, data: Tensor, chain: Tensor, iteration: int, lr_scale: float = 1.0) -> dict[str, float]:
         """Descend mean f(chain) - mean f(data), unless a guard says that this update would do harm.
 
         Args:
             data: observed images at the size of the stage.
             chain: as many chain ends.
+            iteration: of the training, for the rate.
+            lr_scale: what the rate is multiplied by.
 
         Returns:
             What is worth logging, to be judged by :meth:`harm`; if that gives a reason, nothing was changed but the
             singular vectors.
         """
-        stage = self.config.stages[self.growth.stage]
         self.live.train()
-        with self._precision():
-            f = self._function(
-                fuse(self.live.effective()),
-                torch.cat([data, chain]),
-                activation=self.config.network.activation,
-                alpha=self.alpha,
-            )
-        loss = f[len(data) :].mean() - f[: len(data)].mean()
+        f = self._f(fuse(self.live.effective()), torch.cat([data, chain]), self.alpha)
+        self.learner.backward(f[len(data) :].mean() - f[: len(data)].mean())
         f_data, f_chain = (float(part.detach().mean()) for part in f.split(len(data)))
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = float(torch.nn.utils.get_total_norm([p.grad for p in self.live.parameters() if p.grad is not None]))
+        norm = self.learner.gradient_norm()
         metrics = measures(data, chain) | {
             "f_data": f_data,
             "f_chain": f_chain,
@@ -189,9 +165,7 @@ class EnergyFit:
             "strained": float(self.strained + 1 if strained(self.config.training.guards, data, chain) else 0),
         }
         if self.harm(metrics) is None:
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr_scale * stage.learning_rate
-            self.optimizer.step()
+            self.learner.update(iteration, lr_scale)
             self.norms = [*self.norms[1 - _HISTORY :], norm]
             self.strained = int(metrics["strained"])
         return metrics
@@ -220,45 +194,33 @@ class EnergyFit:
         """Enter the next stage: chained, the stage's network is kept, frozen, and a copy goes on with a fresh Adam;
         single, the same network goes on with the moments it has.
         """
-        stage = self.growth.stage + 1
-        before = self.live
-        moments = adam_state("opt", self.optimizer)
-        torch.manual_seed(mix(self.seed, stage) >> 1)
-        self.live = before.grow(self.config.stages[stage].size)
+        stage, before = self.growth.stage + 1, self.learner
+        self.draws.weights(stage)
+        self._begin(Growth(stage), before.network.grow(self.config.stages[stage].size))
         if self.config.growth == "chained":
-            self.frozen.append(before.eval().requires_grad_(False))
-        self._begin(Growth(stage))
-        self.optimizer = self._adam()
-        if self.config.growth == "single":
-            load_adam_state("opt", self.optimizer, moments)
+            self.frozen.append(before.network.eval().requires_grad_(False))
+        else:
+            self.learner.load_moments(before.moments())
 
     # State
 
     def state(self) -> dict[str, Tensor]:
         """Networks with their singular vectors, Adam, the place in the growth, what the guards remember."""
-        nets = {"live": self.live} | {f"frozen{k}": net for k, net in enumerate(self.frozen)}
-        state = {f"{name}.{k}": v for name, net in nets.items() for k, v in net.state_dict().items()}
-        state |= adam_state("opt", self.optimizer)
-        state["growth"] = torch.tensor([*self.growth, self.strained])
-        state["norms"] = torch.tensor(self.norms, dtype=torch.float64)
-        return {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
+        frozen = {f"frozen{k}.{name}": v for k, net in enumerate(self.frozen) for name, v in net.state_dict().items()}
+        growth = torch.tensor([*self.growth, self.strained])
+        norms = torch.tensor(self.norms, dtype=torch.float64)
+        return self.learner.state() | copied(frozen) | {"growth": growth, "norms": norms}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a saved state, of whatever stage."""
         stage, seen, strained = state["growth"].tolist()
-        self._begin(Growth(stage, seen))
+        self._begin(Growth(stage, seen), self._network(stage))
+        self.learner.load_state(state)
         self.norms, self.strained = state["norms"].tolist(), strained
-        network = self.config.network, self.config.channels
-        self.live = Energy(*network, self.config.entries_of(stage))
-        kept = stage if self.config.growth == "chained" else 0
-        self.frozen = [Energy(*network, self.config.entries_of(k)) for k in range(kept)]
-        for name, net in [("live.", self.live), *((f"frozen{k}.", net) for k, net in enumerate(self.frozen))]:
-            net.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
-            net.to(self.device)
-        for net in self.frozen:
+        self.frozen = [self._network(k) for k in range(stage if self.config.growth == "chained" else 0)]
+        for k, net in enumerate(self.frozen):
+            net.load_state_dict(below(f"frozen{k}.", state))
             net.eval().requires_grad_(False)
-        self.optimizer = self._adam()
-        load_adam_state("opt", self.optimizer, state)
 
     def export(self) -> dict[str, Tensor]:
         """The plain kernels of all networks that the chain passes: ``net{size}.LAYER.weight`` and ``.bias``."""
@@ -268,13 +230,18 @@ class EnergyFit:
         for net, size in zip(nets, sizes, strict=True):
             with torch.no_grad():
                 plain = net.eval().effective()
-            unused = {f"rgb{entry}." for entry in net.sizes[:-1]}
-            found |= {
-                f"net{size}.{name}": kernel.detach().cpu().contiguous().clone()
-                for name, kernel in plain.items()
-                if not name.startswith(tuple(unused))
-            }
-        return found
+            unused = tuple(f"rgb{entry}." for entry in net.sizes[:-1])
+            found |= {f"net{size}.{name}": kernel for name, kernel in plain.items() if not name.startswith(unused)}
+        return copied(found)
+
+
+def _plain(net: Energy, size: int | None) -> dict[str, Tensor]:
+    """The kernels of a network that is not updated meanwhile: normalised and fused once; folded for a size if they are
+    used at that one alone.
+    """
+    with torch.no_grad():
+        fused = fuse(net.eval().effective())
+        return {name: kernel.detach() for name, kernel in (fused if size is None else fold(fused, size)).items()}
 
 
 def mixed(coarse: Tensor, noise: Tensor, alpha: float) -> Tensor:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.core.loop import Rows
+from models.data.images import fit, to_float
 from models.systems.cfebm.config import Config
 
 
@@ -33,3 +34,19 @@ class Frame:
     def shown(self, rows: Rows) -> Tensor:
         """The rows as pictures, at whatever stage they are."""
         return self.cropped(rows["y"].clamp(-1, 1))
+
+
+def prepared(images: Tensor, config: Config, size: int) -> Tensor:
+    """uint8 images of the data -> floats in [-1, 1] at the size of a stage: padded by the border, then averaged."""
+    return pooled(Frame(config).padded(to_float(images)), size)
+
+
+def fitted(images: Tensor, config: Config, size: int) -> Tensor:
+    """The same of images as the data have them, which may be larger or of other channels."""
+    return prepared(fit(images, config.image_size, config.channels), config, size)
+
+
+def pooled(images: Tensor, size: int) -> Tensor:
+    """Images averaged down to a size that divides theirs."""
+    factor = images.shape[-1] // size
+    return F.avg_pool2d(images, factor) if factor > 1 else images

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from models.systems.cfebm.config import GuardConfig
+from models.training.guards import above, first, not_finite, runaway
 
 
 def measures(data: Tensor, chain: Tensor) -> dict[str, float]:
@@ -30,18 +30,13 @@ def strained(guards: GuardConfig, data: Tensor, chain: Tensor) -> bool:
 
 def harm(guards: GuardConfig, metrics: Mapping[str, float]) -> str | None:
     """Why an update with these metrics must not be applied; None if it may."""
-    size = max(abs(metrics["f_data"]), abs(metrics["f_chain"]))
-    if not torch.isfinite(torch.tensor(list(metrics.values()))).all():
-        return "a number is not finite"
-    if size > guards.value:
-        return f"the scale of f runs away (|mean f| {size:.3g} > {guards.value:g})"
-    if abs(metrics["gap"]) > guards.gap:
-        return f"chain and data are too far apart (gap {metrics['gap']:.3g}, at most {guards.gap:g})"
-    if metrics["jump"] > guards.gradient:
-        return f"the gradient jumped (norm {metrics['gradient']:.3g}, {metrics['jump']:.3g} times its median)"
-    if metrics["strained"] >= guards.patience:
-        return f"chain ends had another contrast than the data for {guards.patience} iterations"
-    return None
+    return first(
+        not_finite(metrics),
+        runaway((metrics["f_data"], metrics["f_chain"]), guards.value),
+        above("chain and data are too far apart", "|gap|", abs(metrics["gap"]), guards.gap),
+        above("the gradient jumped", "norm over its median", metrics["jump"], guards.gradient),
+        above("chain ends have another contrast than the data", "iterations", metrics["strained"], guards.patience - 1),
+    )
 
 
 def _clamped(images: Tensor) -> float:

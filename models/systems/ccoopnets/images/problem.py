@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.core.noise import Key, Noise, mix
 from models.data.augment import jitter
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
 from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.networks import PairSolver, UNet
 from models.systems.ccoopnets.labels.networks import channels_last
-from models.systems.ccoopnets.problem import AUGMENT, DATA, HOLES, LATENT, SHEET, Batch
+from models.systems.ccoopnets.problem import Batch
+from models.training.draws import Draws, Purpose
 
 _SHEET_ROWS = 12
 
@@ -31,7 +31,7 @@ class ImageProblem:
     """The condition image joins the channels of both networks; dropout masks are the initializer's noise."""
 
     def __init__(self, config: ImageConfig, data: ImageData, seed: int, device: torch.device) -> None:
-        self.config, self.seed, self.device = config, seed, device
+        self.config, self.draws, self.device = config, Draws(seed), device
         self.images, self.conditions = data.images, data.conditions
         self._mask_shapes = UNet(config).mask_shapes
 
@@ -39,13 +39,11 @@ class ImageProblem:
         return channels_last(UNet(self.config)), channels_last(PairSolver(self.config))
 
     def batch(self, iteration: int, salt: int) -> Batch:
-        generator = torch.Generator().manual_seed(mix(self.seed, DATA, iteration, salt))
-        index = torch.randint(len(self.images), (self.config.training.batch_size,), generator=generator)
-        stack = self._observed(index)
         t = self.config.training
-        noise = Noise([Key(mix(self.seed, AUGMENT, iteration, salt, row), 0, 0) for row in range(len(index))])
+        stack = self._observed(self.draws.index(len(self.images), t.batch_size, Purpose.DATA, iteration, salt))
+        noise = self.draws.noise(len(stack), Purpose.AUGMENT, iteration, salt)
         stack = jitter(stack, noise, pixels=t.jitter, by=t.jitter_by, mirror=t.mirror)
-        return self._pose(stack, mix(self.seed, HOLES, iteration, salt), (LATENT, iteration, salt))
+        return self._pose(stack, self.draws.key(Purpose.HOLES, iteration, salt), (Purpose.START, iteration, salt))
 
     def _observed(self, index: Tensor) -> Tensor:
         """Images and their conditions on top of each other, so that both are shifted and flipped alike."""
@@ -58,8 +56,7 @@ class ImageProblem:
     def _pose(self, stack: Tensor, hole_seed: int, noise_keys: tuple[int, ...]) -> Batch:
         stack = stack.to(self.device)
         y, c = stack[:, : self.config.channels], stack[:, self.config.channels :]
-        keys = [Key(mix(self.seed, *noise_keys, row), 0, 0) for row in range(len(y))]
-        noise = Noise(keys, self.device)
+        noise = self.draws.noise(len(y), *noise_keys, device=self.device)
         x = [noise.uniform(*shape) for shape in self._mask_shapes]
         if self.config.task == "translate":
             return Batch(y, c, x)
@@ -92,7 +89,7 @@ class ImageProblem:
     def sheet(self) -> Batch:
         step = max(len(self.images) // _SHEET_ROWS, 1)
         stack = self._observed(torch.arange(0, len(self.images), step)[:_SHEET_ROWS])
-        return self._pose(stack, mix(self.seed, SHEET), (SHEET,))
+        return self._pose(stack, self.draws.key(Purpose.SHEET), (Purpose.SHEET,))
 
     def show(self, batch: Batch, proposal: Tensor, refined: Tensor) -> Tensor:
         """One row an image: the condition, the proposal, the refined image and the observed one."""

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.core.noise import mix
 from models.data.images import ImageData, to_float
 from models.systems.ccoopnets.labels.config import Config
 from models.systems.ccoopnets.labels.networks import Initializer, Solver
-from models.systems.ccoopnets.problem import DATA, LATENT, SHEET, STATISTICS, Batch
+from models.systems.ccoopnets.problem import Batch
+from models.training.draws import Draws, Purpose
 
 _COLUMNS = 4
 
@@ -23,28 +23,24 @@ class LabelProblem:
     def __init__(self, config: Config, data: ImageData, seed: int, device: torch.device) -> None:
         if data.labels is None:
             raise ValueError(f"{data.name} has no labels")
-        self.config, self.seed, self.device = config, seed, device
+        self.config, self.draws, self.device = config, Draws(seed), device
         self.images, self.labels = data.images, data.labels
 
     def build(self) -> tuple[nn.Module, nn.Module]:
         return Initializer(self.config), Solver(self.config)
 
-    def _generator(self, *keys: int) -> torch.Generator:
-        return torch.Generator().manual_seed(mix(self.seed, *keys))
-
-    def _latent(self, purpose: int, iteration: int, salt: int, n: int) -> Tensor:
-        generator = self._generator(purpose, iteration, salt)
+    def _latent(self, n: int, *keys: int) -> Tensor:
+        generator = self.draws.generator(*keys)
         return torch.randn(n, self.config.initializer.latent, generator=generator).to(self.device)
 
     def _observed(self, iteration: int, salt: int) -> tuple[Tensor, Tensor]:
-        size = self.config.training.batch_size
-        index = torch.randint(len(self.images), (size,), generator=self._generator(DATA, iteration, salt))
+        index = self.draws.index(len(self.images), self.config.training.batch_size, Purpose.DATA, iteration, salt)
         images, labels = to_float(self.images[index]).to(self.device), self.labels[index].to(self.device)
         return images, F.one_hot(labels, self.config.classes).float()
 
     def batch(self, iteration: int, salt: int) -> Batch:
         y, c = self._observed(iteration, salt)
-        return Batch(y, c, self._latent(LATENT, iteration, salt, len(y)))
+        return Batch(y, c, self._latent(len(y), Purpose.START, iteration, salt))
 
     def propose(self, initializer: nn.Module, batch: Batch) -> Tensor:
         image: Tensor = initializer(batch.x, batch.c)
@@ -73,15 +69,15 @@ class LabelProblem:
                 module.momentum = None  # cumulative average
         with torch.no_grad():
             for k in range(50):
-                _, c = self._observed(k, STATISTICS)
-                net(self._latent(STATISTICS, k, 0, len(c)), c)
+                _, c = self._observed(k, Purpose.STATISTICS)
+                net(self._latent(len(c), Purpose.STATISTICS, k, 0), c)
         return net.eval()
 
     def sheet(self) -> Batch:
         classes = self.config.classes
         c = F.one_hot(torch.arange(classes).repeat_interleave(_COLUMNS), classes).float().to(self.device)
         y = torch.empty(len(c), self.config.channels, self.config.size, self.config.size, device=self.device)
-        return Batch(y, c, self._latent(SHEET, 0, 0, len(c)))
+        return Batch(y, c, self._latent(len(c), Purpose.SHEET, 0, 0))
 
     def show(self, batch: Batch, proposal: Tensor, refined: Tensor) -> Tensor:
         """One row a class and eight columns: four proposals, then the same four refined."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def spoiled(images: Tensor, std: float, generator: torch.Generator) -> Tensor:
+def corrupted(images: Tensor, std: float, generator: torch.Generator) -> Tensor:
     """Images with Gaussian noise, every second one also with a square of half the side at any place full of noise.
 
     Args:

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.core.jobs import InpaintJob
-from models.core.loop import Loop, Task
+from models.core.loop import Loop, Rows, Task
 from models.core.noise import row_seeds
-from models.core.rows import check_range, repeat
+from models.core.rows import repeat
 from models.systems.base import Output
-from models.systems.cfebm.chain import FREE, chain_numbers, split_steps
+from models.systems.cfebm.chain import Segment, annealed, chain_numbers, resized, split_steps, walk
 
 if TYPE_CHECKING:
     from models.systems.cfebm.generation.model import EnergyModel
@@ -35,15 +35,15 @@ def inpaint(model: EnergyModel, job: InpaintJob) -> Task[Output]:
     rows = yield Loop(model.begin, rows, steps=1, seeds=seeds, name="start")
     if len(model.energies) == 1:
         rows["y"] = rows["y"].clamp(-_FAINT, _FAINT)
-    done = 0
-    for energy, steps in zip(model.energies, split_steps(job.steps, len(model.energies)), strict=True):
-        known, hidden = _at(image, mask, energy.size)
-        filled = F.interpolate(rows["y"], size=(energy.size, energy.size))
-        rows |= {"y": torch.where(hidden > 0, filled, known), "mask": hidden, "k0": rows["k0"] * 0 + done}
-        rows = yield Loop(energy.chain, rows, steps, seeds, name=f"{energy.size} px", preview=model.shown)
-        check_range(rows, FREE)
-        rows["y"] = torch.where(hidden > 0, rows["y"].clamp(-1, 1), known)
-        done += steps
+
+    def enter(rows: Rows, segment: Segment) -> Rows:
+        known, hidden = _at(image, mask, segment.size)
+        filled = resized(rows, segment)["y"]
+        return {**rows, "y": torch.where(hidden > 0, filled, known), "mask": hidden}
+
+    parts = [(energy.chain, energy.size) for energy in model.energies]
+    segments = annealed(parts, split_steps(job.steps, len(parts)))
+    rows = yield from walk(rows, segments, seeds, enter=enter, preview=model.shown)
     rows = yield Loop(model.finest.evaluate, rows, steps=1, seeds=seeds, name="score")
     return Output(images=model.shown(rows), energy=-rows["f"], seeds=seeds)
 

@@ -1,4 +1,4 @@
-"""Chains that start from spoiled observed images."""
+"""Chains that start from corrupted observed images."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import torch
 from models.core.noise import row_seeds
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.fit import EnergyFit
-from models.systems.cfebm.generation.corruption import spoiled
+from models.systems.cfebm.generation.corruption import corrupted
+from models.systems.cfebm.generation.training import make_trainer
 from models.systems.cfebm.presets import PRESETS
-from models.systems.cfebm.training import GenerationTrainer, make_trainer
 from models.training.configuration import configure
 from tests.models.zoo import CPU, TINY, images
 
 
 def test_noise_is_of_all_strengths_and_every_second_image_has_a_hole() -> None:
     ground = torch.zeros(2_000, 1, 16, 16)
-    made = spoiled(ground, 0.2, torch.Generator().manual_seed(0))
+    made = corrupted(ground, 0.2, torch.Generator().manual_seed(0))
     assert made.abs().max() <= 1
     whole, holed = made[0::2], made[1::2]
     stds = whole.flatten(1).std(1)
@@ -30,7 +30,7 @@ def test_noise_is_of_all_strengths_and_every_second_image_has_a_hole() -> None:
     often = (holed.abs() > 0.65).float().mean(0)[0]  # noise alone never reaches so far
     assert (often > 0).all()  # holes are at any place
     assert often[8, 8] > 3 * often[0, 0]
-    again = spoiled(ground, 0.2, torch.Generator().manual_seed(0))
+    again = corrupted(ground, 0.2, torch.Generator().manual_seed(0))
     assert torch.equal(made, again)
 
 
@@ -52,7 +52,6 @@ def test_a_share_of_the_chains_does_so() -> None:
     config = configure("cfebm", "tiny", images(), {**TINY["cfebm"], "training.spoiled": 0.25})
     assert isinstance(config, Config)
     trainer = make_trainer(config, images(), 0, CPU)
-    assert isinstance(trainer, GenerationTrainer)
     begun: list[int] = []
     draw = trainer.fit.draw
 

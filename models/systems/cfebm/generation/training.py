@@ -1,0 +1,125 @@
+"""Training of an energy that generates: maximum likelihood with short runs, growing by stages (Algorithm 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from models.data.images import ImageData
+from models.data.kinds import Data, one_set
+from models.systems.cfebm.config import Config
+from models.systems.cfebm.fit import EnergyFit
+from models.systems.cfebm.frame import fitted, prepared
+from models.systems.cfebm.generation.corruption import corrupted
+from models.training.draws import Draws, Purpose
+
+_SHEET = 8
+_CHUNK = 250
+
+
+class GenerationTrainer:
+    """The training of an energy whose chain starts from noise.
+
+    Args:
+        config: fitted to the data.
+        data: the observed images.
+        seed: everything random is a function of it and of the iteration.
+        device: where the network is trained.
+    """
+
+    def __init__(self, config: Config, data: ImageData, seed: int, device: torch.device) -> None:
+        self.config, self.draws, self.device = config, Draws(seed), device
+        self.images = data.images
+        self.fit = EnergyFit(config, seed, device)
+
+    def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
+        """One batch: the chain under frozen parameters, then the update, unless a guard holds it back.
+
+        Raises:
+            RowsError: the chain has diverged.
+        """
+        n = self.fit.stage.batch_size
+        data = self._observed(n, iteration, salt).to(self.device)
+        start = self._noise(n, Purpose.START, iteration, salt)
+        chain = self.fit.draw(
+            start, self.draws.rows(n, Purpose.CHAIN, iteration, salt), self._corrupted(n, iteration, salt)
+        )
+        metrics = self.fit.step(data, chain, iteration, lr_scale)
+        if self.fit.harm(metrics) is None:
+            self.fit.advance(n)
+        return metrics
+
+    def _corrupted(self, batch: int, iteration: int, salt: int) -> Tensor | None:
+        """Other observed images, with noise and holes, for a share of the chains to start from."""
+        training = self.config.training
+        n = int(training.spoiled * batch)
+        if not n:
+            return None
+        images = self._observed(n, iteration, salt, Purpose.CORRUPTION)
+        generator = self.draws.generator(Purpose.CORRUPTION, iteration, salt)
+        return corrupted(images, training.spoiled_std, generator).to(self.device)
+
+    def _observed(self, n: int, *keys: int) -> Tensor:
+        training = self.config.training
+        chosen = self.draws.index(len(self.images), n, Purpose.DATA, *keys)
+        images = prepared(self.images[chosen], self.config, self.fit.stage.size)
+        if training.flip:
+            flipped = torch.rand(len(images), 1, 1, 1, generator=self.draws.generator(Purpose.FLIP, *keys)) < 0.5
+            images = torch.where(flipped, images.flip(3), images)
+        if training.data_noise:
+            noise = torch.randn(images.shape, generator=self.draws.generator(Purpose.DATA_NOISE, *keys))
+            # Clamped, as chain ends are: else f learns to know images by what reaches beyond their ground.
+            images = (images + training.data_noise * noise).clamp(-1, 1)
+        return images
+
+    def _noise(self, n: int, *keys: int) -> Tensor:
+        size, generator = self.config.size, self.draws.generator(*keys)
+        return (torch.rand(n, self.config.channels, size, size, generator=generator) * 2 - 1).to(self.device)
+
+    def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
+        return self.fit.harm(metrics)
+
+    @property
+    def stage(self) -> int:
+        return self.fit.growth.stage
+
+    def leave_stage(self) -> bool:
+        return self.fit.leave_stage()
+
+    def state(self) -> dict[str, Tensor]:
+        return self.fit.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        self.fit.load_state(state)
+
+    def export(self) -> dict[str, Tensor]:
+        return self.fit.export()
+
+    def draw(self, n: int) -> Tensor | None:
+        """n chain ends as images, once the newest block is all there; the same noise each time."""
+        return None if self.fit.alpha < 1 else self._drawn(n)
+
+    def _drawn(self, n: int) -> Tensor:
+        start = self._noise(n, Purpose.DRAW, 0, 0).split(_CHUNK)
+        keys = self.draws.rows(n, Purpose.DRAW)
+        parts = [self.fit.draw(part, keys[k * _CHUNK :][: len(part)]) for k, part in enumerate(start)]
+        return torch.cat(parts).cpu()
+
+    def reference(self, images: Tensor) -> Tensor:
+        """Real uint8 images as :meth:`draw` gives its own: padded, and pooled to the size of the stage."""
+        return fitted(images, self.config, self.fit.stage.size)
+
+    def samples(self) -> Tensor:
+        drawn = self._drawn(_SHEET**2)
+        return drawn.reshape(_SHEET, _SHEET, *drawn.shape[1:])
+
+
+def make_trainer(config: Config, data: Data, seed: int, device: torch.device) -> GenerationTrainer:
+    """A fresh training of a configuration that was fitted to the data.
+
+    Raises:
+        DataError: the data are two domains.
+    """
+    return GenerationTrainer(config, one_set(data).fit(config.image_size, config.channels), seed, device)

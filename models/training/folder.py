@@ -1,0 +1,85 @@
+"""The folder that a training lives in.
+
+``config.json`` says what is trained, ``metrics.jsonl`` holds a line a logged iteration, ``state.safetensors`` all that
+the next iteration depends on, ``best.safetensors`` the best state of the stage; ``snapshots/``, ``samples/``,
+``training.png``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, final
+
+from torch import Tensor
+
+from models.checkpoints import load_state, replace_text, save_state
+from models.training.configuration import TrainingError
+from models.training.figures import draw_training, save_sheet
+from models.training.snapshots import State
+
+
+@final
+class Folder:
+    """The files of one training.
+
+    Args:
+        path: the folder; it is made.
+        identity: what the training is, as JSON; it is written, or held against what is there.
+
+    Raises:
+        TrainingError: the folder holds another training.
+    """
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path = path
+        self._state, self._best = path / "state.safetensors", path / "best.safetensors"
+        self._log, self._samples = path / "metrics.jsonl", path / "samples"
+        self._samples.mkdir(parents=True, exist_ok=True)
+        config = path / "config.json"
+        if not config.exists():
+            replace_text(config, json.dumps(identity, indent=2) + "\n")
+        elif json.loads(config.read_text()) != identity:
+            raise TrainingError(f"{path} holds another training; choose another folder or repeat its settings")
+
+    @property
+    def begun(self) -> bool:
+        """Whether a state was saved."""
+        return self._state.exists()
+
+    def save(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+        save_state(self._state, tensors, progress)
+
+    def load(self) -> State:
+        return load_state(self._state)
+
+    def save_best(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
+        save_state(self._best, tensors, progress)
+
+    def load_best(self) -> dict[str, Tensor]:
+        return load_state(self._best)[0]
+
+    def forget_best(self) -> None:
+        self._best.unlink(missing_ok=True)
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Add a line of metrics."""
+        with self._log.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def cut_log(self, iteration: int) -> None:
+        """Forget the lines after an iteration: they will be written again. A torn line goes too."""
+        if self._log.exists():
+            lines = self._log.read_text().splitlines()
+            kept = [x for x in lines if x.endswith("}") and json.loads(x)["iteration"] <= iteration]
+            replace_text(self._log, "".join(f"{line}\n" for line in kept))
+
+    def save_sheet(self, images: Tensor, iteration: int) -> Path:
+        """Write a sheet of samples as PNG."""
+        return save_sheet(images, self._samples / f"{iteration:08d}.png")
+
+    def draw_figure(self) -> None:
+        """Write ``training.png``: the metrics, and the newest sheet."""
+        sheets = sorted(self._samples.glob("*.png"))
+        draw_training(self._log, sheets[-1] if sheets else None, self.path / "training.png")

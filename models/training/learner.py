@@ -1,0 +1,139 @@
+"""A network in training: its weights, their average, its optimizer and rate, and their state as named tensors."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Generic, TypeVar, final
+
+import torch
+from torch import Tensor, nn
+
+N = TypeVar("N", bound=nn.Module)
+
+
+@final
+class Learner(Generic[N]):
+    """A network with all that its updates depend on.
+
+    Args:
+        name: under which its state is saved: weights as ``NAME.``, average as ``ema_NAME.``.
+        network: on its device.
+        rate: iteration -> learning rate. A function of the iteration alone, so that nothing about it needs saving.
+        betas: of Adam.
+        decay: of the average, see :meth:`update`; None keeps no average.
+        moments: the name of Adam's moments; by default ``opt_NAME``.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: N,
+        rate: Callable[[int], float],
+        *,
+        betas: tuple[float, float],
+        decay: float | None = None,
+        moments: str | None = None,
+    ) -> None:
+        self._name, self._moments = name, moments or f"opt_{name}"
+        self.network, self._rate, self._decay = network, rate, decay
+        self.average = None if decay is None else copy.deepcopy(network).requires_grad_(False)
+        self.optimizer = torch.optim.Adam(network.parameters(), rate(0), betas=betas)
+
+    @property
+    def served(self) -> N:
+        """The network as it would be served now: its average, where there is one."""
+        return self.network if self.average is None else self.average
+
+    def backward(self, loss: Tensor) -> None:
+        """The gradients of a loss, without those of earlier losses."""
+        self.optimizer.zero_grad()
+        torch.autograd.backward(loss)
+
+    def gradient_norm(self) -> float:
+        """The Euclidean norm of all gradients together."""
+        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
+        return float(torch.nn.utils.get_total_norm(gradients))
+
+    def update(self, iteration: int, lr_scale: float = 1.0) -> None:
+        """A step of Adam at ``lr_scale`` times the rate of the iteration, then that of the average:
+        average <- decay * average + (1 - decay) * weights. Buffers are copied; decay 0 copies all.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr_scale * self._rate(iteration)
+        self.optimizer.step()
+        if self.average is not None and self._decay is not None:
+            _follow(self.average, self.network, self._decay)
+
+    # State
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights, average and moments by name, on the CPU; copies."""
+        nets = {self._name: self.network} | ({} if self.average is None else {f"ema_{self._name}": self.average})
+        state = {f"{name}.{k}": v for name, net in nets.items() for k, v in net.state_dict().items()}
+        return copied(state | self.moments())
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go back to what :meth:`state` gave; names of other learners are left alone."""
+        self.network.load_state_dict(below(f"{self._name}.", state))
+        if self.average is not None:
+            self.average.load_state_dict(below(f"ema_{self._name}.", state))
+        self.load_moments(state)
+
+    def moments(self) -> dict[str, Tensor]:
+        """The moments and step counts of Adam as named tensors, so that they need no pickle."""
+        moments = self.optimizer.state_dict()["state"]
+        return {f"{self._moments}.{i}.{k}": v for i, one in moments.items() for k, v in one.items()}
+
+    def load_moments(self, state: Mapping[str, Tensor]) -> None:
+        """Take over moments; a state without any (before the first update) clears them."""
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in below(f"{self._moments}.", state).items():
+            index, key = name.split(".")
+            moments.setdefault(int(index), {})[key] = value.clone()
+        self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin so, without the prefix."""
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as they are saved: on the CPU, contiguous, and not those that training goes on with."""
+    return {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
+
+
+def _follow(average: nn.Module, live: nn.Module, decay: float) -> None:
+    with torch.no_grad():
+        for a, p in zip(average.parameters(), live.parameters(), strict=True):
+            a.lerp_(p, 1 - decay)
+        for old, new in zip(average.buffers(), live.buffers(), strict=True):
+            old.copy_(new)
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """Parameters get no gradients meanwhile: only the rows of a chain do, or another network."""
+    network.requires_grad_(False)
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+
+
+def scheduled_lr(lr: float, schedule: str, final: float, iteration: int, iterations: int) -> float:
+    """The rate at an iteration of a training; ``cosine`` and ``exponential`` fall from ``lr`` to ``final * lr``."""
+    done = min(iteration / max(iterations, 1), 1.0)
+    if schedule == "cosine":
+        return lr * (final + (1 - final) * (1 + math.cos(math.pi * done)) / 2)
+    if schedule == "exponential":
+        return lr * final**done
+    return lr
+
+
+def mixed_precision(device: torch.device, precision: str) -> torch.autocast:
+    """Where networks are evaluated in training: ``bf16`` computes convolutions in bfloat16, ``fp32`` nothing."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)

@@ -1,0 +1,78 @@
+"""From the end of a training to a model to serve."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.checkpoints import latest_version, publish
+from models.training.configuration import find_system
+from models.training.plan import Plan, Progress
+
+
+def published(root: Path, name: str, run: str) -> Path | None:
+    """The version of a model that a training has published already."""
+    for card_file in sorted((root / name).glob("*/card.json")):
+        if json.loads(card_file.read_text()).get("training", {}).get("run") == run:
+            return card_file.parent
+    return None
+
+
+def publish_run(
+    root: Path, plan: Plan, progress: Progress, run: str, tensors: Mapping[str, Tensor], *, beside: Path | None
+) -> Path:
+    """Write a trained model as the next version of its name; returns its folder.
+
+    Args:
+        root: the folder of models.
+        run: the name of the training.
+        tensors: of the model.
+        beside: another folder of models, whose versions of the name are not used again.
+    """
+    after = latest_version(beside, plan.name) if beside else 0
+    return publish(root, _card(plan, progress, run), tensors, after=after)
+
+
+def _card(plan: Plan, progress: Progress, run: str) -> dict[str, Any]:
+    system = find_system(plan.system)
+    return {
+        "name": plan.name,
+        "title": f"{system.title} trained on {plan.data.name}",
+        "description": "",
+        "license": "",
+        "notice": "",
+        "system": plan.system,
+        **system.card(plan.config, plan.data.classes),
+        "training": _origin(plan, progress, run),
+        "metrics": {},
+        "known_weaknesses": [],
+        **plan.facts,
+    }
+
+
+def _origin(plan: Plan, progress: Progress, run: str) -> dict[str, Any]:
+    """How the model was trained."""
+    best = {"iteration": progress.best_iteration, "kid": progress.best}
+    return {
+        "run": run,
+        "data": {"name": plan.data.name, "images": len(plan.data), "sha256": plan.data.sha256()},
+        "command": plan.command,
+        "iterations": progress.iteration,
+        **({} if progress.best is None else {"published": best}),
+        "wall_seconds": round(progress.seconds, 1),
+        "rollbacks": progress.rollbacks,
+        "seed": plan.seed,
+        "device": str(plan.device),
+        "threads": torch.get_num_threads(),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("coopserve", "torch", "numpy")},
+        },
+    }
