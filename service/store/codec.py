@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic_core import to_json
 
 from service.contract.records import Record
-from service.store.types import TOO_LATE, Bell, Queued
+from service.store.types import TOO_LATE, Queued
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -77,6 +77,6 @@ def or_empty(value: float | None) -> str | float:
     return "" if value is None else value
 
 
-def claim_args(worker: str, lease_seconds: float, full: Collection[str], bell: Bell | None) -> list[str | float]:
+def claim_args(worker: str, lease_seconds: float, full: Collection[str]) -> list[str | float]:
     """What the scripts that claim a record are given."""
-    return [worker, lease_seconds, TOO_LATE, *(bell or ("", 0.0)), *full]
+    return [worker, lease_seconds, TOO_LATE, *full]

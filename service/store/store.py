@@ -27,7 +27,6 @@ from service.store.types import (
     MAX_ATTEMPTS,
     TOO_LATE,
     Beat,
-    Bell,
     Claim,
     Expired,
     Pulse,
@@ -142,24 +141,10 @@ class RecordStore(Generic[RecordT]):
         answer = self._run("claim", id, worker, lease_seconds, MAX_ATTEMPTS, *errors)
         return self._parse(answer) if answer else None
 
-    def claim_next(
-        self, worker: str, lease_seconds: float, full: Collection[str] = (), bell: Bell | None = None
-    ) -> RecordT | None:
-        """Take the first record of the queue that is in none of the full lanes; None if there is none.
-
-        Given a bell, it is hung up then: call :meth:`listen`.
-        """
-        answer = self._run("claim_next", *codec.claim_args(worker, lease_seconds, full, bell))
+    def claim_next(self, worker: str, lease_seconds: float, full: Collection[str] = ()) -> RecordT | None:
+        """Take the first record of the queue that is in none of the full lanes; None if there is none."""
+        answer = self._run("claim_next", *codec.claim_args(worker, lease_seconds, full))
         return self._parse(answer) if answer else None
-
-    def listen(self, bell: Bell) -> RecordT | None:
-        """Wait for a record, instead of its message; None if the time of the bell is over.
-
-        It is claimed already, by the worker and on the lease and past the lanes of the call that hung up the bell.
-        """
-        rung: Any = self._client.blpop([f"{self._prefix}:bell:{bell.name}"], bell.seconds) if bell.seconds else None
-        said = rung[1] if rung else self._run("take_down", bell.name)
-        return self._parse(json.loads(said)) if said else None
 
     def waiting(self, limit: int, full: Collection[str] = ()) -> list[Queued]:
         """The first records, at most ``limit`` in all, that are queued in other lanes than the full ones."""

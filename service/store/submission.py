@@ -12,7 +12,7 @@ from service.contract.errors import IdempotencyError, TooManyError
 from service.store import codec
 from service.store.codec import RecordT
 from service.store.scripts import load_scripts, prefix_of
-from service.store.types import TOO_LATE, QueueLimits, Terms
+from service.store.types import QueueLimits, Terms
 
 IDEMPOTENCY_SECONDS = 86_400
 _NO_LIMITS = QueueLimits()
@@ -37,7 +37,6 @@ def arguments(record: RecordT, keep_seconds: float, terms: Terms) -> list[str | 
         *map(codec.or_empty, (limits.max_queued, limits.max_active, limits.max_cost)),
         codec.json_of(record.context) if record.context else "",
         "" if record.webhook is None else "1",
-        TOO_LATE,
         *(terms.get("message") or ()),
     ]
 

@@ -88,7 +88,7 @@ class Terms(TypedDict, total=False):
         max_queue_seconds: it fails if no worker has started it by then.
         idempotency: the client's key.
         limits: what refuses it.
-        message: what wakes a worker; sent if the record is new and no thread that listens has been given it.
+        message: what wakes a worker; sent if the record is new.
     """
 
     priority: int
@@ -101,25 +101,12 @@ class Terms(TypedDict, total=False):
     message: Message | None
 
 
-class Bell(NamedTuple):
-    """A thread's place among those that listen for work: a message through Celery takes longer to wake one.
-
-    Args:
-        name: the thread's own.
-        seconds: for how long it listens; 0: not any more, and only takes what it has been given already.
-    """
-
-    name: str
-    seconds: float
-
-
 class Claim(NamedTuple):
     """What :meth:`service.store.store.RecordStore.claim_next` is given."""
 
     worker: str
     lease_seconds: float
     full: Collection[str] = ()
-    bell: Bell | None = None
 
 
 class Beat(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
@@ -13,7 +12,7 @@ from service.contract.errors import StaleAttemptError, TooManyError
 from service.contract.jobs import Generate, JobRecord
 from service.contract.records import Status
 from service.store.store import RecordStore
-from service.store.types import MAX_ATTEMPTS, Bell, Claim, Expired, Idempotency, Message, QueueLimits
+from service.store.types import MAX_ATTEMPTS, Claim, Expired, Idempotency, Message, QueueLimits
 
 Jobs = RecordStore[JobRecord]
 NewJob = Callable[[], JobRecord]
@@ -59,125 +58,43 @@ def test_a_full_lane_does_not_hold_up_others(client: redis.Redis, jobs: Jobs, ne
 MESSAGE = Message("inference", "wake up")
 
 
-def hang(jobs: Jobs, name: str, seconds: float = 5.0) -> Bell:
-    bell = Bell(name, seconds)
-    assert jobs.claim_next("w", 10, bell=bell) is None
-    return bell
-
-
-def test_a_job_wakes_the_thread_that_has_listened_longest_and_else_sends_its_message(
-    client: redis.Redis, jobs: Jobs, new_job: NewJob
-) -> None:
-    bells = [hang(jobs, name) for name in ("a", "b")]
-    first, second, third = (jobs.submit(new_job(), priority=7, message=MESSAGE)[0].id for _ in range(3))
-    assert client.lrange("inference", 0, -1) == ["wake up"]  # for the third
-    assert [claimed(jobs.listen(bell)) for bell in bells] == [first, second]
-    assert [claimed(jobs.claim_next("w", 10)) for _ in range(2)] == [third, None]
-    assert not [key for key in client.scan_iter("*") if "bell" in key]
-
-
-def test_a_thread_is_woken_while_it_waits(jobs: Jobs, new_job: NewJob) -> None:
-    bell = hang(jobs, "a")
-    with ThreadPoolExecutor() as pool:
-        heard = pool.submit(jobs.listen, bell)
-        time.sleep(0.05)
-        assert heard.running()
-        submitted = jobs.submit(new_job(), message=MESSAGE)[0]
-        record = heard.result(2.0)
-    assert record is not None
-    assert (submitted.status, submitted.attempt) == (Status.QUEUED, 0)  # as the client is told
-    assert (record.id, record.status, record.attempt) == (submitted.id, Status.RUNNING, 1)
-    assert record == jobs.get(record.id)
-    jobs.finish(record.id, 1, Status.SUCCEEDED)
-
-
-def test_who_listens_no_more_is_not_woken(client: redis.Redis, jobs: Jobs, new_job: NewJob) -> None:
-    bell = hang(jobs, "a", 0.01)
-    assert jobs.listen(bell) is None
-    hang(jobs, "of a worker that was killed", 0.01)
-    time.sleep(0.02)
-    jobs.submit(new_job(), message=MESSAGE)
-    assert client.llen("inference") == 1
-
-
-def test_a_bell_that_rings_as_its_time_ends_is_heard(
-    jobs: Jobs, new_job: NewJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bell = hang(jobs, "a")
-    submitted = jobs.submit(new_job(), message=MESSAGE)[0]
-    monkeypatch.setattr(jobs._client, "blpop", lambda *_: None)  # the answer to it was just too early
-    assert claimed(jobs.listen(bell)) == submitted.id
-
-
-def test_a_thread_is_handed_what_is_next_in_the_queue(client: redis.Redis, jobs: Jobs, new_job: NewJob) -> None:
-    """Another job may have come back to the queue, for which nobody has been woken yet."""
-    first = jobs.submit(new_job(), lane="m", message=MESSAGE)[0]
-    assert claimed(jobs.claim_next("lost", 0.001)) == first.id
-    bell = hang(jobs, "a")
-    time.sleep(0.003)
-    jobs.requeue_expired()
-    second = jobs.submit(new_job(), lane="m", message=MESSAGE)[0]
-    assert claimed(jobs.listen(bell)) == first.id
-    assert client.llen("inference") == 2  # each has a message of its own
-    assert claimed(jobs.claim_next("w", 10)) == second.id
-
-
-def test_a_thread_is_not_handed_what_its_worker_has_no_room_for(
-    client: redis.Redis, jobs: Jobs, new_job: NewJob
-) -> None:
-    full, other = Bell("full", 5.0), Bell("other", 5.0)
-    assert jobs.claim_next("w1", 10, ["big@1"], full) is None
-    assert jobs.claim_next("w2", 10, ["small@1"], other) is None
-    big, small = (jobs.submit(new_job(), lane=lane, message=MESSAGE)[0].id for lane in ("big@1", "small@1"))
-    assert [claimed(jobs.listen(bell)) for bell in (full, other)] == [small, big]
-    assert jobs.claim_next("w1", 10, ["big@1"], full) is None
-    waiting = jobs.submit(new_job(), lane="big@1", message=MESSAGE)[0].id
-    assert client.llen("inference") == 1
-    fits = jobs.submit(new_job(), lane="small@1", message=MESSAGE)[0].id
-    assert claimed(jobs.listen(full)) == fits  # it has been hung up again
-    assert claimed(jobs.claim_next("w2", 10)) == waiting
-
-
-def test_a_job_that_waited_too_long_is_not_handed_over(jobs: Jobs, new_job: NewJob) -> None:
-    late = jobs.submit(new_job(), lane="m", max_queue_seconds=0.001)[0].id
-    bell = Bell("a", 5.0)
-    assert jobs.claim_next("w", 10, ["m"], bell) is None
-    time.sleep(0.003)
-    good = jobs.submit(new_job(), lane="n", message=MESSAGE)[0].id
-    assert claimed(jobs.listen(bell)) == good
-    assert jobs.claim_next("w", 10) is None
-    assert jobs.get(late).status is Status.FAILED
-
-
 def test_the_end_of_a_job_and_the_next_one_take_one_round_trip(jobs: Jobs, new_job: NewJob) -> None:
     first, second = (jobs.submit(new_job(), lane=lane)[0].id for lane in ("a@1", "b@1"))
     assert claimed(jobs.claim_next("w", 10)) == first
-    done, bell = Status.SUCCEEDED, Bell("x", 5.0)
+    done = Status.SUCCEEDED
     assert jobs.finish(first, 1, done, Claim("w", 10, ["b@1"])) is None
     assert jobs.get(first).status is done
     third, fourth = (jobs.submit(new_job(), lane="a@1")[0].id for _ in range(2))
     assert claimed(jobs.claim_next("w", 10, ["b@1"])) == third
-    following = jobs.finish(third, 1, done, Claim("w", 10, (), bell), warnings=["slow"])
+    following = jobs.finish(third, 1, done, Claim("w", 10), warnings=["slow"])
     assert claimed(following) == second  # the oldest, with fields written to the record that has ended alone
     assert (jobs.get(third).warnings, jobs.get(second).warnings) == (["slow"], [])
     with pytest.raises(StaleAttemptError):
-        jobs.finish(third, 1, done, Claim("w", 10, (), bell))
+        jobs.finish(third, 1, done, Claim("w", 10))
     assert jobs.get(fourth).status is Status.QUEUED
-    assert claimed(jobs.finish(second, 1, done, Claim("w", 10, (), bell))) == fourth
-    assert jobs.finish(fourth, 1, done, Claim("w", 10, (), bell)) is None
-    last = jobs.submit(new_job(), message=MESSAGE)[0].id
-    assert claimed(jobs.listen(bell)) == last  # it was hung up
+    assert claimed(jobs.finish(second, 1, done, Claim("w", 10))) == fourth
+    assert jobs.finish(fourth, 1, done, Claim("w", 10)) is None
 
 
-def test_a_job_that_was_there_before_rings_no_bell(client: redis.Redis, jobs: Jobs, new_job: NewJob) -> None:
+def test_a_new_job_sends_its_message_and_one_that_was_there_before_none(
+    client: redis.Redis, jobs: Jobs, new_job: NewJob
+) -> None:
     job, again = new_job(), new_job()
     key = Idempotency("k", job.request())
-    jobs.submit(job, idempotency=key, message=MESSAGE)
-    assert claimed(jobs.claim_next("w", 10)) == job.id
-    bell = hang(jobs, "a", 0.05)
+    created, is_new = jobs.submit(job, idempotency=key, message=MESSAGE)
+    assert (is_new, created.status, created.attempt) == (True, Status.QUEUED, 0)
     assert jobs.submit(again, idempotency=key, message=MESSAGE)[1] is False
-    assert jobs.listen(bell) is None
-    assert client.llen("inference") == 1
+    assert client.lrange("inference", 0, -1) == ["wake up"]
+
+
+def test_a_job_that_waited_too_long_is_not_the_next_one(jobs: Jobs, new_job: NewJob) -> None:
+    first = jobs.submit(new_job(), lane="m")[0].id
+    assert claimed(jobs.claim_next("w", 10)) == first
+    late = jobs.submit(new_job(), lane="m", max_queue_seconds=0.001)[0].id
+    good = jobs.submit(new_job(), lane="n")[0].id
+    time.sleep(0.003)
+    assert claimed(jobs.finish(first, 1, Status.SUCCEEDED, Claim("w", 10))) == good
+    assert jobs.get(late).status is Status.FAILED
 
 
 def test_the_queue_is_bounded(jobs: Jobs, new_job: NewJob) -> None:

@@ -95,9 +95,7 @@ class Bench:
         self.heart.stop()
 
 
-def make_bench(
-    settings: Settings, client: redis.Redis, name: str, blobs: Blobs | None = None, listen_seconds: float = 0.0
-) -> Bench:
+def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs | None = None) -> Bench:
     store = RecordStore(client, JobRecord)
     blobs, catalog = blobs or Blobs(settings.blobs_dir), Catalog(settings.model_dirs)
     engine = Engine(settings.max_rows, checkpoint_seconds=settings.checkpoint_seconds)
@@ -106,9 +104,7 @@ def make_bench(
     sent: list[Queued] = []
     heart = Heart(store, Presence(client), settings, "inference", name, dict)
     lanes = Lanes(settings.worker_threads)
-    worker = InferenceWorker(
-        store, blobs, residency, engine, heart, sent.append, lanes, name, settings.lease_seconds, listen_seconds
-    )
+    worker = InferenceWorker(store, blobs, residency, engine, heart, sent.append, lanes, name, settings.lease_seconds)
     janitor = Janitor(
         store, sent.append, worker.room, lambda id: blobs.delete_prefix(f"jobs/{id}"), settings.lease_seconds
     )

@@ -15,7 +15,6 @@ from PIL import Image
 
 from models.core.loop import Loop
 from service.contract.records import Progress, Status
-from service.settings import Settings
 from tests.workers.conftest import Bench, make_bench
 from workers.jobs.worker import NOT_EXACT
 
@@ -74,48 +73,22 @@ def test_a_second_message_for_a_job_is_dropped(bench: Bench) -> None:
     assert bench.store.get(record.id) == record
 
 
-def test_a_thread_that_has_run_a_job_takes_the_next_without_a_message(
-    settings: Settings, client: redis.Redis, bench: Bench
-) -> None:
-    listening = make_bench(settings, client, "worker-2", listen_seconds=20.0)
-    listening.start()
-    try:
-        job = InThread(listening, n=1)
-        eventually(lambda: client.exists("{coopserve:job}:bells"))
-        later = [listening.submit(n=1, seed=k) for k in range(2)]
-        eventually(lambda: listening.store.get(later[0].id).status == Status.SUCCEEDED)
-        eventually(lambda: listening.store.get(later[1].id).status == Status.SUCCEEDED)
-        assert client.llen("messages") <= 2  # of the first, and of the second if it came before the bell was up again
-        eventually(lambda: client.exists("{coopserve:job}:bells") and client.info("clients")["blocked_clients"])
-        listening.worker.drain(1.0)
-        late = listening.submit(n=1)
-        assert job.end() == Status.SUCCEEDED
-        assert [queued.id for queued in listening.sent] == [late.id]  # it hands the job back
-        assert bench.store.get(late.id).status == Status.QUEUED
-    finally:
-        listening.stop()
+def test_one_message_is_enough_for_all_jobs_that_wait(bench: Bench) -> None:
+    jobs = [bench.submit(n=1, seed=k) for k in range(3)]
+    bench.worker.run()
+    assert [bench.store.get(job.id).status for job in jobs] == [Status.SUCCEEDED] * 3
+    assert bench.worker.room() == (16, [])
 
 
-def test_a_job_that_is_handed_over_too_late_goes_back_to_the_queue(settings: Settings, client: redis.Redis) -> None:
-    """Two threads listen, but a model may have one place of two: it is full once the first of them has a job."""
-    bench = make_bench(settings.model_copy(update={"worker_threads": 2}), client, "worker-1", listen_seconds=2.0)
-    bench.start()
-    threads = [threading.Thread(target=bench.worker.run) for _ in range(2)]
-    try:
-        for thread in threads:
-            thread.start()
-        eventually(lambda: client.zcard("{coopserve:job}:bells") == 2)
-        jobs = [bench.submit(n=8, steps=200).id for _ in range(2)]
-        eventually(lambda: bench.sent)
-        (back,) = bench.sent
-        assert back.id in jobs
-        for thread in threads:
-            thread.join(30)
-        # The thread of the other one takes it after its own.
-        assert [bench.store.get(id).status for id in jobs] == [Status.SUCCEEDED] * 2
-        assert bench.worker.room() == (2, [])
-    finally:
-        bench.stop()
+def test_a_drained_worker_takes_no_more_jobs(bench: Bench) -> None:
+    job = InThread(bench, n=8, steps=200)
+    eventually(lambda: bench.store.get(job.id).status == Status.RUNNING)
+    waiting = bench.submit(n=1)
+    bench.worker.drain(120.0)
+    assert job.end() == Status.SUCCEEDED
+    bench.worker.run()
+    assert bench.store.get(waiting.id).status == Status.QUEUED
+    assert bench.sent == []
 
 
 def test_a_job_is_committed_though_the_store_was_away_and_the_next_one_is_taken(

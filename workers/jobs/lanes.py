@@ -60,15 +60,6 @@ class Lanes:
                 self._changed.notify_all()
         return record
 
-    def admit(self, record: JobRecord) -> bool:
-        """Take a job that is claimed already; False if its lane is full, or there is no place."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._certain(self._held))
-            free, full = self._room(self._held)
-            if admitted := free > 0 and record.model not in full:
-                self._held[record.model] += 1
-            return admitted
-
     def leave(self, record: JobRecord) -> None:
         """Give the place of a job back."""
         with self._changed:

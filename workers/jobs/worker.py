@@ -20,7 +20,7 @@ from service.contract.records import Failure, Status
 from service.pictures.blobs import Blobs
 from service.pictures.places import job_preview
 from service.store.store import RecordStore
-from service.store.types import Bell, Claim, Queued
+from service.store.types import Claim, Queued
 from workers.chains.chain import Chain, ChainError
 from workers.chains.keeper import Keeper
 from workers.engine.engine import Engine
@@ -40,9 +40,6 @@ NOT_EXACT = "on this device an image's last bits may depend on the images beside
 
 STARTED_AGAIN = "a worker was lost, and what it had saved could not be used: the job was started again"
 
-LISTEN_SECONDS = 0.5
-"""For how long a thread listens for the next job. It delays the end of a worker by as much."""
-
 FINISH_SHARE = 0.25
 """For this part of the time that a worker has to stop, jobs may still finish."""
 
@@ -60,7 +57,6 @@ class InferenceWorker:
         lanes: how many jobs it holds of each model.
         worker: this worker's id.
         lease_seconds: how long a claim holds without a heartbeat.
-        listen_seconds: for how long a thread listens for another job after its last one; 0: not at all.
     """
 
     def __init__(
@@ -74,11 +70,10 @@ class InferenceWorker:
         lanes: Lanes,
         worker: str,
         lease_seconds: float,
-        listen_seconds: float = LISTEN_SECONDS,
     ) -> None:
         self._store, self._blobs, self._residency = store, blobs, residency
         self._engine, self._heart, self._send, self._lanes = engine, heart, send, lanes
-        self._worker, self._lease_seconds, self._listen_seconds = worker, lease_seconds, listen_seconds
+        self._worker, self._lease_seconds = worker, lease_seconds
         self._draining = threading.Event()
 
     @property
@@ -91,32 +86,14 @@ class InferenceWorker:
         return (0, []) if self.draining else self._lanes.room()
 
     def run(self) -> None:
-        """Run jobs as long as there are any that it has room for; their records tell how they ended.
-
-        After the last one it listens for a moment: under load the next job is not far, and needs no message then.
-        """
-        bell = Bell(f"{self._worker}:{threading.get_ident()}", self._listen_seconds) if self._listen_seconds else None
-        record = self._next(bell)
-        while record is not None or (record := self._hear(bell)) is not None:
+        """Run jobs as long as there are any that it has room for; their records tell how they ended."""
+        record = self._next()
+        while record is not None:
             try:
-                following = self._run(record, bell)
+                following = self._run(record)
             finally:
                 self._lanes.leave(record)
             record = following
-
-    def _hear(self, bell: Bell | None) -> JobRecord | None:
-        """A job that is handed to this thread within the time of the bell, which the last claim has hung up."""
-        if bell is None:
-            return None
-        try:
-            record = self._store.listen(bell if not self.draining else bell._replace(seconds=0.0))
-        except RedisError as error:
-            log.warning("no longer listening: %s", error)
-            return None
-        if record is None or (not self.draining and self._lanes.admit(record)):
-            return record
-        self._release(record)
-        return None
 
     def drain(self, seconds: float) -> None:
         """Take no more jobs; let those that are nearly done finish, and hand the others back. Returns at once.
@@ -133,17 +110,17 @@ class InferenceWorker:
             time.sleep(0.02)
         self._engine.stop()
 
-    def _next(self, bell: Bell | None) -> JobRecord | None:
+    def _next(self) -> JobRecord | None:
         if self.draining:
             return None
         worker, seconds = self._worker, self._lease_seconds
         try:
-            return self._lanes.enter(lambda full: self._store.claim_next(worker, seconds, full, bell))
+            return self._lanes.enter(lambda full: self._store.claim_next(worker, seconds, full))
         except RedisError as error:  # the job is still queued, and a sweep sends it again
             log.warning("no job taken: %s", error)
             return None
 
-    def _run(self, record: JobRecord, bell: Bell | None) -> JobRecord | None:
+    def _run(self, record: JobRecord) -> JobRecord | None:
         """Run a job; gives the next one, if there is one and it is taken in the round trip that commits this one."""
         keeper = Keeper(self._store, self._blobs, record)
         work = JobWork(keeper)
@@ -154,12 +131,12 @@ class InferenceWorker:
                 self._hand_back(record, keeper, stopped.chain)
                 return None
             if work.lost:
-                return self._next(bell)
+                return self._next()
             try:
-                following = self._commit(record, status, fields, bell)
+                following = self._commit(record, status, fields)
             except (StaleAttemptError, RedisError) as error:  # it is another attempt's, or will be after its lease
                 log.warning("not committed: %s", error)
-                return self._next(bell)
+                return self._next()
         keeper.drop()
         return following
 
@@ -178,9 +155,7 @@ class InferenceWorker:
         except (StaleAttemptError, RedisError) as error:
             log.warning("%s was not handed back, its lease will run out: %s", record.id, error)
 
-    def _commit(
-        self, record: JobRecord, status: Status, fields: Mapping[str, Any], bell: Bell | None
-    ) -> JobRecord | None:
+    def _commit(self, record: JobRecord, status: Status, fields: Mapping[str, Any]) -> JobRecord | None:
         """Write the job's end, and take the next job, in one round trip unless the store is away for a while.
 
         Raises:
@@ -194,12 +169,12 @@ class InferenceWorker:
         if not self.draining:
             try:
                 return self._lanes.enter(
-                    lambda full: finish(Claim(self._worker, self._lease_seconds, full, bell)), leaving=record
+                    lambda full: finish(Claim(self._worker, self._lease_seconds, full)), leaving=record
                 )
             except RedisError as error:
                 log.warning("not committed, trying again: %s", error)
         patiently(finish)
-        return self._next(bell)
+        return self._next()
 
     def _outcome(self, record: JobRecord, work: JobWork) -> tuple[Status, dict[str, Any]]:
         """How the job ends: a status, and the fields of the record that go with it."""

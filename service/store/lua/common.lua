@@ -7,11 +7,6 @@ local function record_key(id) return P .. ':record:' .. id end
 local function events_key(id) return P .. ':events:' .. id end
 local function lane_key(lane) return P .. ':lane:' .. lane end
 
--- Threads of workers that wait for a record hang up a bell, with the time until which they listen for it, and on what
--- terms they take one: {worker, lease in seconds, lanes to pass over}.
-local bells, terms = P .. ':bells', P .. ':bells:terms'
-local function bell_key(bell) return P .. ':bell:' .. bell end
-
 -- Redis keeps the time, so the clocks of the hosts do not matter. Seconds as text, exact to the microsecond.
 local TIME = redis.call('TIME')
 local NOW = string.format('%d.%06d', TIME[1], TIME[2])
@@ -157,8 +152,8 @@ local function start(id, worker, lease)
   return read(id)
 end
 
--- Gives a worker the first record of the queue that is in none of these lanes: its id and the record, or nil. Records
--- that have waited too long fail on the way.
+-- Gives a worker the first record of the queue that is in none of these lanes: the record, or nil. Records that
+-- have waited too long fail on the way.
 local function take_first(worker, lease, late, lanes)
   local full = set_of(lanes)
   while true do
@@ -176,48 +171,9 @@ local function take_first(worker, lease, late, lanes)
       return nil
     end
     if not fail_if_late(first, late) then
-      return first, start(first, worker, lease)
+      return start(first, worker, lease)
     end
   end
-end
-
--- The same, or the bell is hung up if there is one and no record.
-local function take_or_listen(worker, lease, late, lanes, bell, patience)
-  local _, record = take_first(worker, lease, late, lanes)
-  if not record and bell ~= '' then
-    redis.call('ZADD', bells, NOW + patience, bell)
-    redis.call('HSET', terms, bell, cjson.encode({worker, lease, lanes}))
-  end
-  return record
-end
-
--- Gives the first record that it may have to a thread that listens, the one that has longest; its id, or nil.
-local function ring(late)
-  local passed, taken = {}, nil
-  while not taken do
-    local bell, ends = unpack(redis.call('ZPOPMIN', bells))
-    if not bell then
-      break
-    end
-    local said = redis.call('HGET', terms, bell)
-    redis.call('HDEL', terms, bell)
-    if said and tonumber(ends) > tonumber(NOW) then
-      local worker, lease, lanes = unpack(cjson.decode(said))
-      local id, record = take_first(worker, lease, late, lanes)
-      if id then
-        redis.call('RPUSH', bell_key(bell), cjson.encode(record))
-        redis.call('EXPIRE', bell_key(bell), 60)
-        taken = id
-      else
-        table.insert(passed, {bell, ends, said})
-      end
-    end
-  end
-  for _, bell in ipairs(passed) do
-    redis.call('ZADD', bells, bell[2], bell[1])
-    redis.call('HSET', terms, bell[1], bell[3])
-  end
-  return taken
 end
 
 -- True if this attempt still holds the record.

@@ -10,5 +10,5 @@ move(id, status)
 if #ARGV == last then
   return {1}
 end
-local worker, lease, late, bell, patience = unpack(ARGV, last + 1)
-return {1, take_or_listen(worker, lease, late, list_of(last + 6), bell, patience)}
+local worker, lease, late = unpack(ARGV, last + 1)
+return {1, take_first(worker, lease, late, list_of(last + 4))}

@@ -1,12 +1,11 @@
 -- ARGV: id, document, priority, lane, owner or '', cost, seconds to keep it after its end, most seconds in the queue or
 -- '', hash of the idempotency key or '', hash of the body, lifetime of the key in seconds, then the limits or '': most
 -- queued of all, most active and greatest cost of the owner; what logs call the request, and '1' if a webhook is to tell
--- of its end; error of a wait too long; and if there is one, the message that wakes a worker if no thread of any listens
--- that could take it: its list, its text.
+-- of its end; and if there is one, the message that wakes a worker: its list, its text.
 -- Gives {'created' | 'same', record}, {'conflict'}, or {the limit that refuses it, what is there already}.
 local id, document, priority, lane, owner, cost, keep, patience, idempotency, body, ttl = unpack(ARGV)
 local max_queued, max_active, max_cost = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
-local context, webhook, late, list, message = ARGV[15], ARGV[16], ARGV[17], ARGV[18], ARGV[19]
+local context, webhook, list, message = ARGV[15], ARGV[16], ARGV[17], ARGV[18]
 local key = record_key(id)
 if redis.call('EXISTS', key) == 1 then
   return {'created', read(id)} -- the client library sent it twice after a lost answer
@@ -57,8 +56,7 @@ if patience ~= '' then
 end
 enqueue(id)
 event(id, 'status', '{"status":"queued","attempt":0}')
-local created = read(id) -- as the client is told: it may be running at once
-if message and ring(late) ~= id then
+if message then
   redis.call('LPUSH', list, message)
 end
-return {'created', created}
+return {'created', read(id)}
