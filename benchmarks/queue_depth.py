@@ -66,7 +66,7 @@ class Queue:
         """Queue jobs until so many wait, without HTTP."""
         while len(self._waiting) < queued:
             record = JobRecord.new(self._params, [])
-            self._cluster.jobs.submit(record, lane=record.model)
+            self._cluster.jobs.submit(record, queue=record.model)
             self._waiting.append(record.id)
 
     def measure(self, calls: int) -> Depth:

@@ -36,7 +36,6 @@ from service.store.store import RecordStore
 from service.store.types import Queued
 from workers.engine.engine import Engine
 from workers.engine.exact import KnownSizes
-from workers.jobs.lanes import Lanes
 from workers.jobs.worker import InferenceWorker
 from workers.residency.control import Controller
 from workers.residency.residency import Residency
@@ -167,9 +166,10 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
         blobs.delete_prefix(job_chain(id))
 
     heart = Heart(store, Presence(client), settings, "inference", name, figures)
-    lanes = Lanes(settings.worker_threads)
-    worker = InferenceWorker(store, blobs, residency, engine, heart, send, lanes, name, settings.lease_seconds)
-    janitor = Janitor(store, send, worker.room, delete, settings.lease_seconds)
+    worker = InferenceWorker(
+        store, blobs, residency, engine, heart, send, settings.worker_threads, name, settings.lease_seconds
+    )
+    janitor = Janitor(store, send, worker.waiting, delete, settings.lease_seconds)
     controller = Controller(Control(client), residency)
     celery = make_celery(settings)
 
@@ -213,7 +213,7 @@ def make_training_worker(settings: Settings) -> WorkerProcess:
 
     heart = Heart(store, Presence(client), settings, "training", name, figures)
     worker = TrainingWorker(store, blobs, heart, send, settings, name)
-    janitor = Janitor(store, send, worker.room, delete, settings.lease_seconds)
+    janitor = Janitor(store, send, worker.waiting, delete, settings.lease_seconds)
     celery = make_celery(settings)
 
     @celery.task(name=RUN_TRAINING)  # type: ignore[untyped-decorator]

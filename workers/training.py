@@ -95,9 +95,9 @@ class TrainingWorker:
         """True once it was told to stop."""
         return self._stopping.is_set()
 
-    def room(self) -> tuple[int, list[str]]:
-        """How many trainings it could take now; there is one lane."""
-        return (0 if self.draining or self._heart.busy else 1), []
+    def waiting(self) -> list[Queued]:
+        """A queued training, if it could take one now."""
+        return [] if self.draining or self._heart.active else self._store.waiting(1)
 
     def stop(self) -> None:
         """Save the training in work and hand it back to the queue. Returns at once."""

@@ -80,7 +80,7 @@ class StoreCollector(Collector):
             statuses.add_metric([status.value], count)
         yield statuses
         yield GaugeMetricFamily(f"coopserve_{name}_waiting", f"Number of {name} in the queue.", self._store.depth())
-        yield from self._lanes()
+        yield from self._queues()
         moves = CounterMetricFamily(f"coopserve_{name}_moves", f"Changes of status of {name}.", labels=["from", "to"])
         for move in self._figures.moves():
             moves.add_metric([move.source.value, move.target.value], move.times)
@@ -88,15 +88,15 @@ class StoreCollector(Collector):
         text = f"Webhooks of {name} that wait to be sent, or to be sent again."
         yield GaugeMetricFamily(f"coopserve_{name}_webhooks_waiting", text, self._figures.webhooks())
 
-    def _lanes(self) -> Iterator[Metric]:
+    def _queues(self) -> Iterator[Metric]:
         name = self._name
         depth = GaugeMetricFamily(f"coopserve_{name}_queue_depth", f"Waiting {name} by model.", labels=["model"])
         age = GaugeMetricFamily(
             f"coopserve_{name}_queue_oldest_seconds", f"How long the oldest of the {name} has waited.", labels=["model"]
         )
-        for lane in self._figures.lanes():
-            depth.add_metric([lane.name], lane.waiting)
-            age.add_metric([lane.name], lane.oldest_seconds)
+        for queue in self._figures.queues():
+            depth.add_metric([queue.model], queue.waiting)
+            age.add_metric([queue.model], queue.oldest_seconds)
         yield depth
         yield age
 

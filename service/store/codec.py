@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic_core import to_json
 
 from service.contract.records import Record
-from service.store.types import TOO_LATE, Queued
+from service.store.types import TOO_LATE, Claim, Queued
 
 RecordT = TypeVar("RecordT", bound=Record)
 
@@ -77,6 +77,6 @@ def or_empty(value: float | None) -> str | float:
     return "" if value is None else value
 
 
-def claim_args(worker: str, lease_seconds: float, full: Collection[str]) -> list[str | float]:
+def claim_args(claim: Claim) -> list[str | float]:
     """What the scripts that claim a record are given."""
-    return [worker, lease_seconds, TOO_LATE, *full]
+    return [claim.worker, claim.lease_seconds, TOO_LATE, or_empty(claim.share)]

@@ -10,16 +10,16 @@ from service.contract.records import Record, Status
 from service.store.scripts import Scripts
 
 
-class Lane(NamedTuple):
-    """Records that wait in one lane of the queue.
+class ModelQueue(NamedTuple):
+    """Records that wait for one model.
 
     Args:
-        name: the lane; for jobs, the model.
+        model: its name; '' for trainings.
         waiting: how many wait.
         oldest_seconds: for how long the oldest has waited.
     """
 
-    name: str
+    model: str
     waiting: int
     oldest_seconds: float
 
@@ -45,10 +45,10 @@ class QueueFigures:
         self._client = client
         self._scripts = Scripts(client, record_type, namespace)
 
-    def lanes(self) -> list[Lane]:
-        """The lanes in which records wait."""
-        flat = self._scripts.run("lanes")
-        return [Lane(*row) for row in zip(flat[::3], map(int, flat[1::3]), map(float, flat[2::3]), strict=True)]
+    def queues(self) -> list[ModelQueue]:
+        """The queues in which records wait."""
+        flat = self._scripts.run("queues")
+        return [ModelQueue(*row) for row in zip(flat[::3], map(int, flat[1::3]), map(float, flat[2::3]), strict=True)]
 
     def moves(self) -> list[Move]:
         """All changes of status that have happened."""

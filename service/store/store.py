@@ -5,14 +5,15 @@ allows only the transitions of :data:`service.contract.records.TRANSITIONS`. A w
 it renews, and every write of it is fenced by its **attempt** number: a worker that was taken over can't commit.
 
 The queue is here, too: by priority, then by creation, so that a record whose worker was lost keeps its place. Each
-record waits in a **lane** (jobs: that of their model), and a worker may pass over the lanes for which it has no room.
+record waits in a queue of its own model, and a worker holds at most a fixed **share** of its places for one model, so
+that no model keeps another one's jobs out. This order is the only scheduler: Celery wakes workers and runs their pool.
 A finished record is kept for a while and then forgotten with all that belongs to it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Generic, Unpack
 
 import redis
@@ -141,14 +142,14 @@ class RecordStore(Generic[RecordT]):
         answer = self._run("claim", id, worker, lease_seconds, MAX_ATTEMPTS, *errors)
         return self._parse(answer) if answer else None
 
-    def claim_next(self, worker: str, lease_seconds: float, full: Collection[str] = ()) -> RecordT | None:
-        """Take the first record of the queue that is in none of the full lanes; None if there is none."""
-        answer = self._run("claim_next", *codec.claim_args(worker, lease_seconds, full))
+    def claim_next(self, claim: Claim) -> RecordT | None:
+        """Take the first record of the queue that the worker may have; None if there is none."""
+        answer = self._run("claim_next", *codec.claim_args(claim))
         return self._parse(answer) if answer else None
 
-    def waiting(self, limit: int, full: Collection[str] = ()) -> list[Queued]:
-        """The first records, at most ``limit`` in all, that are queued in other lanes than the full ones."""
-        flat = self._run("waiting", limit, *full)
+    def waiting(self, limit: int, worker: str = "", share: int | None = None) -> list[Queued]:
+        """At most ``limit`` queued records that a worker with this share may have."""
+        flat = self._run("waiting", limit, worker, codec.or_empty(share))
         return codec.queued_of(flat)[:limit]
 
     def heartbeat(self, beats: Sequence[Beat], lease_seconds: float) -> list[Pulse]:
@@ -197,7 +198,7 @@ class RecordStore(Generic[RecordT]):
         if not status.terminal:
             raise ValueError(f"{status} is not the end of a record")
         pairs = codec.pairs_of(self._type, fields)
-        asked = codec.claim_args(*following) if following else ()
+        asked = codec.claim_args(following) if following else ()
         done, *other = self._run("finish", id, attempt, status.value, len(pairs), *pairs, *asked)
         self._fence(done == 1, id, attempt)
         return self._parse(other[0]) if other and other[0] else None

@@ -27,7 +27,7 @@ def arguments(record: RecordT, keep_seconds: float, terms: Terms) -> list[str | 
         record.id,
         codec.document_of(record),
         terms.get("priority", 5),
-        terms.get("lane", ""),
+        terms.get("queue", ""),
         terms.get("owner") or "",
         terms.get("cost", 0.0),
         keep_seconds,

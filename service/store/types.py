@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple, TypedDict
@@ -82,7 +82,7 @@ class Terms(TypedDict, total=False):
 
     Args:
         priority: 9 leaves the queue first, 0 last; 5 if absent.
-        lane: the queue within the queue; a worker that is full of one lane takes records of others.
+        queue: where it waits, the name of its model; a worker that has its share of one queue takes records of others.
         owner: whose it is; counted against the owner's limits, and listed with the owner's.
         cost: what it adds to the owner's cost while it is active.
         max_queue_seconds: it fails if no worker has started it by then.
@@ -92,7 +92,7 @@ class Terms(TypedDict, total=False):
     """
 
     priority: int
-    lane: str
+    queue: str
     owner: str | None
     cost: float
     max_queue_seconds: float | None
@@ -102,11 +102,17 @@ class Terms(TypedDict, total=False):
 
 
 class Claim(NamedTuple):
-    """What :meth:`service.store.store.RecordStore.claim_next` is given."""
+    """A worker's wish for the next record.
+
+    Args:
+        worker: its id.
+        lease_seconds: how long the claim holds without a heartbeat.
+        share: the most records of one queue that the worker may hold; None: no limit.
+    """
 
     worker: str
     lease_seconds: float
-    full: Collection[str] = ()
+    share: int | None = None
 
 
 class Beat(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
 from dataclasses import dataclass, field
 
 from service.contract.records import Status
@@ -16,7 +16,7 @@ class Job:
     Args:
         id: its id.
         owner: whose it is.
-        lane: the queue within the queue.
+        queue: that of its model.
         priority: 9 leaves the queue first.
         patient: False: its time in the queue is over as soon as it is in it.
         kept: False: its time is over as soon as it has ended.
@@ -24,12 +24,13 @@ class Job:
 
     id: str
     owner: str
-    lane: str
+    queue: str
     priority: int
     patient: bool
     kept: bool
     status: Status = Status.QUEUED
     attempt: int = 0
+    worker: str = ""
     lapsed: bool = False
     asked_to_stop: bool = False
     saved: int | None = None
@@ -67,10 +68,16 @@ class QueueModel:
         self.jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str], tuple[str, int]] = {}
 
-    def queue(self, full: Collection[str] = ()) -> list[Job]:
-        """Those that wait in other lanes than the full ones, the next one first."""
-        waiting = [job for job in self.jobs.values() if job.status is Status.QUEUED and job.lane not in full]
+    def queue(self) -> list[Job]:
+        """Those that wait, the next one first."""
+        waiting = [job for job in self.jobs.values() if job.status is Status.QUEUED]
         return sorted(waiting, key=lambda job: -job.priority)  # stable: in the order of their creation
+
+    def may_have(self, worker: str, share: int | None) -> list[Job]:
+        """Those that wait and that a worker may have, which holds at most so many of one queue."""
+        running = [job for job in self.jobs.values() if job.status is Status.RUNNING and job.worker == worker]
+        held = Counter(job.queue for job in running)
+        return [job for job in self.queue() if share is None or held[job.queue] < share]
 
     def active(self, owner: str) -> int:
         """How many records of an owner are not finished."""
@@ -95,7 +102,7 @@ class QueueModel:
         job = self.jobs[id]
         return job.status is Status.RUNNING and job.attempt == attempt
 
-    def claim(self, id: str) -> Job | None:
+    def claim(self, id: str, worker: str) -> Job | None:
         """The job, if a worker that asks for it gets it."""
         job = self.jobs[id]
         if job.status is Status.RUNNING and job.lapsed:
@@ -104,13 +111,13 @@ class QueueModel:
             job.move(Status.FAILED, "queue-timeout")
         if job.status is not Status.QUEUED:
             return None
-        job.attempt += 1
+        job.attempt, job.worker = job.attempt + 1, worker
         job.move(Status.RUNNING)
         return job
 
-    def claim_next(self, full: Collection[str]) -> Job | None:
+    def claim_next(self, worker: str, share: int | None) -> Job | None:
         """The job that a worker gets that asks for any."""
-        return next((job for waiting in self.queue(full) if (job := self.claim(waiting.id))), None)
+        return next((job for first in self.may_have(worker, share) if (job := self.claim(first.id, worker))), None)
 
     def save(self, id: str, attempt: int, position: int) -> None:
         """The attempt has saved its work."""

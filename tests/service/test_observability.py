@@ -121,15 +121,15 @@ def test_one_trace_leads_from_the_request_to_the_job(
 
 def test_figures_of_the_queue(jobs: Jobs, new_job: Callable[[], JobRecord], client: redis.Redis) -> None:
     figures = QueueFigures(client, JobRecord)
-    assert figures.lanes() == figures.moves() == []
-    first = jobs.submit(new_job(), lane="a@1", priority=2)[0]
+    assert figures.queues() == figures.moves() == []
+    first = jobs.submit(new_job(), queue="a@1", priority=2)[0]
     for priority in (9, 0):
-        jobs.submit(new_job(), lane="a@1", priority=priority)
-    claimed = jobs.submit(new_job(), lane="b@1")[0]
+        jobs.submit(new_job(), queue="a@1", priority=priority)
+    claimed = jobs.submit(new_job(), queue="b@1")[0]
     jobs.claim(claimed.id, "w", 10)
     jobs.release(claimed.id, 1)
     jobs.claim(claimed.id, "w", 10)
-    ((name, waiting, age),) = figures.lanes()
+    ((name, waiting, age),) = figures.queues()
     assert (name, waiting) == ("a@1", 3)
     assert 0 <= age < 60
     assert figures.moves() == [
@@ -144,12 +144,12 @@ def test_figures_of_the_queue(jobs: Jobs, new_job: Callable[[], JobRecord], clie
 def test_the_oldest_counts_whatever_its_priority(
     jobs: Jobs, new_job: Callable[[], JobRecord], client: redis.Redis
 ) -> None:
-    old = jobs.submit(new_job(), lane="a@1", priority=1)[0]
-    (score,) = [score for _, score in client.zrange("{coopserve:job}:lane:a@1", 0, -1, withscores=True)]
-    client.zadd("{coopserve:job}:lane:a@1", {old.id: score - 100_000})
-    jobs.submit(new_job(), lane="a@1", priority=8)
-    (lane,) = QueueFigures(client, JobRecord).lanes()
-    assert 100 <= lane.oldest_seconds < 110
+    old = jobs.submit(new_job(), queue="a@1", priority=1)[0]
+    (score,) = [score for _, score in client.zrange("{coopserve:job}:queue:a@1", 0, -1, withscores=True)]
+    client.zadd("{coopserve:job}:queue:a@1", {old.id: score - 100_000})
+    jobs.submit(new_job(), queue="a@1", priority=8)
+    (queue,) = QueueFigures(client, JobRecord).queues()
+    assert 100 <= queue.oldest_seconds < 110
 
 
 def test_figures_in_the_format_of_prometheus(
@@ -158,14 +158,14 @@ def test_figures_in_the_format_of_prometheus(
     registry = CollectorRegistry()
     registry.register(StoreCollector("jobs", jobs, QueueFigures(client, JobRecord)))
     registry.register(WorkerCollector(presence))
-    jobs.submit(new_job(), lane='odd"lane')
-    jobs.cancel(jobs.submit(new_job(), lane="a@1")[0].id)
+    jobs.submit(new_job(), queue='odd"model')
+    jobs.cancel(jobs.submit(new_job(), queue="a@1")[0].id)
     info = {"kind": "inference", "state": "ready", "steps_total": 7, "active": 2, "models": {"a@1": 1024}}
     presence.announce("w1", info, 10)
     lines = generate_latest(registry).decode().splitlines()
     assert {
         'coopserve_jobs{status="cancelled"} 1.0',
-        'coopserve_jobs_queue_depth{model="odd\\"lane"} 1.0',
+        'coopserve_jobs_queue_depth{model="odd\\"model"} 1.0',
         'coopserve_jobs_moves_total{from="queued",to="cancelled"} 1.0',
         "coopserve_jobs_waiting 1.0",
         "coopserve_jobs_webhooks_waiting 0.0",

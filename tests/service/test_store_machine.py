@@ -29,13 +29,14 @@ from service.contract.jobs import Generate, JobRecord
 from service.contract.records import TRANSITIONS, Failure, Status
 from service.store.connection import connect
 from service.store.store import RecordStore
-from service.store.types import MAX_ATTEMPTS, Idempotency, QueueLimits
+from service.store.types import MAX_ATTEMPTS, Claim, Idempotency, QueueLimits
 from tests.service.beats import heartbeat
 from tests.service.queue_model import Job, QueueModel
 
 LONG, SHORT = 60.0, 0.002
+SHARES = st.sampled_from([None, 1, 2])
 MAX_QUEUED, MAX_ACTIVE = 4, 3
-OWNERS, WORKERS, LANES = ("ann", "bob"), ("first", "second"), ("toy@1", "toy@2")
+OWNERS, WORKERS, QUEUES = ("ann", "bob"), ("first", "second"), ("toy@1", "toy@2")
 BODIES = [Generate(model="toy@1", seed=seed, n=1, steps=1, step_size=1.0, noise=0.0, refine=True) for seed in (0, 1)]
 ENDS = [status for status in Status if status.terminal]
 FAILURE = Failure(kind="diverged", detail="numbers grew without bound")
@@ -95,7 +96,7 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
         @rule(
             target=jobs,
             owner=st.sampled_from(OWNERS),
-            lane=st.sampled_from(LANES),
+            queue=st.sampled_from(QUEUES),
             priority=st.sampled_from([1, 5, 9]),
             patient=st.integers(0, 3).map(bool),
             kept=st.booleans(),
@@ -103,15 +104,15 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
             body=st.integers(0, 1),
         )
         def submit(
-            self, owner: str, lane: str, priority: int, patient: bool, kept: bool, key: str | None, body: int
+            self, owner: str, queue: str, priority: int, patient: bool, kept: bool, key: str | None, body: int
         ) -> MultipleResults[str] | str:
             record = JobRecord.new(BODIES[body], [])
-            expected = self.model.submit(Job(record.id, owner, lane, priority, patient, kept), key, body)
+            expected = self.model.submit(Job(record.id, owner, queue, priority, patient, kept), key, body)
             submit = partial(
                 stores[kept].submit,
                 record,
                 owner=owner,
-                lane=lane,
+                queue=queue,
                 priority=priority,
                 max_queue_seconds=None if patient else SHORT,
                 idempotency=Idempotency(key, BODIES[body], owner) if key else None,
@@ -140,13 +141,16 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
 
         @rule(target=held, id=jobs, worker=st.sampled_from(WORKERS), short=st.booleans())
         def claim(self, id: str, worker: str, short: bool) -> Any:
-            expected = self.model.claim(id) if self.known(id) else None
+            expected = self.model.claim(id, worker) if self.known(id) else None
             return self.got(store.claim(id, worker, SHORT if short else LONG), expected, short)
 
-        @rule(target=held, worker=st.sampled_from(WORKERS), full=st.sets(st.sampled_from(LANES)), short=st.booleans())
-        def claim_next(self, worker: str, full: set[str], short: bool) -> Any:
-            expected = self.model.claim_next(full)
-            return self.got(store.claim_next(worker, SHORT if short else LONG, full), expected, short)
+        @rule(target=held, worker=st.sampled_from(WORKERS), share=SHARES, short=st.booleans())
+        def claim_next(self, worker: str, share: int | None, short: bool) -> Any:
+            assert {queued.id for queued in store.waiting(100, worker, share)} == {
+                job.id for job in self.model.may_have(worker, share)
+            }
+            expected = self.model.claim_next(worker, share)
+            return self.got(store.claim_next(Claim(worker, SHORT if short else LONG, share)), expected, short)
 
         @rule(held=held, short=st.booleans())
         def heartbeat(self, held: Held, short: bool) -> None:
@@ -172,6 +176,16 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
             if written := self.write(held, lambda: store.finish(*held, status, **fields)):
                 job, _ = written
                 job.move(status, FAILURE.kind if fields else None)
+
+        @rule(target=held, ended=held, worker=st.sampled_from(WORKERS), share=SHARES, short=st.booleans())
+        def finish_and_claim_next(self, ended: Held, worker: str, share: int | None, short: bool) -> Any:
+            claim = Claim(worker, SHORT if short else LONG, share)
+            written = self.write(ended, lambda: store.finish(*ended, Status.SUCCEEDED, claim))
+            if written is None:
+                return multiple()
+            job, following = written
+            job.move(Status.SUCCEEDED)
+            return self.got(following, self.model.claim_next(worker, share), short)
 
         # ---- sweeps ----------------------------------------------------------------------------------------------
 

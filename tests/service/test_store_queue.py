@@ -1,4 +1,4 @@
-"""The queue of the store: order, lanes, limits, owners and deadlines, and the end of what is kept."""
+"""The queue of the store: order, shares, limits, owners and deadlines, and the end of what is kept."""
 
 from __future__ import annotations
 
@@ -30,49 +30,67 @@ def refused(jobs: Jobs, record: JobRecord, kind: str, **options: object) -> TooM
 
 
 def test_the_next_job_is_the_most_urgent_and_then_the_oldest(jobs: Jobs, new_job: NewJob) -> None:
-    low, first, second, high = (jobs.submit(new_job(), priority=p, lane="m")[0].id for p in (0, 5, 5, 9))
-    assert [claimed(jobs.claim_next("w", 10)) for _ in range(5)] == [high, first, second, low, None]
+    low, first, second, high = (jobs.submit(new_job(), priority=p, queue="m")[0].id for p in (0, 5, 5, 9))
+    assert [claimed(jobs.claim_next(Claim("w", 10))) for _ in range(5)] == [high, first, second, low, None]
 
 
 def test_a_job_whose_worker_was_lost_keeps_its_place(jobs: Jobs, new_job: NewJob) -> None:
-    first, *others = (jobs.submit(new_job(), lane="m")[0].id for _ in range(3))
-    assert claimed(jobs.claim_next("w1", 0.001)) == first
+    first, *others = (jobs.submit(new_job(), queue="m")[0].id for _ in range(3))
+    assert claimed(jobs.claim_next(Claim("w1", 0.001))) == first
     time.sleep(0.003)
     assert [queued.id for queued in jobs.requeue_expired()] == [first]
-    assert [claimed(jobs.claim_next("w2", 10)) for _ in range(3)] == [first, *others]
+    assert [claimed(jobs.claim_next(Claim("w2", 10))) for _ in range(3)] == [first, *others]
 
 
-def test_a_full_lane_does_not_hold_up_others(client: redis.Redis, jobs: Jobs, new_job: NewJob) -> None:
-    many = [jobs.submit(new_job(), priority=9, lane="big@1")[0].id for _ in range(3)]
-    one = jobs.submit(new_job(), lane="small@1")[0].id
-    assert [queued.id for queued in jobs.waiting(10, ["big@1"])] == [one]
+def test_a_worker_holds_no_more_of_a_model_than_its_share(client: redis.Redis, jobs: Jobs, new_job: NewJob) -> None:
+    big = [jobs.submit(new_job(), priority=9, queue="big@1")[0].id for _ in range(5)]
+    small = [jobs.submit(new_job(), queue="small@1")[0].id for _ in range(2)]
+    half = Claim("w", 10, share=2)
+    assert [claimed(jobs.claim_next(half)) for _ in range(5)] == [*big[:2], *small, None]
+    assert [queued.id for queued in jobs.waiting(10)] == big[2:]
     assert len(jobs.waiting(2)) == 2
-    assert claimed(jobs.claim_next("w", 10, ["big@1"])) == one
-    assert jobs.claim_next("w", 10, ["big@1", "small@1"]) is None
-    jobs.cancel(many[0])
-    assert [claimed(jobs.claim_next("w", 10, ["small@1"])) for _ in range(3)] == [many[1], many[2], None]
-    assert jobs.waiting(10) == []
-    assert not [key for key in client.scan_iter("*") if "lane" in key]
+    assert jobs.waiting(10, "w", 2) == []
+    assert [queued.id for queued in jobs.waiting(10, "other", 2)] == big[2:]
+    assert claimed(jobs.claim_next(half._replace(worker="other"))) == big[2]
+    # The place of the one that ends is free for the next one in the same round trip.
+    assert claimed(jobs.finish(big[0], 1, Status.SUCCEEDED, half)) == big[3]
+    jobs.release(big[1], 1)
+    assert claimed(jobs.claim_next(half)) == big[1]
+    assert jobs.claim_next(half) is None
+    for id, attempt in ((big[1], 2), (big[2], 1), (big[3], 1), (small[0], 1), (small[1], 1)):
+        jobs.finish(id, attempt, Status.SUCCEEDED)
+    jobs.cancel(big[4])
+    assert not [key for key in client.scan_iter("*") if ":held:" in key or ":queue" in key]
+
+
+def test_the_place_of_a_lost_record_is_free_again(jobs: Jobs, new_job: NewJob) -> None:
+    first, second = (jobs.submit(new_job(), queue="m")[0].id for _ in range(2))
+    assert claimed(jobs.claim_next(Claim("w", 0.001, share=1))) == first
+    assert jobs.claim_next(Claim("w", 10, share=1)) is None
+    time.sleep(0.003)
+    jobs.requeue_expired()
+    assert claimed(jobs.claim_next(Claim("other", 10, share=1))) == first
+    assert claimed(jobs.claim_next(Claim("w", 10, share=1))) == second
 
 
 MESSAGE = Message("inference", "wake up")
 
 
 def test_the_end_of_a_job_and_the_next_one_take_one_round_trip(jobs: Jobs, new_job: NewJob) -> None:
-    first, second = (jobs.submit(new_job(), lane=lane)[0].id for lane in ("a@1", "b@1"))
-    assert claimed(jobs.claim_next("w", 10)) == first
+    first, second = (jobs.submit(new_job(), queue=queue)[0].id for queue in ("a@1", "b@1"))
+    assert claimed(jobs.claim_next(Claim("w", 10))) == first
     done = Status.SUCCEEDED
-    assert jobs.finish(first, 1, done, Claim("w", 10, ["b@1"])) is None
+    assert jobs.finish(first, 1, done, Claim("w", 10, share=0)) is None
     assert jobs.get(first).status is done
-    third, fourth = (jobs.submit(new_job(), lane="a@1")[0].id for _ in range(2))
-    assert claimed(jobs.claim_next("w", 10, ["b@1"])) == third
-    following = jobs.finish(third, 1, done, Claim("w", 10), warnings=["slow"])
-    assert claimed(following) == second  # the oldest, with fields written to the record that has ended alone
-    assert (jobs.get(third).warnings, jobs.get(second).warnings) == (["slow"], [])
+    third, fourth = (jobs.submit(new_job(), queue="a@1")[0].id for _ in range(2))
+    assert claimed(jobs.claim_next(Claim("w", 10))) == second
+    following = jobs.finish(second, 1, done, Claim("w", 10), warnings=["slow"])
+    assert claimed(following) == third  # the oldest, with fields written to the record that has ended alone
+    assert (jobs.get(second).warnings, jobs.get(third).warnings) == (["slow"], [])
     with pytest.raises(StaleAttemptError):
-        jobs.finish(third, 1, done, Claim("w", 10))
+        jobs.finish(second, 1, done, Claim("w", 10))
     assert jobs.get(fourth).status is Status.QUEUED
-    assert claimed(jobs.finish(second, 1, done, Claim("w", 10))) == fourth
+    assert claimed(jobs.finish(third, 1, done, Claim("w", 10))) == fourth
     assert jobs.finish(fourth, 1, done, Claim("w", 10)) is None
 
 
@@ -88,10 +106,10 @@ def test_a_new_job_sends_its_message_and_one_that_was_there_before_none(
 
 
 def test_a_job_that_waited_too_long_is_not_the_next_one(jobs: Jobs, new_job: NewJob) -> None:
-    first = jobs.submit(new_job(), lane="m")[0].id
-    assert claimed(jobs.claim_next("w", 10)) == first
-    late = jobs.submit(new_job(), lane="m", max_queue_seconds=0.001)[0].id
-    good = jobs.submit(new_job(), lane="n")[0].id
+    first = jobs.submit(new_job(), queue="m")[0].id
+    assert claimed(jobs.claim_next(Claim("w", 10))) == first
+    late = jobs.submit(new_job(), queue="m", max_queue_seconds=0.001)[0].id
+    good = jobs.submit(new_job(), queue="n")[0].id
     time.sleep(0.003)
     assert claimed(jobs.finish(first, 1, Status.SUCCEEDED, Claim("w", 10))) == good
     assert jobs.get(late).status is Status.FAILED
@@ -168,14 +186,14 @@ def test_owners_are_listed_apart_and_not_shown(jobs: Jobs, new_job: NewJob) -> N
 
 @pytest.mark.parametrize("how", ["claim", "claim_next", "sweep"])
 def test_a_job_that_has_waited_too_long_fails_without_a_start(jobs: Jobs, new_job: NewJob, how: str) -> None:
-    patient = jobs.submit(new_job(), lane="m", max_queue_seconds=60, priority=1)[0].id
+    patient = jobs.submit(new_job(), queue="m", max_queue_seconds=60, priority=1)[0].id
     assert jobs.fail_late() == 0
-    late = jobs.submit(new_job(), lane="m", max_queue_seconds=0.01)[0].id
+    late = jobs.submit(new_job(), queue="m", max_queue_seconds=0.01)[0].id
     time.sleep(0.02)
     if how == "claim":
         assert jobs.claim(late, "w", 10) is None
     elif how == "claim_next":
-        assert claimed(jobs.claim_next("w", 10)) == patient
+        assert claimed(jobs.claim_next(Claim("w", 10))) == patient
     else:
         assert jobs.fail_late() == 1
     record = jobs.get(late)
@@ -237,7 +255,7 @@ def test_what_is_finished_goes_after_its_time(client: redis.Redis, new_job: NewJ
 def test_what_is_handed_back_is_no_failed_attempt(jobs: Jobs, new_job: NewJob) -> None:
     id = jobs.submit(new_job())[0].id
     for attempt in range(1, 9):
-        record = jobs.claim_next("w", 10)
+        record = jobs.claim_next(Claim("w", 10))
         assert record is not None
         assert (record.id, record.attempt) == (id, attempt)
         jobs.release(id, attempt)

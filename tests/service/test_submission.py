@@ -30,9 +30,9 @@ def with_submissions(redis_url: str, use: Callable[[Submissions[JobRecord]], Awa
 
 def test_a_record_is_stored_as_by_the_store(redis_url: str, jobs: RecordStore[JobRecord], new_job: NewJob) -> None:
     one, other = new_job(), new_job()
-    plain, _ = jobs.submit(one, priority=7, lane="toy@1", owner="ann", cost=2.0)
+    plain, _ = jobs.submit(one, priority=7, queue="toy@1", owner="ann", cost=2.0)
     stored, created = with_submissions(
-        redis_url, lambda s: s.submit(other, priority=7, lane="toy@1", owner="ann", cost=2.0)
+        redis_url, lambda s: s.submit(other, priority=7, queue="toy@1", owner="ann", cost=2.0)
     )
     assert created
     assert stored == jobs.get(other.id)

@@ -23,7 +23,6 @@ from service.store.types import Message, Queued
 from tests.models.zoo import ZOO
 from workers.engine.engine import Engine
 from workers.engine.exact import KnownSizes
-from workers.jobs.lanes import Lanes
 from workers.jobs.worker import InferenceWorker
 from workers.residency.residency import Residency
 from workers.upkeep.heart import Heart
@@ -77,7 +76,7 @@ class Bench:
         body = {"model": "tiny", "label": "round", "seed": 5, **request}
         params, warnings = Generate.model_validate(body).resolve(self.catalog.get(body["model"]))
         record = JobRecord.new(params, warnings)
-        return self.store.submit(record, lane=record.model, message=Message("messages", record.id))[0]
+        return self.store.submit(record, queue=record.model, message=Message("messages", record.id))[0]
 
     def run(self, **request: Any) -> JobRecord:
         """Queue a job, run it here, and give its record."""
@@ -103,10 +102,10 @@ def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs 
     residency = Residency(catalog, engine, torch.device("cpu"), settings.model_memory_bytes, known)
     sent: list[Queued] = []
     heart = Heart(store, Presence(client), settings, "inference", name, dict)
-    lanes = Lanes(settings.worker_threads)
-    worker = InferenceWorker(store, blobs, residency, engine, heart, sent.append, lanes, name, settings.lease_seconds)
+    places, lease = settings.worker_threads, settings.lease_seconds
+    worker = InferenceWorker(store, blobs, residency, engine, heart, sent.append, places, name, lease)
     janitor = Janitor(
-        store, sent.append, worker.room, lambda id: blobs.delete_prefix(f"jobs/{id}"), settings.lease_seconds
+        store, sent.append, worker.waiting, lambda id: blobs.delete_prefix(f"jobs/{id}"), settings.lease_seconds
     )
     return Bench(settings, store, blobs, catalog, engine, residency, heart, worker, janitor, sent)
 

@@ -1,11 +1,10 @@
-"""The janitor, the lanes, patience with the store, and what a signal does."""
+"""The janitor, patience with the store, and what a signal does."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,9 +15,8 @@ from service.contract.jobs import Generate, JobRecord
 from service.contract.records import Status
 from service.pictures.blobs import Blobs
 from service.store.store import RecordStore
-from service.store.types import Queued
+from service.store.types import Claim, Queued
 from workers.chains.keeper import Keeper
-from workers.jobs.lanes import Lanes
 from workers.upkeep.janitor import Janitor
 from workers.upkeep.patience import patiently
 from workers.upkeep.shutdown import Shutdown
@@ -48,11 +46,11 @@ class Sweeps:
         self.store = Away(client, JobRecord, keep_seconds=keep_seconds)
         self.sent: list[Queued] = []
         self.deleted: list[str] = []
-        self.room: tuple[int, list[str]] = (0, [])
-        self.janitor = Janitor(self.store, self.sent.append, lambda: self.room, self.deleted.append, LEASE)
+        self.waiting: list[Queued] = []
+        self.janitor = Janitor(self.store, self.sent.append, lambda: self.waiting, self.deleted.append, LEASE)
 
-    def submit(self, lane: str = "m") -> str:
-        return self.store.submit(new_job(), lane=lane)[0].id
+    def submit(self) -> str:
+        return self.store.submit(new_job(), queue="m")[0].id
 
 
 @pytest.fixture
@@ -61,17 +59,12 @@ def sweeps(client: redis.Redis) -> Sweeps:
 
 
 def test_what_waits_is_sent_again_if_there_is_room_for_it(sweeps: Sweeps) -> None:
-    first, second, third = (sweeps.submit(lane) for lane in ("full", "m", "m"))
+    sweeps.submit()
     sweeps.janitor.sweep()
     assert sweeps.sent == []
-    sweeps.room = (1, ["full"])
+    sweeps.waiting = sweeps.store.waiting(9)
     sweeps.janitor.sweep()
-    assert sweeps.sent == [Queued(second, 5)]
-    sweeps.sent.clear()
-    sweeps.room = (9, ["full"])
-    sweeps.janitor.sweep()
-    assert {queued.id for queued in sweeps.sent} == {second, third}
-    assert first not in {queued.id for queued in sweeps.sent}
+    assert sweeps.sent == sweeps.waiting
 
 
 def test_the_jobs_of_a_silent_worker_are_sent_again(sweeps: Sweeps) -> None:
@@ -126,82 +119,13 @@ def test_what_can_not_be_deleted_is_not_forgotten(client: redis.Redis) -> None:
         raise OSError("no answer")
 
     sweeps = Sweeps(client, keep_seconds=0.01)
-    janitor = Janitor(sweeps.store, sweeps.sent.append, lambda: (0, []), broken, LEASE)
+    janitor = Janitor(sweeps.store, sweeps.sent.append, list, broken, LEASE)
     id = sweeps.submit()
     sweeps.store.cancel(id)
     time.sleep(0.02)
     with pytest.raises(OSError, match="no answer"):
         janitor.sweep()
     assert [record.id for record in sweeps.store.expired()] == [id]
-
-
-def test_lanes_share_the_room() -> None:
-    lanes = Lanes(16)
-
-    def enter(model: str) -> bool:
-        return lanes.enter(lambda full: None if f"{model}@1" in full else new_job(f"{model}@1")) is not None
-
-    assert [sum(enter(model) for _ in range(20)) for model in "abcdef"] == [8, 4, 2, 1, 1, 0]
-    assert lanes.room()[0] == 0
-    lanes.leave(new_job("a@1"))
-    assert lanes.room() == (1, [f"{model}@1" for model in "abcde"])
-    assert enter("f")
-
-
-def test_a_job_that_ends_makes_place_for_the_next() -> None:
-    lanes, job = Lanes(2), new_job("a@1")
-    seen: list[Sequence[str]] = []
-
-    def claim(full: Sequence[str]) -> JobRecord:
-        seen.append(full)
-        return job
-
-    assert lanes.enter(claim) is job
-    assert lanes.enter(lambda full: new_job("b@1"))
-    assert lanes.enter(claim) is None  # full
-    assert lanes.enter(claim, leaving=job) is job
-    lanes.leave(job)
-    assert lanes.room()[0] == 0
-    with pytest.raises(OSError, match="away"):
-        lanes.enter(_away, leaving=job)
-    assert lanes.room()[0] == 0
-    lanes.leave(job)
-    assert seen == [[], ["b@1"]]
-    assert lanes.room() == (1, ["b@1"])
-
-
-def test_claims_do_not_wait_for_each_other_while_there_is_room() -> None:
-    lanes, both = Lanes(16), threading.Barrier(2)
-
-    def claim(_: object) -> JobRecord:
-        both.wait(10.0)  # only if the other is here, too
-        return new_job("a@1")
-
-    with ThreadPoolExecutor(2) as threads:
-        found = list(threads.map(lambda _: lanes.enter(claim), range(2)))
-    assert all(found)
-    assert lanes.room()[0] == 14
-
-
-def test_claims_at_the_same_time_do_not_take_more_than_their_lane_may_have() -> None:
-    lanes, threads = Lanes(24), 40
-    begin, record = threading.Barrier(threads), new_job("a@1")
-
-    def claim(full: Sequence[str]) -> JobRecord | None:
-        time.sleep(0.002)  # the store's answer takes a while
-        return None if record.model in full else record
-
-    def take(_: int) -> bool:
-        begin.wait(10.0)
-        return lanes.enter(claim) is not None
-
-    with ThreadPoolExecutor(threads) as pool:
-        assert sum(pool.map(take, range(threads))) == 12
-    assert lanes.room() == (12, ["a@1"])
-
-
-def _away(_: object) -> None:
-    raise OSError("away")
 
 
 def test_a_stale_attempt_can_not_spoil_a_chain(client: redis.Redis, tmp_path: Any) -> None:
@@ -212,7 +136,7 @@ def test_a_stale_attempt_can_not_spoil_a_chain(client: redis.Redis, tmp_path: An
     id = store.submit(new_job())[0].id
     keepers = []
     for chain in (early, late):
-        record = store.claim_next("w", 0.001)
+        record = store.claim_next(Claim("w", 0.001))
         assert record is not None
         keepers.append(Keeper(store, blobs, record))
         time.sleep(0.003)
@@ -220,7 +144,7 @@ def test_a_stale_attempt_can_not_spoil_a_chain(client: redis.Redis, tmp_path: An
         store.requeue_expired()
     stale, current = keepers
     stale.save(early)
-    third = store.claim_next("w", 10)
+    third = store.claim_next(Claim("w", 10))
     assert third is not None
     assert third.saved_attempt == 2
     found = Keeper(store, blobs, third).load()

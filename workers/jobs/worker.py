@@ -26,7 +26,6 @@ from workers.chains.keeper import Keeper
 from workers.engine.engine import Engine
 from workers.engine.tickets import CancelledError, Preview, StoppedError
 from workers.jobs.inputs import prepare
-from workers.jobs.lanes import Lanes
 from workers.jobs.outputs import store_outputs
 from workers.jobs.pictures import png, strip
 from workers.jobs.work import JobWork
@@ -54,7 +53,7 @@ class InferenceWorker:
         engine: what advances their rows; already started.
         heart: keeps the leases alive; already started.
         send: puts a message for a job on the queue.
-        lanes: how many jobs it holds of each model.
+        places: how many jobs it holds at most: the threads that call :meth:`run`. Of one model it takes half of them.
         worker: this worker's id.
         lease_seconds: how long a claim holds without a heartbeat.
     """
@@ -67,13 +66,13 @@ class InferenceWorker:
         engine: Engine,
         heart: Heart,
         send: Callable[[Queued], None],
-        lanes: Lanes,
+        places: int,
         worker: str,
         lease_seconds: float,
     ) -> None:
         self._store, self._blobs, self._residency = store, blobs, residency
-        self._engine, self._heart, self._send, self._lanes = engine, heart, send, lanes
-        self._worker, self._lease_seconds = worker, lease_seconds
+        self._engine, self._heart, self._send, self._places = engine, heart, send, places
+        self._claim = Claim(worker, lease_seconds, share=max(1, places // 2))
         self._draining = threading.Event()
 
     @property
@@ -81,19 +80,16 @@ class InferenceWorker:
         """True once it takes no more jobs: it was told to stop, or its engine has ended."""
         return self._draining.is_set() or not self._engine.is_alive()
 
-    def room(self) -> tuple[int, list[str]]:
-        """How many jobs it could take now, and the models of which it can't take any."""
-        return (0, []) if self.draining else self._lanes.room()
+    def waiting(self) -> list[Queued]:
+        """Queued jobs that it has room for."""
+        free = 0 if self.draining else self._places - self._heart.active
+        return self._store.waiting(free, self._claim.worker, self._claim.share) if free > 0 else []
 
     def run(self) -> None:
         """Run jobs as long as there are any that it has room for; their records tell how they ended."""
         record = self._next()
         while record is not None:
-            try:
-                following = self._run(record)
-            finally:
-                self._lanes.leave(record)
-            record = following
+            record = self._run(record)
 
     def drain(self, seconds: float) -> None:
         """Take no more jobs; let those that are nearly done finish, and hand the others back. Returns at once.
@@ -106,16 +102,15 @@ class InferenceWorker:
 
     def _drain(self, seconds: float) -> None:
         end = time.monotonic() + seconds
-        while self._heart.busy and time.monotonic() < end:
+        while self._heart.active and time.monotonic() < end:
             time.sleep(0.02)
         self._engine.stop()
 
     def _next(self) -> JobRecord | None:
         if self.draining:
             return None
-        worker, seconds = self._worker, self._lease_seconds
         try:
-            return self._lanes.enter(lambda full: self._store.claim_next(worker, seconds, full))
+            return self._store.claim_next(self._claim)
         except RedisError as error:  # the job is still queued, and a sweep sends it again
             log.warning("no job taken: %s", error)
             return None
@@ -163,18 +158,11 @@ class InferenceWorker:
             RedisError: the store does not answer at all.
         """
 
-        def finish(following: Claim | None = None) -> JobRecord | None:
+        def finish() -> JobRecord | None:
+            following = None if self.draining else self._claim
             return self._store.finish(record.id, record.attempt, status, following, **fields)
 
-        if not self.draining:
-            try:
-                return self._lanes.enter(
-                    lambda full: finish(Claim(self._worker, self._lease_seconds, full)), leaving=record
-                )
-            except RedisError as error:
-                log.warning("not committed, trying again: %s", error)
-        patiently(finish)
-        return self._next()
+        return patiently(finish)
 
     def _outcome(self, record: JobRecord, work: JobWork) -> tuple[Status, dict[str, Any]]:
         """How the job ends: a status, and the fields of the record that go with it."""

@@ -82,9 +82,9 @@ class Heart(threading.Thread):
                 self._works.pop(key, None)
 
     @property
-    def busy(self) -> bool:
-        """Whether a record is in work."""
-        return bool(self._works)
+    def active(self) -> int:
+        """How many records are in work."""
+        return len(self._works)
 
     def stop(self) -> None:
         """End the thread and take the worker off the list of the living."""

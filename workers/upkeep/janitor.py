@@ -17,9 +17,6 @@ log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
 
-Room = Callable[[], tuple[int, Sequence[str]]]
-"""How many records the worker could take now, and the lanes of which it can't take any."""
-
 
 class Janitor(threading.Thread):
     """One thread a worker process. All of them may sweep at the same time.
@@ -27,7 +24,7 @@ class Janitor(threading.Thread):
     Args:
         store: where the records are.
         send: puts a message for a record on the queue.
-        room: what the worker could take; for as much as that, queued records are sent again.
+        waiting: queued records that the worker has room for: they are sent again.
         delete: deletes all that belongs to a record.
         lease_seconds: how long a lease lasts.
     """
@@ -36,12 +33,12 @@ class Janitor(threading.Thread):
         self,
         store: RecordStore[Any],
         send: Callable[[Queued], None],
-        room: Room,
+        waiting: Callable[[], Sequence[Queued]],
         delete: Callable[[str], None],
         lease_seconds: float,
     ) -> None:
         super().__init__(name="janitor", daemon=True)
-        self._store, self._send, self._room, self._dispose = store, send, room, delete  # Thread has a _delete
+        self._store, self._send, self._waiting, self._dispose = store, send, waiting, delete  # Thread has a _delete
         self._lease_seconds = lease_seconds
         self._away = False
         self._patient_until = 0.0
@@ -75,10 +72,8 @@ class Janitor(threading.Thread):
             for queued in self._store.requeue_expired():
                 log.warning("the worker of %s fell silent; it is queued again", queued.id)
                 self._send(queued)
-        free, full = self._room()
-        if free > 0:
-            for queued in self._store.waiting(free, full):
-                self._send(queued)
+        for queued in self._waiting():
+            self._send(queued)
         self._clear()
 
     def _fail_late(self) -> None:

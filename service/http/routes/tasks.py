@@ -142,7 +142,7 @@ async def _accept(
         record, created = await parts.submissions.submit(
             record,
             priority=params.priority,
-            lane=record.model,
+            queue=record.model,
             cost=params.cost(card),
             max_queue_seconds=params.max_queue_seconds,
             owner=who.owner,

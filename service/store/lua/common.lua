@@ -5,7 +5,10 @@ local EVENTS_KEPT = 1000
 
 local function record_key(id) return P .. ':record:' .. id end
 local function events_key(id) return P .. ':events:' .. id end
-local function lane_key(lane) return P .. ':lane:' .. lane end
+local function queue_key(queue) return P .. ':queue:' .. queue end
+
+-- How many running records a worker holds of each queue.
+local function held_key(worker) return P .. ':held:' .. worker end
 
 -- Redis keeps the time, so the clocks of the hosts do not matter. Seconds as text, exact to the microsecond.
 local TIME = redis.call('TIME')
@@ -29,36 +32,23 @@ end
 
 local function load_key(owner) return P .. ':owner:' .. owner .. ':load' end
 
--- The ARGV from position `first` on, and as a set.
-local function list_of(first)
-  return {unpack(ARGV, first)}
-end
-
-local function set_of(list)
-  local set = {}
-  for _, value in ipairs(list) do
-    set[value] = true
-  end
-  return set
-end
-
 -- A queued record waits in the order of its priority (9 first), then of its creation: one whose worker was lost keeps
--- its place. It waits in the queue of all and in that of its lane.
+-- its place. It waits in the queue of all and in that of its model.
 local function enqueue(id)
-  local state = redis.call('HMGET', record_key(id), '_priority', '_lane', 'created_at')
+  local state = redis.call('HMGET', record_key(id), '_priority', '_queue', 'created_at')
   local score = (9 - state[1]) * 1e13 + tonumber(state[3]) * 1000
   redis.call('ZADD', P .. ':queued', score, id)
-  redis.call('ZADD', lane_key(state[2]), score, id)
-  redis.call('SADD', P .. ':lanes', state[2])
+  redis.call('ZADD', queue_key(state[2]), score, id)
+  redis.call('SADD', P .. ':queues', state[2])
 end
 
 local function dequeue(id)
-  local lane = redis.call('HGET', record_key(id), '_lane')
+  local queue = redis.call('HGET', record_key(id), '_queue')
   redis.call('ZREM', P .. ':queued', id)
   redis.call('ZREM', P .. ':deadlines', id)
-  redis.call('ZREM', lane_key(lane), id)
-  if redis.call('EXISTS', lane_key(lane)) == 0 then
-    redis.call('SREM', P .. ':lanes', lane)
+  redis.call('ZREM', queue_key(queue), id)
+  if redis.call('EXISTS', queue_key(queue)) == 0 then
+    redis.call('SREM', P .. ':queues', queue)
   end
 end
 
@@ -87,7 +77,7 @@ end
 
 local function move(id, to)
   local key = record_key(id)
-  local state = redis.call('HMGET', key, 'status', 'attempt', '_owner')
+  local state = redis.call('HMGET', key, 'status', 'attempt', '_owner', '_worker', '_queue')
   local from = state[1]
   if not LEGAL[from][to] then
     return false
@@ -102,6 +92,9 @@ local function move(id, to)
     dequeue(id)
   elseif from == 'running' then
     redis.call('ZREM', P .. ':leases', id)
+    if redis.call('HINCRBY', held_key(state[4]), state[5], -1) <= 0 then
+      redis.call('HDEL', held_key(state[4]), state[5])
+    end
   end
   event(id, 'status', string.format('{"status":"%s","attempt":%d}', to, state[2]))
   if next(LEGAL[to]) == nil then
@@ -147,20 +140,25 @@ local function start(id, worker, lease)
   local key = record_key(id)
   redis.call('HINCRBY', key, 'attempt', 1)
   redis.call('HSET', key, '_worker', worker, 'started_at', NOW)
+  redis.call('HINCRBY', held_key(worker), redis.call('HGET', key, '_queue'), 1)
   move(id, 'running')
   redis.call('ZADD', P .. ':leases', tonumber(NOW) + tonumber(lease), id)
   return read(id)
 end
 
--- Gives a worker the first record of the queue that is in none of these lanes: the record, or nil. Records that
--- have waited too long fail on the way.
-local function take_first(worker, lease, late, lanes)
-  local full = set_of(lanes)
+-- Whether a worker may have one more record of a queue: it holds less than its share of them, or the share is ''.
+local function has_room(worker, share, queue)
+  return share == '' or tonumber(redis.call('HGET', held_key(worker), queue) or 0) < tonumber(share)
+end
+
+-- Gives a worker the first record of all queues for which it has room, or nil. Records that have waited too long fail on
+-- the way.
+local function take_first(worker, lease, late, share)
   while true do
     local first, least
-    for _, lane in ipairs(redis.call('SMEMBERS', P .. ':lanes')) do
-      if not full[lane] then
-        local head = redis.call('ZRANGE', lane_key(lane), 0, 0, 'WITHSCORES')
+    for _, queue in ipairs(redis.call('SMEMBERS', P .. ':queues')) do
+      if has_room(worker, share, queue) then
+        local head = redis.call('ZRANGE', queue_key(queue), 0, 0, 'WITHSCORES')
         local id, score = head[1], tonumber(head[2])
         if not first or score < least or (score == least and id < first) then
           first, least = id, score

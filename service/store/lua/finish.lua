@@ -10,5 +10,4 @@ move(id, status)
 if #ARGV == last then
   return {1}
 end
-local worker, lease, late = unpack(ARGV, last + 1)
-return {1, take_first(worker, lease, late, list_of(last + 4))}
+return {1, take_first(unpack(ARGV, last + 1))}

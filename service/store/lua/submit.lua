@@ -1,9 +1,9 @@
--- ARGV: id, document, priority, lane, owner or '', cost, seconds to keep it after its end, most seconds in the queue or
+-- ARGV: id, document, priority, queue, owner or '', cost, seconds to keep it after its end, most seconds in the queue or
 -- '', hash of the idempotency key or '', hash of the body, lifetime of the key in seconds, then the limits or '': most
 -- queued of all, most active and greatest cost of the owner; what logs call the request, and '1' if a webhook is to tell
 -- of its end; and if there is one, the message that wakes a worker: its list, its text.
 -- Gives {'created' | 'same', record}, {'conflict'}, or {the limit that refuses it, what is there already}.
-local id, document, priority, lane, owner, cost, keep, patience, idempotency, body, ttl = unpack(ARGV)
+local id, document, priority, queue, owner, cost, keep, patience, idempotency, body, ttl = unpack(ARGV)
 local max_queued, max_active, max_cost = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
 local context, webhook, list, message = ARGV[15], ARGV[16], ARGV[17], ARGV[18]
 local key = record_key(id)
@@ -44,7 +44,7 @@ if idempotency ~= '' then
   redis.call('HSET', idempotency_key, 'id', id, 'body', body)
   redis.call('EXPIRE', idempotency_key, ttl)
 end
-redis.call('HSET', key, '_document', document, '_priority', priority, '_lane', lane, '_keep', keep,
+redis.call('HSET', key, '_document', document, '_priority', priority, '_queue', queue, '_keep', keep,
   '_context', context, '_webhook', webhook,
   'status', 'queued', 'attempt', '0', 'created_at', NOW)
 for _, listing in ipairs(listings(owner ~= '' and owner)) do

@@ -1,9 +1,10 @@
--- ARGV: most records, lanes to pass over. Gives id, priority, id, priority ... of queued records in other lanes.
+-- ARGV: most records, worker, most records of one queue that it may hold or ''. Gives id, priority, id, priority ... of
+-- queued records that it may have.
+local most, worker, share = unpack(ARGV)
 local found = {}
-local full = set_of(list_of(2))
-for _, lane in ipairs(redis.call('SMEMBERS', P .. ':lanes')) do
-  if not full[lane] then
-    for _, id in ipairs(redis.call('ZRANGE', lane_key(lane), 0, ARGV[1] - 1)) do
+for _, queue in ipairs(redis.call('SMEMBERS', P .. ':queues')) do
+  if has_room(worker, share, queue) then
+    for _, id in ipairs(redis.call('ZRANGE', queue_key(queue), 0, most - 1)) do
       found[#found + 1] = id
       found[#found + 1] = tonumber(redis.call('HGET', record_key(id), '_priority'))
     end
