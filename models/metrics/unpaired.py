@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.data.images import ImageData, to_float
 from models.metrics.effnet import Features
 from models.metrics.kid import kid_with_error
 from models.metrics.pictures import l1, psnr
@@ -52,20 +51,6 @@ def score_pairs(images: Tensor, truth: Tensor, features: Features) -> dict[str, 
         "top1_pixels": retrieval(seen, truth),
         "top1_features": retrieval(mine, true),
     }
-
-
-def identity_baseline(pairs: ImageData, features: Features) -> dict[str, float]:
-    """:func:`score_pairs` of the source images themselves: what a translation that changes nothing would score.
-
-    Args:
-        pairs: see :meth:`models.data.unpaired.UnpairedData.pairs`; source and target have equally many channels.
-
-    Raises:
-        ValueError: images without conditions, or as said there.
-    """
-    if pairs.conditions is None:
-        raise ValueError(f"{pairs.name} has no true pairs")
-    return score_pairs(to_float(pairs.conditions), to_float(pairs.images), features)
 
 
 def protocol(n: int) -> dict[str, str]:

@@ -1,18 +1,15 @@
-r"""Langevin inference of a latent: which X, and which label, would make the initializer g give a certain image?
+r"""Langevin inference of a latent: which X would make the initializer g give a certain image?
 
 With the residual :math:`R = Y - g(X, C)` the value of a row is the log joint density, up to a constant:
 
-.. math:: l(X, A) = -\frac{\|R\|^2}{2 \sigma^2} - \frac{\|X\|^2}{2} - \frac{\|A\|^2}{2}
+.. math:: l(X) = -\frac{\|R\|^2}{2 \sigma^2} - \frac{\|X\|^2}{2}
 
-CCoopNets (Xie et al.) climb it with noise. Eq. 19 moves the latent, and where the label is not known eq. 20 moves the
-numbers A of a soft label :math:`C = \mathrm{softmax}(A)`:
+CCoopNets (Xie et al., eq. 19) climbs it with noise:
 
-.. math::
-    X \leftarrow X + \tfrac{s^2}{2} \, \nabla_X l + s U, \qquad A \leftarrow A + \tfrac{s^2}{2} \, \nabla_A l + s U'
+.. math:: X \leftarrow X + \tfrac{s^2}{2} \, \nabla_X l + s U, \quad U \sim N(0, I)
 
 The paper prints no schedule. Here the first 60 % of a row's ticks have noise. The other 40 % have none, and a move
-that would lower l is taken back while the row halves its s. After 80 % the soft label is hardened to the one-hot of
-argmax A, since its prior keeps it soft, and X alone moves on.
+that would lower l is undone while the row halves its s.
 """
 
 from __future__ import annotations
@@ -68,60 +65,21 @@ def known_label(g: Initializer, latent: int, sigma: float = SIGMA) -> LatentChai
         return {**rows, **evaluate(rows)}
 
     def step(rows: Rows, t: Tensor, noise: Noise) -> Rows:
-        noisy, _ = _phase(rows, t)
-        return _move(rows, "x", _kick(noise, latent, noisy), noisy, evaluate)
+        noisy = _noisy(rows, t)
+        return _move(rows, _kick(noise, latent, noisy), noisy, evaluate)
 
     return LatentChain(start, step)
 
 
-def unknown_label(g: Initializer, latent: int, classes: int, sigma: float = SIGMA) -> LatentChain:
-    """Infer X and the label, by eqs. 19 and 20: a tick is one step of X, then one step of A at the new X.
-
-    The state's ``c`` is overwritten: softmax(A), and at the end the one-hot label. Both gradients come from one
-    backward pass, two of them a tick.
-
-    Args:
-        g: the initializer.
-        latent: d, the size of X.
-        classes: K, the size of A.
-        sigma: see :data:`SIGMA`.
-    """
-
-    def evaluate(rows: Rows, soft: Tensor) -> Rows:
-        x, a = (rows[name].detach().requires_grad_(True) for name in ("x", "a"))
-        with torch.enable_grad():
-            hard = torch.nn.functional.one_hot(a.argmax(1), classes).to(a.dtype)
-            c = torch.where(soft[:, None], a.softmax(1), hard)
-            value = _log_joint(g(x, c), rows["y"], sigma, x, a)
-            grad_x, grad_a = torch.autograd.grad(value.sum(), (x, a))
-        return {"c": c.detach(), "l": value.detach(), "grad_x": grad_x, "grad_a": grad_a}
-
-    def start(rows: Rows, t: Tensor, noise: Noise) -> Rows:
-        rows = {**rows, "x": noise.normal(latent), "a": noise.normal(classes)}
-        return {**rows, **evaluate(rows, _phase(rows, t)[1])}
-
-    def step(rows: Rows, t: Tensor, noise: Noise) -> Rows:
-        noisy, soft = _phase(rows, t)
-        rows = _move(rows, "x", _kick(noise, latent, noisy), noisy, lambda moved: evaluate(moved, soft))
-        _, stays_soft = _phase(rows, t + 1)
-        hardens = soft & ~stays_soft  # l is another function from here on, so it may drop
-        moved = _move(
-            rows, "a", _kick(noise, classes, noisy), noisy | hardens, lambda moved: evaluate(moved, stays_soft)
-        )
-        return _where(soft, moved, rows)
-
-    return LatentChain(start, step)
-
-
-def _log_joint(image: Tensor, y: Tensor, sigma: float, *latents: Tensor) -> Tensor:
+def _log_joint(image: Tensor, y: Tensor, sigma: float, x: Tensor) -> Tensor:
     """l of each row, ``[rows]``."""
     residual = (y - image).flatten(1).square().sum(1) / (2 * sigma**2)
-    return -residual - sum(latent.square().sum(1) for latent in latents) / 2
+    return -residual - x.square().sum(1) / 2
 
 
-def _phase(rows: Rows, t: Tensor) -> tuple[Tensor, Tensor]:
-    """Which rows have noise, and which have a soft label, at tick t of their own number of ticks."""
-    return 5 * t < 3 * rows["ticks"], 5 * t < 4 * rows["ticks"]
+def _noisy(rows: Rows, t: Tensor) -> Tensor:
+    """Which rows have noise at tick t of their own number of ticks."""
+    return 5 * t < 3 * rows["ticks"]
 
 
 def _kick(noise: Noise, size: int, noisy: Tensor) -> Tensor:
@@ -131,12 +89,12 @@ def _kick(noise: Noise, size: int, noisy: Tensor) -> Tensor:
     return torch.where(noisy[:, None], noise.normal(size), 0.0)
 
 
-def _move(rows: Rows, name: str, kick: Tensor, free: Tensor, evaluate: Callable[[Rows], Rows]) -> Rows:
-    """One Langevin step of X or A. Where it lowers l, unless the row is ``free`` to, it is undone and s halved."""
+def _move(rows: Rows, kick: Tensor, noisy: Tensor, evaluate: Callable[[Rows], Rows]) -> Rows:
+    """One Langevin step of X. Where it lowers l without noise, it is undone and s halved."""
     s = rows["s"]
-    there = {**rows, name: rows[name] + s**2 / 2 * rows[f"grad_{name}"] + s * kick}
+    there = {**rows, "x": rows["x"] + s**2 / 2 * rows["grad_x"] + s * kick}
     there |= evaluate(there)
-    return _where(free | (there["l"] >= rows["l"]), there, {**rows, "s": s / 2})
+    return _where(noisy | (there["l"] >= rows["l"]), there, {**rows, "s": s / 2})
 
 
 def _where(mask: Tensor, this: Rows, that: Rows) -> Rows:

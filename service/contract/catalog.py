@@ -12,7 +12,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -152,8 +152,8 @@ class Catalog:
     Safe to use from many threads.
     """
 
-    def __init__(self, dirs: Sequence[Path]) -> None:
-        self._dirs = tuple(dirs)
+    def __init__(self, dirs: Sequence[Path], clock: Callable[[], float] = time.monotonic) -> None:
+        self._dirs, self._clock = tuple(dirs), clock
         self._lock = threading.Lock()
         self._signature: tuple[tuple[str, int], ...] | None = None
         self._seen: dict[str, int] = {}  # when all that a reading looked at had last changed
@@ -186,7 +186,7 @@ class Catalog:
         Returns:
             None if there is no such card, or the last look is not recent: ask :meth:`get`, which tells what is wrong.
         """
-        if time.monotonic() - self._looked > _SEEN_SECONDS:
+        if self._clock() - self._looked > _SEEN_SECONDS:
             return None
         try:
             return self._pick(self._models, ref).card
@@ -216,7 +216,7 @@ class Catalog:
 
     def _scan(self) -> dict[str, dict[int, Model]]:
         """The models, read again only if a directory or card has changed."""
-        looked, models = time.monotonic(), self._look()
+        looked, models = self._clock(), self._look()
         self._looked = looked
         return models
 

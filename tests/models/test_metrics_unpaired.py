@@ -6,10 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.data.images import ImageData, to_float
 from models.metrics.unpaired import (
     PROTOCOL,
-    identity_baseline,
     nearest_distances,
     novelty,
     protocol,
@@ -52,14 +50,6 @@ def test_pixels_and_features_are_judged_apart() -> None:
 def test_what_lies_beyond_the_range_does_not_count() -> None:
     truth = _noise(12, 1, 4, 4).sign()
     assert score_pairs(3 * truth, truth, _means) == score_pairs(truth, truth, _means)
-
-
-def test_the_identity_is_the_source_in_the_place_of_a_translation() -> None:
-    pixels = torch.randint(256, (2, 15, 3, 4, 4), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
-    pairs = ImageData(pixels[1], None, (), "made", pixels[0])
-    assert identity_baseline(pairs, _means) == score_pairs(to_float(pixels[0]), to_float(pixels[1]), _means)
-    with pytest.raises(ValueError, match="made has no true pairs"):
-        identity_baseline(ImageData(pixels[1], None, (), "made"), _means)
 
 
 def test_retrieval_counts_who_finds_its_own() -> None:

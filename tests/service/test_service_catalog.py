@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -39,11 +38,10 @@ def test_a_new_model_is_seen_at_once(tmp_path: Path) -> None:
     assert catalog.get("toy").version == 2
 
 
-def test_what_was_seen_a_moment_ago_needs_no_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_seen_a_moment_ago_needs_no_look(tmp_path: Path) -> None:
     write_card(tmp_path, card(version=1))
     now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    catalog = Catalog([tmp_path])
+    catalog = Catalog([tmp_path], clock=lambda: now)
     assert catalog.seen("toy") is None  # nobody has looked
     found = catalog.get("toy")
     draft = write_card(tmp_path / "drafts", card(version=2))
