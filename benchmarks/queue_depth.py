@@ -22,7 +22,7 @@ from benchmarks import workload
 from benchmarks.cluster import Cluster, Process
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from coopserve.configured import settings_from
-from service.contract.catalog import ModelCard
+from service.contract.cards import ModelCard
 from service.contract.jobs import JobRecord
 
 

@@ -33,7 +33,7 @@ from benchmarks.serving import serving
 from coopserve.configured import settings_from
 from models.core.loop import Task, run
 from models.systems.base import Model, Output
-from service.contract.catalog import ModelCard
+from service.contract.cards import ModelCard
 from workers.app import engine_threads, prepare_torch
 from workers.engine.engine import Engine
 

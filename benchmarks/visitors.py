@@ -205,12 +205,11 @@ class Visitor:
     def _body(self, tasks: Collection[str] = TASKS.keys()) -> tuple[str, dict[str, Any]]:
         """A task and a request for it: its example, of another seed and length."""
         task = self._chance.choice([task for task in self._tasks if task in tasks])
-        fields = TASKS[task].model_fields
         body = {**TASKS[task].example, "seed": self._chance.randrange(2**32), "steps": self._chance.randint(1, 20)}
         if task in ("generate", "translate", "inpaint"):
             body["n"] = self._chance.randint(1, 4)
-        if "latent_steps" in fields:
-            body["latent_steps"] = 20
+        if "options" in body:
+            body["options"] = {"latent_steps": 20}
         return task, body
 
     def _long(self) -> tuple[str, dict[str, Any]]:

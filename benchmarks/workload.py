@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from models.core.jobs import Job
-from service.contract.catalog import Catalog, ModelCard
+from service.contract.cards import ModelCard
+from service.contract.catalog import Catalog
 from service.contract.errors import ServiceError
 from service.contract.jobs import Generate
 from service.settings import Settings

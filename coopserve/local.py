@@ -26,7 +26,8 @@ from models.checkpoints import load_model
 from models.core.loop import Kernel, Loop, Rows, Task, run
 from models.samplers.langevin import Value
 from models.systems.base import Output
-from service.contract.catalog import Catalog, ModelCard
+from service.contract.cards import ModelCard
+from service.contract.catalog import Catalog
 from service.contract.errors import invalid
 from service.contract.jobs import TASKS, JobRequest
 from service.pictures.decoding import Picture, PictureLimits, file_of_data_uri, read

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.checkpoints import WEIGHTS, load_model, read_card, sha256
 from models.data.images import ImageData, to_float
+from models.evaluation.jobs import defaults_of
 from models.evaluation.labels import sampler
 from models.metrics.classifier import Classifier, accuracy
 from models.systems.base import Model
@@ -62,7 +63,7 @@ def fashion() -> Model:
 def make(model: Model, per_class: int, refine: bool = True) -> tuple[Tensor, Tensor]:
     card = read_card(FASHION)
     labels = torch.arange(10).repeat(per_class)
-    return sampler(model, card["classes"], card["tasks"]["generate"]["defaults"])(labels, 1, refine), labels
+    return sampler(model, card["classes"], defaults_of(card["tasks"]["generate"]))(labels, 1, refine), labels
 
 
 def test_a_classifier_that_saw_only_real_images_recognises_the_classes(

@@ -13,7 +13,7 @@ from torch import Tensor
 from models.checkpoints import load_model, read_card
 from models.data.holes import centred_square
 from models.data.images import ImageData, to_float, to_uint8
-from models.evaluation.jobs import pictures, run_jobs
+from models.evaluation.jobs import defaults_of, pictures, run_jobs
 from models.metrics.outliers import auroc
 from models.metrics.pictures import psnr
 from models.systems.base import Model, Output
@@ -33,7 +33,7 @@ def truth(sample: Mapping[str, ImageData]) -> Tensor:
 
 def answers(model: Model, task: str, own: list[dict[str, Any]]) -> list[Output]:
     """With the card's defaults."""
-    return run_jobs(model, task, read_card(FOLDER)["tasks"][task]["defaults"], own, seed=1, at_once=30)
+    return run_jobs(model, task, defaults_of(read_card(FOLDER)["tasks"][task]), own, seed=1, at_once=30)
 
 
 def test_denoising_takes_noise_away(model: Model, truth: Tensor) -> None:

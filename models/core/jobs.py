@@ -119,13 +119,11 @@ class RestyleJob(Job):
         image: the image whose style is taken.
         labels: what it is drawn in, at least one.
         label: that of the image; None: it is inferred.
-        latent_steps: of the search for the image's latent, at least 0.
     """
 
     image: Tensor
     labels: Sequence[Label]
     label: Label | None = None
-    latent_steps: int
 
 
 @final
@@ -135,7 +133,6 @@ class ReconstructJob(Job):
 
     image: Tensor
     label: Label | None = None
-    latent_steps: int
 
 
 @final

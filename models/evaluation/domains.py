@@ -16,7 +16,7 @@ from models.data.catalog import load_domains
 from models.data.images import DataError, to_float
 from models.data.pairs import Direction
 from models.data.unpaired import UnpairedData
-from models.evaluation.jobs import pictures, run_jobs
+from models.evaluation.jobs import defaults_of, pictures, run_jobs
 from models.metrics.effnet import Features
 from models.metrics.kid import Estimate, kid_with_error
 from models.metrics.unpaired import protocol, saliency_mass, score_pairs
@@ -74,7 +74,7 @@ def prepare(folder: Path, data_name: str, data_root: Path, direction: Direction 
     if (fewest := min(len(test.source), len(test.target))) < _LEAST:
         raise DataError(f"{test.name} holds out {fewest} images of a domain; measuring needs at least {_LEAST}")
     model = load_model(folder, torch.device("cpu"))
-    return DomainBench(model, card["tasks"]["translate"]["defaults"], (source, target), train, valid, test)
+    return DomainBench(model, defaults_of(card["tasks"]["translate"]), (source, target), train, valid, test)
 
 
 def evaluate(

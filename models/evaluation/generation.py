@@ -25,6 +25,7 @@ from models.evaluation.energy_figures import (
     inpainting,
     separation,
 )
+from models.evaluation.jobs import defaults_of
 from models.evaluation.labels import splits_for
 from models.metrics.classifier_store import load_or_train
 from models.metrics.effnet import Features
@@ -89,7 +90,7 @@ def prepare(
         for name in _OTHERS
         if name != data_name and (data_root / name).is_dir()
     }
-    tasks = {name: task["defaults"] for name, task in card["tasks"].items()}
+    tasks = {name: defaults_of(task) for name, task in card["tasks"].items()}
     return EnergyBench(model, tasks, train, valid, test, classifier, others)
 
 

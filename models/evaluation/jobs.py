@@ -13,6 +13,15 @@ from models.core.noise import mix
 from models.systems.base import Model, Output
 
 
+def defaults_of(ability: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields and options that a card's task has by default; older cards have ``latent_steps`` among the fields."""
+    fields = dict(ability["defaults"])
+    options = {name: option["default"] for name, option in ability.get("options", {}).items()}
+    if (steps := fields.pop("latent_steps", None)) is not None:
+        options["latent_steps"] = steps
+    return {**fields, "options": options}
+
+
 def job_of(task: str, defaults: Mapping[str, Any], **fields: Any) -> Job:
     """A job of a task: a card's defaults, with fields of its own."""
     return JOBS[task](**{**defaults, **fields})
@@ -42,6 +51,12 @@ def run_jobs(
     jobs = [job_of(task, defaults, **fields, seed=mix(seed, k) >> 1) for k, fields in enumerate(own)]
     parts = (jobs[k : k + at_once] for k in range(0, len(jobs), at_once))
     return [output for part in parts for output in run_together([make(job) for job in part])]
+
+
+def energies(output: Output) -> Tensor:
+    """The energies of a task of a model that has one, on the CPU."""
+    assert output.energy is not None
+    return output.energy.cpu()
 
 
 def pictures(output: Output) -> Tensor:

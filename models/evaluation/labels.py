@@ -17,7 +17,7 @@ from models.data.catalog import load
 from models.data.images import ImageData, to_float
 from models.data.pairs import Direction
 from models.data.splits import SPLITS
-from models.evaluation.jobs import job_of
+from models.evaluation.jobs import defaults_of, energies, job_of
 from models.evaluation.latents import evaluate_latents
 from models.metrics.classifier import Classifier
 from models.metrics.classifier_store import load_or_train
@@ -112,9 +112,10 @@ def prepare(
     model = load_model(folder, torch.device("cpu"))
     train, valid, test = splits_for(card, data_name, data_root, direction)
     classifier = load_or_train(data_root, data_name, train, progress=progress)
-    task, restyle = card["tasks"]["generate"], card["tasks"].get("restyle", {}).get("defaults")
+    task = card["tasks"]["generate"]
+    restyle = defaults_of(card["tasks"]["restyle"]) if "restyle" in card["tasks"] else None
     trained_steps = task["limits"]["trained_steps"]
-    return Bench(model, card["classes"], task["defaults"], restyle, trained_steps, train, valid, test, classifier)
+    return Bench(model, card["classes"], defaults_of(task), restyle, trained_steps, train, valid, test, classifier)
 
 
 def choose_steps(bench: Bench, *, per_class: int, progress: Callable[[str], None]) -> tuple[int, dict[str, float]]:
@@ -150,7 +151,7 @@ def label_use(bench: Bench) -> float:
             job_of("score", bench.defaults, steps=0, seed=0, image=image, label={label: 1.0})
             for image, label in zip(images, (bench.classes[k] for k in labels.tolist()), strict=True)
         ]
-        return torch.cat([-output.energy.cpu() for output in run_together([score(job) for job in jobs])])
+        return torch.cat([-energies(output) for output in run_together([score(job) for job in jobs])])
 
     chunks = different_pairs(labels, _PAIRS, seed=3).split(_CHUNK, 1)
     margins = torch.cat([swap_margins(value, to_float(bench.test.images[p]), labels[p]) for p in chunks])

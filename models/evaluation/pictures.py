@@ -16,7 +16,7 @@ from models.core.noise import mix
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
 from models.data.pairs import Direction
-from models.evaluation.jobs import job_of
+from models.evaluation.jobs import defaults_of, job_of
 from models.evaluation.labels import splits_for
 from models.metrics.effnet import Features
 from models.metrics.kid import kid
@@ -90,7 +90,7 @@ def prepare(folder: Path, data_name: str, data_root: Path, direction: Direction 
     train, valid, test = splits_for(card, data_name, data_root, direction)
     task: Literal["translate", "inpaint"] = "inpaint" if "inpaint" in card["tasks"] else "translate"
     ability = card["tasks"][task]
-    return PictureBench(model, task, ability["defaults"], ability["limits"]["trained_steps"], train, valid, test)
+    return PictureBench(model, task, defaults_of(ability), ability["limits"]["trained_steps"], train, valid, test)
 
 
 def choose_steps(bench: PictureBench, features: Features, progress: Callable[[str], None]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Output:
 
     Args:
         images: ``[n, C, H, W]`` in [-1, 1]; None for a task that gives numbers alone.
-        energy: ``[n]``, minus the value f; comparable only between images of one condition.
+        energy: ``[n]``, minus the value f; comparable only between images of one condition. None: the method has none.
         seeds: the noise seed of each row.
         numbers: what else is known of each row, by name: for each name one value a row that JSON can hold.
         extras: further pictures a row, each ``[n, C, H, W]``, by name.
@@ -31,7 +31,7 @@ class Output:
     """
 
     images: Tensor | None
-    energy: Tensor
+    energy: Tensor | None
     seeds: Sequence[int]
     numbers: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)

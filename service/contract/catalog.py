@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from service.contract import model_folders
+from service.contract.cards import ModelCard
 from service.contract.errors import NotFoundError, UnprocessableError
 from service.contract.trainings import MODEL_NAME
 
@@ -31,103 +31,6 @@ _SEEN_SECONDS = 0.1
 """For how long a look at the directories is good enough for :meth:`Catalog.seen`."""
 _SETTLED_NS = 2_000_000_000
 """What has changed within so many nanoseconds may change again without a later time of change."""
-
-
-class CardPart(BaseModel):
-    """A part of a card; unknown members are errors, so a misspelt one is noticed."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
-
-
-class ImageShape(CardPart):
-    """The images that a model makes or takes, in pixels."""
-
-    height: int = Field(ge=1, le=4096, description="Height in pixels.")
-    width: int = Field(ge=1, le=4096, description="Width in pixels.")
-    channels: int = Field(ge=1, le=4, description="1 = grey, 3 = colour.")
-
-
-class TaskDefaults(CardPart):
-    """What a request gets for the fields that it leaves out."""
-
-    n: int = Field(1, ge=1, description="Number of images.")
-    steps: int = Field(ge=0, description="Refinement steps.")
-    step_size: float = Field(ge=0, description="Step size, as a multiple of the trained one.")
-    noise: float = Field(
-        ge=0, description="Standard deviation of the noise that each step adds; pixels run from -1 to 1."
-    )
-    refine: bool = Field(True, description="False = the initializer's proposal alone.")
-    latent_steps: int | None = Field(
-        None, ge=0, description="Steps of the search for a picture's latent vector; null for tasks without it."
-    )
-
-
-class TaskLimits(CardPart):
-    """What a request may ask for. Ranges include both ends."""
-
-    max_n: int = Field(ge=1, description="Most images a job.")
-    max_steps: int = Field(ge=0, description="Most refinement steps.")
-    trained_steps: int = Field(ge=0, description="Steps that the model was trained with; more give a warning.")
-    step_size: tuple[float, float] = Field(description="Least and greatest step size.")
-    noise: tuple[float, float] = Field(description="Least and greatest noise scale.")
-    max_latent_steps: int | None = Field(
-        None, ge=0, description="Most steps of the search for a latent vector; null for tasks without it."
-    )
-    proposal: bool = Field(True, description="Whether the model can propose without refinement (`refine` false).")
-    chance: bool = Field(True, description="Whether images of one request differ even without `noise`.")
-
-
-class TaskCard(CardPart):
-    """How a model does one task."""
-
-    defaults: TaskDefaults = Field(description="Values of fields that a request leaves out.")
-    limits: TaskLimits = Field(description="Bounds of what a request may ask for.")
-
-
-class FileEntry(CardPart):
-    """One file of a model."""
-
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Hash of the file.")
-    bytes: int = Field(ge=0, description="Size of the file.")
-
-
-class ModelCard(CardPart):
-    """What a model is, what it can do, and how it was made."""
-
-    name: str = Field(pattern=MODEL_NAME, description="Name of the model.")
-    version: int = Field(ge=1, lt=10**9, description="Version; a training makes a new one.")
-    system: str = Field(description="The method that the model belongs to.")
-    title: str = Field(description="The model in a few words.")
-    description: str = Field(description="What the model makes and how.")
-    license: str = Field(description="Licence of the weights.")
-    notice: str = Field("", description="Credits that go with the weights.")
-    image: ImageShape = Field(description="Shape of the images.")
-    condition: ImageShape | None = Field(
-        None, description="Shape of the pictures that images are made from; null for models that take none."
-    )
-    classes: list[str] | None = Field(None, min_length=1, description="Names of the classes, in order of index.")
-    tasks: dict[str, TaskCard] = Field(description="What the model can do, by task.")
-    config: dict[str, Any] = Field(default_factory=dict, description="Settings of the networks.")
-    files: dict[str, FileEntry] = Field(default_factory=dict, description="Files of the model, by name.")
-    training: dict[str, Any] = Field(default_factory=dict, description="How the model was trained.")
-    calibration: dict[str, Any] = Field(
-        default_factory=dict, description="Values of real images, against which `score` sets an image's value."
-    )
-    metrics: dict[str, Any] = Field(default_factory=dict, description="What was measured on the model.")
-    known_weaknesses: list[str] = Field(default_factory=list, description="What the model does badly.")
-
-    @property
-    def ref(self) -> str:
-        """``name@version``, which names this model for good."""
-        return f"{self.name}@{self.version}"
-
-    @model_validator(mode="after")
-    def _plain_names(self) -> Self:
-        if self.classes is not None and len(set(self.classes)) != len(self.classes):
-            raise ValueError("two classes have the same name")
-        if bad := [name for name in self.files if Path(name).name != name or name in {".", ".."}]:
-            raise ValueError(f"files must lie beside the card, not at {bad[0]!r}")
-        return self
 
 
 @dataclass(frozen=True)

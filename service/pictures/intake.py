@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 
 from service.access.security import Caller
-from service.contract.catalog import ModelCard
+from service.contract.cards import ModelCard
 from service.contract.errors import NotFoundError, PictureError, invalid
 from service.contract.jobs import GivenPicture, JobRequest, Role
 from service.pictures.blobs import Blobs

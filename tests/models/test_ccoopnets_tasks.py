@@ -114,7 +114,7 @@ def test_inference_beats_the_class_mean_and_restyled_images_show_the_class_asked
 ) -> None:
     found = evaluate_latents(
         fashion,
-        {**COMMON, "latent_steps": 25},
+        {**COMMON, "options": {"latent_steps": 25}},
         classifier=judge,
         train=sample["train"],
         test=sample["test"],
@@ -141,7 +141,7 @@ def test_restyled_images_come_by_label_then_by_number(tiny: CCoopNets) -> None:
 
 def test_an_image_in_its_own_label_is_its_reconstruction(tiny: CCoopNets) -> None:
     label = {"thin": 1.0}
-    fields = {"image": picture(ZOO["ccoopnets"].card()["image"]), "label": label, "latent_steps": 6}
+    fields = {"image": picture(ZOO["ccoopnets"].card()["image"]), "label": label, "options": {"latent_steps": 6}}
     restyled = make(tiny, "restyle", labels=[label], **fields)
     again = make(tiny, "reconstruct", **fields)
     torch.testing.assert_close(pixels(restyled), pixels(again), atol=1e-5, rtol=0)
@@ -151,17 +151,17 @@ def test_an_image_in_its_own_label_is_its_reconstruction(tiny: CCoopNets) -> Non
 
 def test_the_residual_is_that_of_the_drawing(tiny: CCoopNets) -> None:
     image = picture(ZOO["ccoopnets"].card()["image"])
-    drawn = make(tiny, "reconstruct", image=image, label={"thin": 1.0}, latent_steps=6, refine=False)
+    drawn = make(tiny, "reconstruct", image=image, label={"thin": 1.0}, options={"latent_steps": 6}, refine=False)
     assert drawn.numbers["residual"][0] == pytest.approx(F.mse_loss(pixels(drawn)[0], image).item(), rel=1e-5)
-    longer = make(tiny, "reconstruct", image=image, label={"thin": 1.0}, latent_steps=40, refine=False)
+    longer = make(tiny, "reconstruct", image=image, label={"thin": 1.0}, options={"latent_steps": 40}, refine=False)
     assert longer.numbers["residual"][0] < drawn.numbers["residual"][0]
 
 
 def test_an_unknown_label_is_the_one_that_draws_the_image_best(tiny: CCoopNets) -> None:
     image = pixels(make(tiny, "generate", label={"square": 1.0}, refine=False))[0]
-    output = make(tiny, "reconstruct", image=image, label=None, latent_steps=20, refine=False)
+    output = make(tiny, "reconstruct", image=image, label=None, options={"latent_steps": 20}, refine=False)
     given = {
-        name: make(tiny, "reconstruct", image=image, label={name: 1.0}, latent_steps=20, refine=False)
+        name: make(tiny, "reconstruct", image=image, label={name: 1.0}, options={"latent_steps": 20}, refine=False)
         for name in CLASSES
     }
     inferred = output.numbers["inferred_label"][0]

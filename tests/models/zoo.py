@@ -156,9 +156,9 @@ FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
         "image": picture(card["image"]),
         "label": None,
         "labels": [_HARD, _SOFT],
-        "latent_steps": 3,
+        "options": {"latent_steps": 3},
     },
-    "reconstruct": lambda card: {"image": picture(card["image"]), "label": _SOFT, "latent_steps": 3},
+    "reconstruct": lambda card: {"image": picture(card["image"]), "label": _SOFT, "options": {"latent_steps": 3}},
     "score": _score,
 }
 """For every task its own fields, given the model's card."""

@@ -43,6 +43,13 @@ def card(name: str = "toy", version: int = 1, **changes: Any) -> dict[str, Any]:
     }
 
 
+LATENT_STEPS = {
+    "type": "integer",
+    "default": 20,
+    "range": [0, 40],
+    "description": "Steps of a search.",
+    "cost": {"start": 1, "per": "n", "each_class": True},
+}
 SQUARE = {"height": 8, "width": 8, "channels": 3}
 
 
@@ -51,10 +58,7 @@ def cards() -> list[dict[str, Any]]:
     ability = card()["tasks"]["generate"]
     frames = {**ability, "defaults": {**ability["defaults"], "n": 4}}
     single = {"defaults": {**ability["defaults"], "steps": 0}, "limits": {**ability["limits"], "max_n": 1}}
-    latent = {
-        "defaults": {**ability["defaults"], "latent_steps": 20},
-        "limits": {**ability["limits"], "max_latent_steps": 40},
-    }
+    latent = {**ability, "options": {"latent_steps": LATENT_STEPS}}
     classes = {"interpolate": frames, "restyle": latent, "reconstruct": latent, "score": single}
     pairs = {"translate": ability, "interpolate": frames, "score": single}
     return [

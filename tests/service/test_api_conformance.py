@@ -29,7 +29,7 @@ from service.contract.jobs import TASKS
 from service.settings import Settings
 from service.store.connection import connect
 from service.store.presence import Presence
-from tests.service.fakes import SQUARE, card, cards, write_card
+from tests.service.fakes import LATENT_STEPS, SQUARE, card, cards, write_card
 from tests.service.serving import serving
 
 CONFIG = {
@@ -54,7 +54,7 @@ DOCUMENT = schemathesis.openapi.from_dict(
 
 def models() -> list[dict[str, Any]]:
     """The models that the examples of the tasks name; each can do the tasks whose examples name it."""
-    ability = cards()[1]["tasks"]["restyle"]
+    ability = {**cards()[1]["tasks"]["restyle"], "options": {"latent_steps": {**LATENT_STEPS, "range": [0, 1000]}}}
     tasks: dict[str, dict[str, Any]] = {}
     for task in TASKS.values():
         tasks.setdefault(task.example["model"], {})[task.task] = ability

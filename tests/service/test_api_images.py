@@ -174,6 +174,12 @@ def test_files_and_bodies_that_are_too_large(api: httpx.Client, settings: Settin
         ("restyle", {"model": "toy-classes", "image": uri(noise()), "labels": []}, "invalid-request", "labels"),
         ("restyle", {"model": "toy-classes", "image": uri(noise()), "n": 3}, "invalid-request", "asks for 9"),
         ("restyle", {"model": "toy-classes", "image": uri(noise()), "latent_steps": 41}, "invalid-request", "0 to 40"),
+        (
+            "restyle",
+            {"model": "toy-classes", "image": uri(noise()), "options": {"speed": 1}},
+            "invalid-request",
+            "its options are: latent_steps",
+        ),
         ("reconstruct", {"model": "toy-classes", "image": uri(noise()), "label": "Hat"}, "invalid-request", "label"),
         ("score", {"model": "toy-classes", "image": uri(noise())}, "invalid-request", "label"),
         ("score", {"model": "toy-classes", "image": uri(noise()), "label": 0, "n": 2}, "invalid-request", "n"),

@@ -57,6 +57,7 @@ def test_a_job_from_request_to_picture(api: httpx.Client, worker: FakeWorker, se
         "step_size": 1.0,
         "noise": 0.0,
         "refine": True,
+        "options": {},
         "preview_every": 0,
         "priority": 5,
         "max_queue_seconds": None,

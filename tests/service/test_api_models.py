@@ -29,6 +29,17 @@ def test_the_list_tells_which_workers_have_a_model_in_memory(api: httpx.Client, 
     assert all(entry["resident"] == [] for entry in entries.values())
 
 
+def test_a_card_declares_the_options_of_each_task(api: httpx.Client) -> None:
+    shown = api.get("/v1/models/toy-classes").json()["tasks"]
+    assert shown["restyle"]["options"] == shown["reconstruct"]["options"]
+    declared = shown["restyle"]["options"]["latent_steps"]
+    assert [declared[member] for member in ("type", "default", "range")] == ["integer", 20, [0, 40]]
+    assert declared["description"] == "Steps of a search."
+    assert shown["score"]["options"] == {}
+    (listed,) = (entry for entry in api.get("/v1/models").json()["items"] if entry["ref"] == "toy-classes@1")
+    assert listed["card"]["tasks"] == shown
+
+
 def test_load_pins_a_version_and_unload_lets_it_go(api: httpx.Client, control: Control) -> None:
     begin = control.position()
     answer = api.post("/v1/models/toy/load")

@@ -48,6 +48,15 @@ def test_a_task_is_documented_with_an_example_that_is_valid(
     assert {"200", "202", "400", "404", "413", "415", "422", "503"} <= operation["responses"].keys()
 
 
+@pytest.mark.parametrize("task", ["restyle", "reconstruct"])
+def test_options_have_examples_and_the_older_field_is_deprecated(openapi: dict[str, Any], task: str) -> None:
+    content = openapi["paths"][f"/v1/{task}"]["post"]["requestBody"]["content"]["application/json"]
+    assert content["examples"]["default"]["value"]["options"].keys() == {"latent_steps"}
+    schema = openapi["components"]["schemas"][task.title()]["properties"]
+    assert schema["latent_steps"]["deprecated"] is True
+    assert "deprecated" not in schema["options"]
+
+
 def test_every_field_and_parameter_is_described(openapi: dict[str, Any]) -> None:
     silent = [
         f"{name}.{field}"

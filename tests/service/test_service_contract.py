@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from service.contract.catalog import ModelCard
+from service.contract.cards import ModelCard
 from service.contract.errors import TooManyError, UnprocessableError
 from service.contract.jobs import TASKS, Generate, JobRecord, Score, Translate, mix_of
 from service.contract.records import TRANSITIONS, Status
@@ -96,9 +96,14 @@ def test_models_without_classes_take_no_label() -> None:
         # Of three classes each is tried where the label is unknown; one latent serves all labels that are asked for.
         ("reconstruct", {"image": "x"}, 1, 11 + 3 * 21),
         ("reconstruct", {"image": "x", "label": "Bag"}, 1, 11 + 21),
-        ("reconstruct", {"image": "x", "n": 4, "latent_steps": 0, "refine": False}, 4, 4 + 4 * 3),
+        ("reconstruct", {"image": "x", "n": 4, "options": {"latent_steps": 0}, "refine": False}, 4, 4 + 4 * 3),
         ("restyle", {"image": "x"}, 3, 3 * 11 + 3 * 21),
-        ("restyle", {"image": "x", "labels": ["Bag", "Coat"], "n": 2, "latent_steps": 7}, 4, 4 * 11 + 2 * 3 * 8),
+        (
+            "restyle",
+            {"image": "x", "labels": ["Bag", "Coat"], "n": 2, "options": {"latent_steps": 7}},
+            4,
+            4 * 11 + 2 * 3 * 8,
+        ),
         ("restyle", {"image": "x", "labels": ["Bag", "Coat"], "n": 2, "label": {"Bag": 1, "Coat": 1}}, 4, 44 + 2 * 21),
     ],
 )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.core.jobs import JOBS
 from models.data.images import to_uint8
-from service.contract.catalog import ModelCard
+from service.contract.cards import ModelCard
 from service.contract.errors import NotFoundError
 from service.contract.jobs import TASKS, JobRequest
 from service.pictures.blobs import Blobs
@@ -68,7 +68,7 @@ def same(tensor: Tensor, picture: Image.Image) -> bool:
     return picture_of(tensor).tobytes() == picture.tobytes()
 
 
-SERVICE = {"model", "preview_every", "priority", "max_queue_seconds", "webhook", "fit", "restore"}
+SERVICE = {"model", "preview_every", "priority", "max_queue_seconds", "webhook", "fit", "restore", "latent_steps"}
 """Fields of requests that are for the service, not for the model."""
 
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
@@ -77,8 +77,12 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "inpaint": ("toy-holes", {"image": noise(8, 8), "mask": noise(8, 8, "L")}, {}),
     "denoise": ("toy-energy", {"image": noise(8, 8)}, {}),
     "interpolate": ("toy-pairs", {"images": [noise(8, 8), noise(8, 8)]}, {"mix": "energy"}),
-    "restyle": ("toy-classes", {"image": noise(8, 8)}, {"label": "Bag", "labels": ["Coat"], "latent_steps": 7}),
-    "reconstruct": ("toy-classes", {"image": noise(8, 8)}, {"label": "Bag", "latent_steps": 7}),
+    "restyle": (
+        "toy-classes",
+        {"image": noise(8, 8)},
+        {"label": "Bag", "labels": ["Coat"], "options": {"latent_steps": 7}},
+    ),
+    "reconstruct": ("toy-classes", {"image": noise(8, 8)}, {"label": "Bag", "options": {"latent_steps": 7}}),
     "score": ("toy-pairs", {"image": noise(8, 8), "condition": noise(8, 8)}, {"n": 1}),
 }
 """For each task a model, pictures, and fields of its own."""
@@ -90,7 +94,7 @@ def test_every_field_that_a_model_needs_reaches_its_job(blobs: Blobs, task: str)
     frames = {"animate"} if task == "interpolate" else set()  # of the frames as one file
     request_type, job_type = TASKS[task], JOBS[task]
     wanted = request_type.model_fields.keys() - SERVICE - frames
-    assert wanted == {field.name for field in dataclasses.fields(job_type)} - {"options"}
+    assert wanted == {field.name for field in dataclasses.fields(job_type)}
     model, pictures, own = CASES[task]
     asked = {"n": 2, "steps": 3, "step_size": 0.5, "noise": 0.25, "refine": True, **own}
     request, job = requested(blobs, task, model, pictures, **asked)
@@ -134,7 +138,7 @@ def test_a_list_of_pictures_is_a_list_of_tensors(blobs: Blobs) -> None:
 def test_labels_are_lists_of_weights(blobs: Blobs) -> None:
     job = prepared(blobs, "restyle", "toy-classes", {"image": noise(28, 28)}, labels=["bag", {"Bag": 1, "Coat": 3}]).job
     assert job.labels == [{"Bag": 1.0}, {"Bag": 0.25, "Coat": 0.75}]
-    assert (job.label, job.latent_steps, job.image.shape) == (None, 20, (1, 28, 28))
+    assert (job.label, job.options, job.image.shape) == (None, {"latent_steps": 20}, (1, 28, 28))
     every = prepared(blobs, "restyle", "toy-classes", {"image": noise(28, 28)}).job
     assert every.labels == [{"Bag": 1.0}, {"Coat": 1.0}, {"Sneaker": 1.0}]
 

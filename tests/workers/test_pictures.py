@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
+from models.core.jobs import GenerateJob
+from models.core.loop import Loop, Rows, Task, run
+from models.core.noise import Noise, row_seeds
 from models.data.images import to_float
 from models.systems.base import Output as TaskOutput
 from service.pictures.blobs import Blobs
@@ -93,6 +98,26 @@ def test_numbers_need_no_picture(blobs: Blobs, tmp_path: Path) -> None:
     assert (output.url, output.width, output.height, output.energy) == (None, None, None, 3.0)
     assert output.extras == {"trace": [1.0, 3.0]}
     assert list(tmp_path.iterdir()) == []
+
+
+class Palette:
+    """A method that paints rows in one grey and has no energy."""
+
+    def paint(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        del t, noise
+        return {"x": rows["x"] + 0.5}
+
+    def generate(self, job: GenerateJob) -> Task[TaskOutput]:
+        seeds = row_seeds(job.seed, job.n)
+        rows = yield Loop(self.paint, {"x": torch.zeros(job.n, 3, 5, 4)}, steps=job.steps, seeds=seeds)
+        return TaskOutput(images=rows["x"], energy=None, seeds=seeds)
+
+
+def test_a_method_without_an_energy_gives_null(blobs: Blobs) -> None:
+    job = generate_job(n=2, steps=1)
+    outputs = store_outputs("job_1", run(Palette().generate(job)), Prepared(job), blobs)
+    assert [json.loads(output.model_dump_json())["energy"] for output in outputs] == [None, None]
+    assert opened(blobs.get("jobs/job_1/1.png")).getpixel((0, 0)) == (191, 191, 191)
 
 
 @pytest.mark.parametrize("asked", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from models.core.loop import run
 from models.systems.base import Model
-from service.contract.catalog import ImageShape, ModelCard
+from service.contract.cards import ImageShape, ModelCard
+from service.contract.errors import UnprocessableError
 from service.contract.jobs import TASKS, JobRecord, JobRequest, Output, Role
 from service.pictures.blobs import Blobs
 from service.pictures.decoding import PictureLimits, read
@@ -62,9 +66,9 @@ def fitting(card: ModelCard, role: Role) -> Image.Image:
 
 
 def outputs_of(model: Model, request: JobRequest, card: ModelCard, blobs: Blobs) -> list[Output]:
-    for given in request.given_pictures():
-        png = read(encoded(fitting(card, given.role), "PNG"), PictureLimits(2**22, 2**22)).picture.png
-        blobs.put(job_input("job_1", given.name).key, png)
+    for sent in request.given_pictures():
+        png = read(encoded(fitting(card, sent.role), "PNG"), PictureLimits(2**22, 2**22)).picture.png
+        blobs.put(job_input("job_1", sent.name).key, png)
     prepared = prepare("job_1", request, card, blobs)
     return store_outputs("job_1", run(model.tasks[request.task](prepared.job)), prepared, blobs)
 
@@ -73,7 +77,7 @@ def outputs_of(model: Model, request: JobRequest, card: ModelCard, blobs: Blobs)
 def test_a_task_runs_from_the_request_to_the_files(name: str, task: str, tmp_path: Path) -> None:
     card, blobs = card_of(name), Blobs(tmp_path)
     body = {"model": name, "seed": 3, **request_for(task, card)}
-    quick = {"latent_steps": 5} if "latent_steps" in TASKS[task].model_fields else {}
+    quick = {"options": {"latent_steps": 5}} if card.tasks[task].options else {}
     request, _ = TASKS[task].model_validate(body | quick).resolve(card)
     assert JobRecord.new(request, []).request() == request
     assert request.cost(card) > 0
@@ -99,6 +103,62 @@ def test_shown_pixels_come_back_bit_for_bit(name: str, task: str, tmp_path: Path
     found = np.asarray(Image.open(io.BytesIO(blobs.get("jobs/job_1/0.png"))))
     assert (found[shown] == given[shown]).all()
     assert (found[~shown] != given[~shown]).any()
+
+
+DECLARED = [(name, task, option) for name, task in abilities() for option in card_of(name).tasks[task].options]
+
+
+@pytest.mark.parametrize(("name", "task", "option"), DECLARED)
+@given(data=st.data())
+def test_an_option_takes_what_its_card_declares_and_nothing_else(name: str, task: str, option: str, data: Any) -> None:
+    card = card_of(name)
+    declared = card.tasks[task].options[option]
+
+    def resolved(value: Any) -> JobRequest:
+        body = {"model": name, "seed": 3, **request_for(task, card), "options": {option: value}}
+        return TASKS[task].model_validate_json(json.dumps(body)).resolve(card)[0]
+
+    anything = st.one_of(st.booleans(), st.integers(-(2**53), 2**53), st.floats(-1e9, 1e9), st.text(max_size=20))
+    value = data.draw(st.one_of(valid(declared), anything))
+    if accepts(declared, value):
+        request = resolved(value)
+        assert request.options[option] == value
+        assert JobRecord.new(request, []).request() == request
+        assert request.cost(card) > 0
+    else:
+        with pytest.raises(UnprocessableError) as refused:
+            resolved(value)
+        assert refused.value.extras["errors"][0]["loc"] == ["body", "options", option]
+
+
+def valid(option: Any) -> st.SearchStrategy[Any]:
+    if option.type in ("integer", "number"):
+        return {"integer": st.integers, "number": st.floats}[option.type](*option.range)
+    return st.sampled_from([False, True] if option.type == "boolean" else option.choices)
+
+
+def accepts(option: Any, value: Any) -> bool:
+    """The law of each type, written down a second time."""
+    if option.type == "boolean":
+        return value is True or value is False
+    if option.type == "string":
+        return value in option.choices
+    types = (int,) if option.type == "integer" else (int, float)
+    return type(value) in types and option.range[0] <= value <= option.range[1]
+
+
+@pytest.mark.parametrize(("name", "task"), [(n, t) for n, t, option in DECLARED if option == "latent_steps"])
+def test_the_older_field_gives_the_bytes_of_the_option(name: str, task: str, tmp_path: Path) -> None:
+    card = card_of(name)
+    files = []
+    for k, asked in enumerate(
+        ({"latent_steps": 5}, {"options": {"latent_steps": 5}}, {"options": {"latent_steps": 6}})
+    ):
+        blobs = Blobs(tmp_path / str(k))
+        body = {"model": name, "seed": 3, **request_for(task, card), **asked}
+        outputs = outputs_of(model_of(name), TASKS[task].model_validate(body).resolve(card)[0], card, blobs)
+        files.append([blobs.get(f"jobs/job_1/{i}.png") for i in range(len(outputs))])
+    assert files[0] == files[1] != files[2]
 
 
 def test_the_contract_and_the_zoo_have_the_same_tasks() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.contract.catalog import ImageShape
+from service.contract.cards import ImageShape
 
 Fit: TypeAlias = Literal["cover", "contain", "stretch"]
 Size: TypeAlias = tuple[int, int]

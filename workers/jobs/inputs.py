@@ -8,8 +8,8 @@ from typing import Any, TypedDict, TypeVar
 
 from models.core import jobs
 from models.core.jobs import Job
-from service.contract.catalog import ModelCard
-from service.contract.jobs import JobRequest, tasks
+from service.contract.cards import ModelCard
+from service.contract.jobs import JobRequest, Reconstruct, Restyle, tasks
 from service.contract.jobs.labels import Label
 from service.pictures.blobs import Blobs
 from workers.jobs.reading import Reading, Restoration, load
@@ -54,6 +54,7 @@ class _Shared(TypedDict):
     step_size: float
     noise: float
     refine: bool
+    options: Mapping[str, Any]
 
 
 def _shared(request: JobRequest) -> _Shared:
@@ -65,6 +66,7 @@ def _shared(request: JobRequest) -> _Shared:
         "step_size": _concrete(request.step_size),
         "noise": _concrete(request.noise),
         "refine": _concrete(request.refine),
+        "options": request.options,
     }
 
 
@@ -107,22 +109,20 @@ def _interpolate(request: tasks.Interpolate, given: Reading) -> jobs.Interpolate
     )
 
 
-def _restyle(request: tasks.Restyle, given: Reading) -> jobs.RestyleJob:
+def _restyle(request: Restyle, given: Reading) -> jobs.RestyleJob:
     return jobs.RestyleJob(
         **_shared(request),
         image=given.picture("image"),
         labels=_concrete(_mixes(request.labels)),
         label=_weights(request.label),
-        latent_steps=_concrete(request.latent_steps),
     )
 
 
-def _reconstruct(request: tasks.Reconstruct, given: Reading) -> jobs.ReconstructJob:
+def _reconstruct(request: Reconstruct, given: Reading) -> jobs.ReconstructJob:
     return jobs.ReconstructJob(
         **_shared(request),
         image=given.picture("image"),
         label=_weights(request.label),
-        latent_steps=_concrete(request.latent_steps),
     )
 
 

@@ -32,7 +32,8 @@ def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Blobs)
         blobs.put(place.key, animation_of(pictures_of(frames)))
         extras[k][ANIMATION] = place.url
     outputs = []
-    for k, (seed, energy) in enumerate(zip(result.seeds, result.energy.tolist(), strict=True)):
+    energies = [None] * len(result.seeds) if result.energy is None else result.energy.tolist()
+    for k, (seed, energy) in enumerate(zip(result.seeds, energies, strict=True)):
         shown: dict[str, Any] = {"url": None, "width": None, "height": None}
         if pictures:
             shown = {"url": job_image(id, k).url, "width": pictures[k].width, "height": pictures[k].height}

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
 from models.data.images import to_float
-from service.contract.catalog import ImageShape, ModelCard
+from service.contract.cards import ImageShape, ModelCard
 from service.contract.errors import NotFoundError
 from service.contract.jobs import JobRequest, Role
 from service.pictures.blobs import Blobs

@@ -14,7 +14,8 @@ import torch
 
 from models.checkpoints import load_model
 from models.systems.base import Model
-from service.contract.catalog import Catalog, ModelCard
+from service.contract.cards import ModelCard
+from service.contract.catalog import Catalog
 from workers.engine.engine import Engine
 from workers.engine.exact import KnownSizes, Subject
 

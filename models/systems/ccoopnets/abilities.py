@@ -22,7 +22,7 @@ def abilities(
     Args:
         trained: the loop of the training.
         tasks: names of the tasks that the model can do.
-        own: for some of them ``defaults`` and ``limits`` of their own.
+        own: for some of them ``defaults`` and ``limits`` of their own, and the ``options`` that they take.
     """
     defaults = {"n": 1, "steps": trained.steps, "step_size": 1.0, "noise": 0.0, "refine": True}
     limits = {
@@ -41,6 +41,7 @@ def abilities(
         name: {
             "defaults": {**defaults, **special.get(name, {}).get("defaults", {})},
             "limits": {**limits, **special.get(name, {}).get("limits", {})},
+            "options": special.get(name, {}).get("options", {}),
         }
         for name in tasks
     }

@@ -4,6 +4,7 @@
 """
 
 from service.contract.jobs.labels import mix_of
+from service.contract.jobs.latents import Reconstruct, Restyle
 from service.contract.jobs.record import JobRecord, Output
 from service.contract.jobs.request import GivenPicture, JobRequest, Role
 from service.contract.jobs.tasks import (
@@ -11,8 +12,6 @@ from service.contract.jobs.tasks import (
     Generate,
     Inpaint,
     Interpolate,
-    Reconstruct,
-    Restyle,
     Score,
     Translate,
 )

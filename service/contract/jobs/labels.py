@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from service.contract.catalog import ModelCard
+from service.contract.cards import ModelCard
 from service.contract.errors import invalid
 
 ClassName = Annotated[str, Field(min_length=1, max_length=200)]
@@ -53,6 +53,11 @@ def mix_of(label: str | int | dict[str, float], classes: list[str], field: str =
         raise invalid(field, "a mix needs at least one class with a weight above 0")
     total = sum(weight / top for weight in weights.values())
     return {name: weights[name] / top / total for name in classes if weights.get(name)}
+
+
+def known_mix(label: str | int | dict[str, float] | None, classes: list[str]) -> dict[str, float] | None:
+    """The same for a label that may be absent."""
+    return None if label is None else mix_of(label, classes)
 
 
 def mixes_of(

@@ -21,7 +21,9 @@ class Output(RecordPart):
     width: int | None = Field(description="Width in pixels; null without an image.")
     height: int | None = Field(description="Height in pixels; null without an image.")
     seed: int = Field(description="Noise key of this image, derived from the job's seed and its place.")
-    energy: float | None = Field(None, description="The model's energy of the image; lower is more typical.")
+    energy: float | None = Field(
+        None, description="The model's energy of the image; lower is more typical. Null: the method has no energy."
+    )
     extras: dict[str, Any] = Field(
         default_factory=dict, description="What else the method gives: numbers by name, addresses of further pictures."
     )

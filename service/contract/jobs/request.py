@@ -10,8 +10,9 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.contract.catalog import ModelCard, TaskCard
+from service.contract.cards import ModelCard, TaskCard
 from service.contract.errors import UnprocessableError, invalid
+from service.contract.options import OptionName, OptionValue, cost_of
 from service.contract.webhook_url import WebhookUrl
 
 PictureRef = Annotated[str, Field(min_length=1)]
@@ -86,6 +87,13 @@ class JobRequest(BaseModel, ABC):
     refine: bool | None = Field(
         None, description="False gives the initializer's proposal without refinement.", examples=[True]
     )
+    options: dict[OptionName, OptionValue] = Field(
+        default_factory=dict,
+        max_length=100,
+        description="What only some methods can be told, by name. The model's card declares which options a task has, "
+        "with type, default and range; an option that is left out has its default.",
+        examples=[{}],
+    )
     preview_every: int = Field(
         0, ge=0, le=100_000, description="Send a picture of the unfinished images every so many steps; 0 = never."
     )
@@ -112,10 +120,17 @@ class JobRequest(BaseModel, ABC):
     def cost(self, card: ModelCard) -> float:
         """What a resolved request costs: rows x steps x pixels of an image; the proposal counts as a step.
 
-        Rows in which latents of a picture are inferred are counted beside those of the images.
+        With it what the options cost, as the card declares.
         """
         refinement = self.steps if self.refine and self.steps else 0
-        row_steps = self.rows * (1 + refinement) + self._inference(card)
+        known = getattr(self, "label", None) is not None or card.classes is None
+        row_steps = self.rows * (1 + refinement) + cost_of(
+            card.tasks[self.task].options,
+            self.options,
+            images=self.rows,
+            n=self.n or 1,
+            classes=1 if known else len(card.classes or ()),
+        )
         return float(row_steps * card.image.width * card.image.height)
 
     def masked(self, card: ModelCard) -> bool:
@@ -154,7 +169,8 @@ class JobRequest(BaseModel, ABC):
             raise UnprocessableError("unsupported-task", f"{card.ref} can't do {self.task!r}; its tasks are: {choices}")
         given = {name: value for name, value in self if value is not None}
         defaults = {k: v for k, v in ability.defaults.model_dump().items() if k in type(self).model_fields}
-        concrete = {**defaults, **given, "model": card.ref}
+        options = ability.settings(self.options, card.ref)
+        concrete = {**defaults, **given, "model": card.ref, "options": options}
         # Seeds chosen here fit into the whole numbers of JavaScript, so every client can send them back.
         concrete.setdefault("seed", secrets.randbelow(2**32))
         params = self.model_copy(update={**concrete, **self.settle(card, concrete["seed"])})
@@ -168,21 +184,11 @@ class JobRequest(BaseModel, ABC):
             UnprocessableError: a field does not fit the model.
         """
 
-    def _inference(self, card: ModelCard) -> int:
-        """Rows x steps that infer latents: a row a latent, and for each class where the picture's label is unknown."""
-        latent_steps = getattr(self, "latent_steps", None)
-        if latent_steps is None:
-            return 0
-        known = getattr(self, "label", None) is not None
-        tried = 1 if known or card.classes is None else len(card.classes)
-        return (self.n or 1) * tried * (1 + int(latent_steps))
-
     def _check(self, ability: TaskCard, card: ModelCard) -> list[str]:
         limits = ability.limits
         ranges = {
             "n": (1, limits.max_n),
             "steps": (0, limits.max_steps),
-            "latent_steps": (0, limits.max_latent_steps or 0),
             "step_size": limits.step_size,
             "noise": limits.noise,
         }

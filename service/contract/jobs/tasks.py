@@ -1,5 +1,7 @@
 """One class a task: its own fields, its words for the API's page, and how its fields become concrete.
 
+The tasks that infer the latent vector of a picture are in ``latents.py``.
+
 To add a task, write its class here with a docstring, an example and :meth:`JobRequest.settle`, and enter it in
 :data:`TASKS`; the route, its page in the API reference, the queue message and the reading of its pictures follow.
 """
@@ -11,17 +13,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from service.contract.catalog import ModelCard
+from service.contract.cards import ModelCard
 from service.contract.errors import invalid
 from service.contract.jobs import examples
-from service.contract.jobs.labels import LABEL_FORMS, Label, classes_of, mix_of, mixes_of
+from service.contract.jobs.labels import LABEL_FORMS, Label, classes_of, known_mix, mix_of, mixes_of
+from service.contract.jobs.latents import Reconstruct, Restyle
 from service.contract.jobs.request import PICTURE_FORMS, FittedRequest, JobRequest, PictureRef, RestorableRequest, Role
-
-_LATENT_STEPS = (
-    "Steps of the search for the latent vector from which the initializer draws the picture. "
-    "Absent: the default of the model's card."
-)
-_OWN_LABEL = f"The class of the picture: {LABEL_FORMS}. Absent: it is inferred."
 
 
 class Generate(JobRequest):
@@ -171,59 +168,6 @@ class Interpolate(FittedRequest):
         return {"labels": mixes_of(self.labels, classes_of(card, "labels"))}
 
 
-class Restyle(RestorableRequest):
-    """Draw an image anew in other classes, in its own style.
-
-    Finds the latent vector from which the initializer draws the picture, then draws it in each class of `labels`; the
-    solver refines the results. Gives `n` images a label, in the order of the labels.
-    """
-
-    task: ClassVar[str] = "restyle"
-    example: ClassVar[dict[str, Any]] = {
-        "model": "fashion-ccoopnets",
-        "image": examples.shirt(),
-        "labels": ["Pullover", "Dress"],
-        "seed": 7,
-    }
-    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.IMAGE}
-    times: ClassVar[str | None] = "labels"
-
-    n: int | None = Field(None, ge=1, le=4096, description="Number of images for each label.", examples=[1])
-    image: PictureRef = Field(description=f"The picture. {PICTURE_FORMS}")
-    label: Label | None = Field(None, description=_OWN_LABEL, examples=["T-shirt/top"])
-    labels: Annotated[list[Label], Field(min_length=1, max_length=1000)] | None = Field(
-        None,
-        description=f"The classes asked for, each {LABEL_FORMS}. Absent: all classes of the model.",
-        examples=[["Pullover", "Dress"]],
-    )
-    latent_steps: int | None = Field(None, ge=0, le=100_000, description=_LATENT_STEPS)
-
-    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
-        """All labels as weights by class name; None for a label that is to be inferred."""
-        classes = classes_of(card, "labels")
-        asked = self.labels if self.labels is not None else list(classes)
-        return {"label": _known(self.label, classes), "labels": mixes_of(asked, classes)}
-
-
-class Reconstruct(RestorableRequest):
-    """Draw an image again from the latent vector that is inferred from it.
-
-    Shows what of a picture the model can express: the closer the result, the better the model knows such pictures.
-    """
-
-    task: ClassVar[str] = "reconstruct"
-    example: ClassVar[dict[str, Any]] = {"model": "fashion-ccoopnets", "image": examples.shirt(), "seed": 7}
-    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.IMAGE}
-
-    image: PictureRef = Field(description=f"The picture. {PICTURE_FORMS}")
-    label: Label | None = Field(None, description=_OWN_LABEL, examples=["T-shirt/top"])
-    latent_steps: int | None = Field(None, ge=0, le=100_000, description=_LATENT_STEPS)
-
-    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
-        """The label as weights by class name; None if it is to be inferred."""
-        return {"label": _known(self.label, classes_of(card, "label"))}
-
-
 class Score(FittedRequest):
     """Tell how well an image fits what the model has learned, in numbers.
 
@@ -277,7 +221,7 @@ class Score(FittedRequest):
                 raise invalid(field, f"{card.ref} takes no {field}; leave it out")
             if needed and not given and field != "mask":  # the image's transparency may be the mask
                 raise invalid(field, f"{card.ref} judges an image only together with its {field}; send it")
-        return {"label": _known(self.label, card.classes or [])}
+        return {"label": known_mix(self.label, card.classes or [])}
 
 
 TASKS: dict[str, type[JobRequest]] = {
@@ -291,7 +235,3 @@ TASKS: dict[str, type[JobRequest]] = {
     "score": Score,
 }
 """Every task that a client can ask for."""
-
-
-def _known(label: str | int | dict[str, float] | None, classes: list[str]) -> dict[str, float] | None:
-    return None if label is None else mix_of(label, classes)

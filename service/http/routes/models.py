@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.contract.catalog import Model, ModelCard
+from service.contract.cards import ModelCard
+from service.contract.catalog import Model
 from service.http.problems import responses
 from service.http.routes import links
 from service.http.routes.common import json_of

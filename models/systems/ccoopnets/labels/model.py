@@ -24,7 +24,7 @@ from models.systems.ccoopnets.labels.frozen_solver import Drift, FrozenSolver
 from models.systems.ccoopnets.labels.networks import Initializer, Solver
 from models.systems.ccoopnets.labels.tasks.generate import generate
 from models.systems.ccoopnets.labels.tasks.interpolate import interpolate
-from models.systems.ccoopnets.labels.tasks.latents import STEP_SIZE, reconstruct, restyle
+from models.systems.ccoopnets.labels.tasks.latents import LATENT_STEPS, STEP_SIZE, reconstruct, restyle
 from models.systems.ccoopnets.labels.tasks.score import score
 from models.systems.weights import fill
 
@@ -37,8 +37,6 @@ _TASKS: Mapping[str, Callable[..., Task[Output]]] = {
 }
 
 _FRAMES = 8
-_LATENT_STEPS = 100
-_MAX_LATENT_STEPS = 1000
 
 
 class CCoopNets:
@@ -154,7 +152,7 @@ def load(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.d
 
 def describe(config: Config, classes: Sequence[str]) -> dict[str, Any]:
     """The parts of a card that follow from the configuration: image, classes, tasks with defaults and limits."""
-    latent = {"defaults": {"latent_steps": _LATENT_STEPS}, "limits": {"max_latent_steps": _MAX_LATENT_STEPS}}
+    latent = {"options": {"latent_steps": LATENT_STEPS}}
     return {
         "image": {"height": config.size, "width": config.size, "channels": config.channels},
         "classes": list(classes),

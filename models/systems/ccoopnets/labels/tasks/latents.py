@@ -17,6 +17,14 @@ from models.systems.ccoopnets.refinement import label_weights, refine, step_numb
 if TYPE_CHECKING:
     from models.systems.ccoopnets.labels.model import CCoopNets
 
+LATENT_STEPS = {
+    "type": "integer",
+    "default": 100,
+    "range": [0, 1000],
+    "description": "Steps of the search for the latent vector from which the initializer draws the picture.",
+    "cost": {"start": 1, "per": "n", "each_class": True},
+}
+"""The option as cards declare it. A chain also takes its first evaluation, and without a label there is one a class."""
 STEP_SIZE = 0.1
 """s of eqs. 19 and 20 at the start, as in the authors' settings; rows in which it is too large halve it."""
 
@@ -76,11 +84,11 @@ def _infer(model: CCoopNets, job: ReconstructJob | RestyleJob, seeds: Sequence[i
         "y": repeat(job.image, n, model.device),
         "c": labels.repeat(len(seeds), 1),
         "s": torch.full((n, 1), STEP_SIZE, device=model.device),
-        "ticks": torch.full((n,), job.latent_steps, device=model.device),
+        "ticks": torch.full((n,), job.options["latent_steps"], device=model.device),
     }
     keys = [seed for seed in seeds for _ in range(tried)]
     rows = yield Loop(model.latent.start, rows, steps=1, seeds=keys, name="latent")
-    rows = yield Loop(model.latent.step, rows, steps=job.latent_steps, seeds=keys, name="latent")
+    rows = yield Loop(model.latent.step, rows, steps=job.options["latent_steps"], seeds=keys, name="latent")
     best = rows["l"].reshape(-1, tried).argmax(1) + tried * torch.arange(len(seeds), device=model.device)
     return {name: rows[name][best] for name in ("x", "c")}
 
