@@ -8,7 +8,7 @@ an engine can advance the loops of many jobs together; :func:`run` drives one ta
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeAlias, TypeVar
@@ -46,6 +46,9 @@ class Loop:
         seeds: one noise seed a row.
         name: what a client sees as the stage of its job.
         preview: rows -> pictures ``[rows, C, H, W]`` in [-1, 1], if the state can be shown half-way.
+        keep: the names of the result that the task reads, apart from handing them on as the start of its next loop, up
+            to its end; None: all. Only these are saved with a chain. A task that is resumed is sent them alone, and the
+            loops that it yields until it is where it was may lack the other names, or have none.
     """
 
     kernel: Kernel
@@ -54,15 +57,18 @@ class Loop:
     seeds: Sequence[int]
     name: str = "loop"
     preview: Callable[[Rows], Tensor] | None = None
+    keep: Collection[str] | None = None
 
     def __post_init__(self) -> None:
         sizes = {name: value.shape[0] for name, value in self.rows.items()}
-        if not sizes:
-            raise ValueError("a loop needs at least one tensor of state")
-        if set(sizes.values()) != {len(self.seeds)}:
+        if set(sizes.values()) - {len(self.seeds)}:
             raise ValueError(f"{len(self.seeds)} seeds, but the state has these leading dimensions: {sizes}")
         if self.steps < 0:
             raise ValueError(f"steps must not be negative, got {self.steps}")
+
+    def kept(self, result: Rows) -> Rows:
+        """What is kept of the result."""
+        return result if self.keep is None else {k: v for k, v in result.items() if k in self.keep}
 
 
 def check_finite(rows: Rows) -> None:

@@ -125,8 +125,9 @@ class AnnealedSampler:
         rows = yield from self._begin(self._constants(ladder, len(seeds), b=0.0), seeds)
         found = []
         for mark in marks.tolist():
-            rows = {**rows, "b": torch.full_like(rows["b"], ladder.b[mark].item())}
-            rows = yield Loop(self._tune, rows, steps, seeds, name=f"pilot: temperature {mark} of {len(ladder)}")
+            rows = {**rows, "b": ladder.b[mark].to(self._device).repeat(len(seeds))}
+            title = f"pilot: temperature {mark} of {len(ladder)}"
+            rows = yield Loop(self._tune, rows, steps, seeds, name=title, keep=["eps"])
             found.append(rows["eps"].log().mean().item())
         b = ladder.b.numpy()
         eps = np.exp(np.interp(b[1:], b[marks], found))
@@ -145,31 +146,29 @@ class AnnealedSampler:
         they are not, it need not.
         """
         rows = {**self._constants(ladder, len(seeds), b=1.0), "x": starts.to(self._device)}
-        rows = yield Loop(self._chain.start, rows, 1, seeds, name="start")
+        rows = yield Loop(self._chain.start, rows, 1, seeds, name="start", keep=[])
         path, eps = ladder.b[1:].flip(0), ladder.eps.flip(0)
         rows, acceptance = yield from self._along(rows, path, eps, ladder, seeds, "reverse")
         to_reference = (ladder.b[0] - rows["b"]) * rows["f"]  # the last change, after which no move comes
         return Annealed(-(rows["w"] + to_reference), rows["x"], acceptance.flip(0), int(rows["divergent"].sum()))
 
     def _begin(self, constants: Rows, seeds: Sequence[int]) -> Task[Rows]:
-        rows = yield Loop(self._draw, constants, 1, seeds, name="draw")
-        return (yield Loop(self._chain.start, rows, 1, seeds, name="start"))
+        rows = yield Loop(self._draw, constants, 1, seeds, name="draw", keep=[])
+        return (yield Loop(self._chain.start, rows, 1, seeds, name="start", keep=[]))
 
     def _along(
         self, rows: Rows, path: Tensor, eps: Tensor, ladder: Ladder, seeds: Sequence[int], name: str
     ) -> Task[tuple[Rows, Tensor]]:
-        n, size, done = len(seeds), -(-len(ladder) // _SEGMENTS), 0
-        acceptance = []
-        for b, steps in zip(path.split(size), eps.split(size), strict=True):
-            tables = {"path": b.expand(n, -1), "steps": steps.expand(n, -1), "acceptance": b.new_zeros(n, len(b))}
-            tables = {k: v.to(self._device).contiguous() for k, v in tables.items()}
-            done += len(b)
-            title = f"{name}: {done} of {len(ladder)} temperatures"
-            rows = yield Loop(
-                self._anneal, {**rows, **tables}, len(b) * ladder.moves * ladder.leapfrogs, seeds, name=title
-            )
-            acceptance.append(rows["acceptance"].mean(0).cpu())
-        return rows, torch.cat(acceptance)
+        n, size = len(seeds), -(-len(ladder) // _SEGMENTS)
+        tables = {"path": path.expand(n, -1), "steps": eps.expand(n, -1), "acceptance": path.new_zeros(n, len(path))}
+        rows = {**rows, **{k: v.to(self._device).contiguous() for k, v in tables.items()}}
+        for done in range(0, len(ladder), size):
+            here = min(size, len(ladder) - done)
+            rows = {**rows, "done": torch.full((n,), done, device=self._device)}
+            steps = here * ladder.moves * ladder.leapfrogs
+            title = f"{name}: {done + here} of {len(ladder)} temperatures"
+            rows = yield Loop(self._anneal, rows, steps, seeds, name=title, keep=[])
+        return rows, rows["acceptance"].mean(0).cpu()
 
     def _constants(self, ladder: Ladder, n: int, b: float) -> Rows:
         """What rows have from the start. An annealing replaces eps by its tables, a pilot begins with it."""

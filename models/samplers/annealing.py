@@ -25,11 +25,14 @@ def anneal(step: Kernel) -> Kernel:
     The state is that of ``step``, see :class:`models.samplers.hmc.Hmc`, and ``w`` log weight, float64 ``[]``; ``path``
     float64 ``[K]``, the b of the row's temperatures in the order in which it comes to them; ``moves`` at each, int64
     ``[]``. Optional ``steps`` float64 ``[K]``, the eps at each; ``acceptance`` float64 ``[K]``, to which the mean
-    acceptance probability at each is added. A row takes K * moves * leapfrogs steps. Weights cost no gradients.
+    acceptance probability at each is added; ``done`` int64 ``[]``, the temperatures that loops before this one have
+    dealt with. A row takes moves * leapfrogs steps at a temperature. Weights cost no gradients.
     """
 
     def annealed(rows: Rows, t: Tensor, noise: Noise) -> Rows:
         k = (t // (rows["leapfrogs"] * rows["moves"]))[:, None]
+        if "done" in rows:
+            k = k + rows["done"][:, None]
         b = rows["path"].gather(1, k)[:, 0]
         eps = rows["steps"].gather(1, k)[:, 0] if "steps" in rows else rows["eps"]
         # Within a temperature b stays, and the weight with it.

@@ -40,7 +40,7 @@ def judge(
         most: the greatest pixel that the refinement may reach.
     """
     seeds = row_seeds(job.seed, 1)
-    judged = yield Loop(model.evaluate, rows, steps=1, seeds=seeds, name="score")
+    judged = yield Loop(model.evaluate, rows, steps=1, seeds=seeds, name="score", keep=["f", "slope"])
     f = float(judged["f"])
     numbers: dict[str, list[Any]] = {"f": [f]}
     if known:

@@ -57,7 +57,6 @@ def test_rows_that_are_not_finite_end_the_task() -> None:
     [
         ({"x": torch.zeros(2, 1)}, 1, [1], "1 seeds, but"),
         ({"x": torch.zeros(2, 1), "y": torch.zeros(3, 1)}, 1, [1, 2], "leading dimensions"),
-        ({}, 1, [], "at least one tensor"),
         ({"x": torch.zeros(1, 1)}, -1, [1], "must not be negative"),
     ],
 )

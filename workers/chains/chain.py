@@ -29,7 +29,7 @@ class Chain:
     """A task that has stopped between two steps. All tensors are on the CPU.
 
     Args:
-        results: the rows of each loop that has finished.
+        results: of each loop that has finished, what it keeps.
         name: the loop that runs.
         total: its number of steps.
         seeds: the noise seed of each of its rows.
@@ -50,9 +50,10 @@ class Chain:
         Raises:
             ChainError: it is another loop, or no row is left to advance.
         """
-        mine = (self.name, self.total, list(self.seeds), _shapes(self.rows), len(self.steps))
-        its = (loop.name, loop.steps, list(loop.seeds), _shapes(loop.rows), len(loop.seeds))
-        if mine != its:
+        mine = (self.name, self.total, list(self.seeds), len(self.steps))
+        its = (loop.name, loop.steps, list(loop.seeds), len(loop.seeds))
+        # The loop lacks the names that the loops before it do not keep.
+        if mine != its or not _shapes(loop.rows).items() <= _shapes(self.rows).items():
             raise ChainError(f"it was saved in another loop than {loop.name!r} of this task")
         if not all(0 <= step <= loop.steps for step in self.steps) or min(self.steps) == loop.steps:
             raise ChainError(f"its steps do not lie within the {loop.steps} of the loop")
@@ -132,7 +133,7 @@ def decode(data: bytes) -> Chain:
         for key, value in tensors.items():
             place, _, name = key.partition("/")
             loops.setdefault(place, {})[name] = value
-        results = [loops[str(k)] for k in range(about["results"])]
+        results = [loops.get(str(k), {}) for k in range(about["results"])]
         return Chain(results, about["name"], about["total"], about["seeds"], loops["rows"], about["steps"])
     except ChainError:
         raise

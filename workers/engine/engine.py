@@ -217,7 +217,7 @@ class Engine:
                 except Exception as error:
                     member.ticket.end(error)
                 else:
-                    member.ticket.results.append(result)
+                    member.ticket.results.append(member.loop.kept(result))
                     self._advance(member.ticket, result, member.loop)
 
     def _save(self) -> None:
@@ -261,7 +261,7 @@ class Engine:
             ticket.end(error if own else ChainError(f"its task does not take it: {error!r}"))
             return
         here = replace(chain, rows=self._to_device(chain.rows))
-        self._place(Member(ticket, loop, ticket.begin(loop), here))
+        self._place(Member(ticket, replace(loop, rows=here.rows), ticket.begin(loop), here))
 
     def _to_device(self, rows: Rows) -> Rows:
         return {k: v.to(self.device) for k, v in rows.items()}
@@ -286,7 +286,7 @@ class Engine:
                 self._place(Member(ticket, loop, number), last)
                 return
             rows = loop.rows
-            ticket.results.append(rows)
+            ticket.results.append(loop.kept(rows))
 
     def _place(self, member: Member, last: Loop | None = None) -> None:
         kernel = member.loop.kernel

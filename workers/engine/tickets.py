@@ -73,7 +73,7 @@ class Ticket(Generic[R]):
         self.resume, self.keep = resume, keep
         self.submitted = time.monotonic()
         self.results: list[Rows] = []
-        """The rows of the loops that have finished."""
+        """Of each loop that has finished, what it keeps."""
         self.stage, self.step, self.steps = "waiting", 0, 0
         self.cancelled = False
         self.before = 0

@@ -50,7 +50,7 @@ def refined(step: Kernel, rows: Rows, steps: int, seeds: Sequence[int]) -> Task[
     Raises:
         RowsError: the chain has diverged.
     """
-    rows = yield Loop(step, rows, steps=steps, seeds=seeds, name="refine", preview=pictures)
+    rows = yield Loop(step, rows, steps=steps, seeds=seeds, name="refine", preview=pictures, keep=["y"])
     check_range(rows)
     return rows
 

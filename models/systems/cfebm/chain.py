@@ -118,9 +118,8 @@ def walk(
         if joining is not None and segment is segments[-1]:
             rows = _joined(rows, joining)
         rows = _timed(rows, segment)
-        rows = yield Loop(
-            segment.step, rows, segment.steps, seeds[: len(rows["y"])], name=f"{segment.size} px", preview=preview
-        )
+        keys, name = seeds[: len(rows["y"])], f"{segment.size} px"
+        rows = yield Loop(segment.step, rows, segment.steps, keys, name=name, preview=preview, keep=["k0", "y"])
         check_range(rows, most)
         rows = {**rows, "y": rows["y"].clamp(-1, 1)}
     return rows

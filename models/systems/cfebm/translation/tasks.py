@@ -35,7 +35,7 @@ def translate(model: CFEBMTranslation, job: TranslateJob) -> Task[Output]:
     if job.animate:
         rows |= begin_film(y, job.steps)
         chain = energy.film
-    rows = yield Loop(chain, rows, job.steps, seeds, name="translate", preview=model.shown)
+    rows = yield Loop(chain, rows, job.steps, seeds, name="translate", preview=model.shown, keep=["y"])
     check_range(rows, FREE)
     rows = yield Loop(energy.evaluate, rows, steps=1, seeds=seeds, name="score")
     maps = {"net": rows["lr"] * rows["net"], "path": rows["path"]}

@@ -22,7 +22,7 @@ def inpaint(model: ImageCCoopNets, job: InpaintJob) -> Task[Output]:
     visible, mask = (repeat(v, job.n, model.device) for v in (job.image, job.mask))
     numbers = step_numbers(model.config.refinement, job, job.n, model.device)
     rows = {"c": condition_of(visible, mask), "visible": visible, "mask": mask, **numbers}
-    rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose")  # fast thinking
-    del rows["visible"]  # it is in y now
+    rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose", keep=[])  # fast thinking
+    rows.pop("visible", None)  # it is in y now
     rows = yield from refine(model, rows, job, seeds)  # slow thinking
     return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds)

@@ -26,7 +26,7 @@ def interpolate(model: ImageCCoopNets, job: InterpolateJob) -> Task[Output]:
     w = torch.linspace(0, 1, job.n, device=model.device).reshape(-1, 1, 1, 1)
     numbers = step_numbers(model.config.refinement, job, job.n, model.device)
     rows = {"c": first, "c1": second, "w": w, **numbers}
-    rows = yield Loop(model.propose_between, rows, steps=1, seeds=seeds, name="propose")
+    rows = yield Loop(model.propose_between, rows, steps=1, seeds=seeds, name="propose", keep=["y"])
     if job.mix == "energy":
         rows = yield from refine(model.between, rows, job, seeds)
     else:

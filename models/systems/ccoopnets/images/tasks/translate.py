@@ -31,7 +31,7 @@ def translate(model: ImageCCoopNets, job: TranslateJob) -> Task[Output]:
         "c": repeat(drawing, job.n, model.device),
         **step_numbers(model.config.refinement, job, job.n, model.device),
     }
-    rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose")  # fast thinking
+    rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose", keep=["y"])  # fast thinking
     if not job.animate:
         rows = yield from refine(model, rows, job, seeds)  # slow thinking
         return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds, warnings=warnings)

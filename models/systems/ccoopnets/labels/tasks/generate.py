@@ -23,6 +23,6 @@ def generate(model: CCoopNets, job: GenerateJob) -> Task[Output]:
         "c": c.expand(job.n, -1).clone(),
         **step_numbers(model.config.refinement, job, job.n, model.device),
     }
-    rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose")  # fast thinking
+    rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose", keep=[])  # fast thinking
     rows = yield from refine(model, rows, job, seeds)  # slow thinking
     return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds)

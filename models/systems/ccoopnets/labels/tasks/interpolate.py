@@ -30,6 +30,6 @@ def interpolate(model: CCoopNets, job: InterpolateJob) -> Task[Output]:
         "c": torch.lerp(first, last, t[:, None]),
         **step_numbers(model.config.refinement, job, job.n, model.device),
     }
-    rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose")
+    rows = yield Loop(model.propose, rows, steps=1, seeds=seeds, name="propose", keep=[])
     rows = yield from refine(model, rows, job, seeds)
     return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds, numbers={"t": t.tolist()}, animated=True)

@@ -36,7 +36,7 @@ def reconstruct(model: CCoopNets, job: ReconstructJob) -> Task[Output]:
     """
     seeds = row_seeds(job.seed, job.n)
     style = yield from _infer(model, job, seeds)
-    drawn = yield Loop(model.render, style, steps=1, seeds=seeds, name="render")
+    drawn = yield Loop(model.render, style, steps=1, seeds=seeds, name="render", keep=["c", "y"])
     numbers = _style(model, job, drawn)
     rows = yield from _refined(model, job, drawn, seeds)
     return Output(images=pictures(rows), energy=-rows["f"], seeds=seeds, numbers=numbers)
@@ -56,7 +56,7 @@ def restyle(model: CCoopNets, job: RestyleJob) -> Task[Output]:
         "x": style["x"].repeat(1 + times, 1),
         "c": torch.cat([style["c"], targets.repeat_interleave(job.n, 0)]),
     }
-    drawn = yield Loop(model.render, rows, steps=1, seeds=keys * (1 + times), name="render")
+    drawn = yield Loop(model.render, rows, steps=1, seeds=keys * (1 + times), name="render", keep=["c", "y"])
     own, asked = ({k: v[part] for k, v in drawn.items()} for part in (slice(job.n), slice(job.n, None)))
     numbers = {
         "label": [_shown(label) for label in job.labels for _ in range(job.n)],
@@ -87,8 +87,9 @@ def _infer(model: CCoopNets, job: ReconstructJob | RestyleJob, seeds: Sequence[i
         "ticks": torch.full((n,), job.options["latent_steps"], device=model.device),
     }
     keys = [seed for seed in seeds for _ in range(tried)]
-    rows = yield Loop(model.latent.start, rows, steps=1, seeds=keys, name="latent")
-    rows = yield Loop(model.latent.step, rows, steps=job.options["latent_steps"], seeds=keys, name="latent")
+    steps, wanted = job.options["latent_steps"], ["c", "l", "x"]
+    rows = yield Loop(model.latent.start, rows, steps=1, seeds=keys, name="latent", keep=[])
+    rows = yield Loop(model.latent.step, rows, steps=steps, seeds=keys, name="latent", keep=wanted)
     best = rows["l"].reshape(-1, tried).argmax(1) + tried * torch.arange(len(seeds), device=model.device)
     return {name: rows[name][best] for name in ("x", "c")}
 

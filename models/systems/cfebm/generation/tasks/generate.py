@@ -21,7 +21,7 @@ def generate(model: EnergyModel, job: GenerateJob) -> Task[Output]:
     """
     seeds = row_seeds(job.seed, job.n)
     rows = chain_numbers(model, job.n, job.noise, job.step_size, 0, job.steps)
-    rows = yield Loop(model.begin, rows, steps=1, seeds=seeds, name="start")
+    rows = yield Loop(model.begin, rows, steps=1, seeds=seeds, name="start", keep=["k0", "y"])
     parts = [(energy.chain, energy.size) for energy in model.energies]
     segments = annealed(parts, split_steps(job.steps, len(parts)))
     rows = yield from walk(rows, segments, seeds, preview=model.shown)

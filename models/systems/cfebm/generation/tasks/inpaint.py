@@ -32,7 +32,7 @@ def inpaint(model: EnergyModel, job: InpaintJob) -> Task[Output]:
     image = repeat(model.padded(job.image.to(model.device)), job.n, model.device)
     mask = repeat(model.padded(job.mask.to(model.device), 0.0), job.n, model.device)
     rows = chain_numbers(model, job.n, job.noise, job.step_size, 0, job.steps)
-    rows = yield Loop(model.begin, rows, steps=1, seeds=seeds, name="start")
+    rows = yield Loop(model.begin, rows, steps=1, seeds=seeds, name="start", keep=["k0", "y"])
     if len(model.energies) == 1:
         rows["y"] = rows["y"].clamp(-_FAINT, _FAINT)
 
