@@ -30,11 +30,12 @@ from models.data.images import DataError
 from models.evaluation import pictures as picture_evaluation
 from models.evaluation.pictures import PictureBench
 from models.metrics.effnet import EffNetFeatures, Features, FeaturesError
+from models.networks.unet import UNet
 from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.model import ImageCCoopNets
-from models.systems.ccoopnets.images.networks import PairSolver, UNet
+from models.systems.ccoopnets.images.networks import PairSolver
 from models.systems.ccoopnets.training import make_trainer
-from workers.device import prepare_torch
+from workers.app import prepare_torch
 
 Direction: TypeAlias = Literal["AtoB", "BtoA"]
 

@@ -67,7 +67,7 @@ class Chaos:
         self._jobs: dict[str, int] = {}
         cluster.start("api")
         self._workers: list[Process] = []
-        for count in range(1, WORKERS + 1):  # in turn: what one finds out about batch sizes, the next ones know
+        for count in range(1, WORKERS + 1):
             self._workers.append(cluster.start("worker"))
             cluster.wait_until_ready(count)
         self._expected = [cluster.images(cluster.finished(cluster.submit(**body))) for body in bodies]

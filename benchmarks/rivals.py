@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from models.checkpoints import load_state, save_state
 from models.data.images import ImageData
+from models.networks.layers import channels_last, initialize_as_paper
+from models.networks.unet import UNet
 from models.systems.ccoopnets.images.config import ImageConfig
-from models.systems.ccoopnets.images.networks import UNet
+from models.systems.ccoopnets.images.networks import unet
 from models.systems.ccoopnets.images.problem import ImageProblem
-from models.systems.ccoopnets.labels.networks import channels_last, initialize_as_paper
 from models.systems.ccoopnets.problem import Batch
 from models.training.draws import Draws
 from models.training.learner import Learner, frozen, mixed_precision, scheduled_lr
@@ -125,9 +126,9 @@ class Rival:
 
     def served(self) -> UNet:
         """The averaged U-Net on the CPU."""
-        unet = UNet(self.config)
-        unet.load_state_dict(self.unet.served.state_dict())
-        return unet
+        network = unet(self.config)
+        network.load_state_dict(self.unet.served.state_dict())
+        return network
 
     def state(self) -> dict[str, Tensor]:
         """All that the next iteration depends on, by name."""

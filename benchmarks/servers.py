@@ -19,7 +19,7 @@ import httpx
 from benchmarks.client import WAIT_SECONDS
 from benchmarks.workload import Subject
 from service.settings import Settings
-from workers.device import engine_threads
+from workers.app import engine_threads
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -33,14 +33,11 @@ class ServerError(Exception):
 def coopserve(settings: Settings, subject: Subject) -> Iterator[str]:
     """``coopserve serve`` with all its parts that take jobs; gives its address.
 
-    It has one model, as LitServe has, and knows the batch sizes that this process has found to agree, as a server does
-    that has rested once. All else in its data directory is new.
+    It has one model, as LitServe has. Its data directory is new.
     """
     with tempfile.TemporaryDirectory(prefix="coopserve-bench-") as folder:
         port, data, models = _free_port(), Path(folder) / "data", Path(folder) / "models"
         shutil.copytree(subject.folder, models / subject.folder.parent.name / subject.folder.name)
-        if settings.exact:
-            shutil.copytree(settings.data_dir / "exact", data / "exact")
         options = ["--no-trainer", "--port", str(port), "--data-dir", str(data)]
         command = [sys.executable, "-m", "coopserve", "serve", *options]
         own = {"COOPSERVE_WAIT_MAX_SECONDS": str(WAIT_SECONDS), "COOPSERVE_CHECKPOINTS_DIR": str(models)}
@@ -78,7 +75,7 @@ def _environment(settings: Settings) -> dict[str, str]:
     """The settings on which the measurement depends, and no Redis, so that a database of its own starts."""
     shared = settings.model_dump(
         mode="json",
-        include={"checkpoints_dir", "device", "engine_threads", "exact", "max_rows", "torch_threads"},
+        include={"checkpoints_dir", "device", "engine_threads", "exact", "fast_networks", "max_rows", "torch_threads"},
         exclude_none=True,
     )
     named = {f"COOPSERVE_{name.upper()}": str(value) for name, value in shared.items()}

@@ -10,24 +10,18 @@ import torch
 from models.systems.base import Model
 from service.contract.catalog import Catalog
 from service.settings import Settings
-from workers.app import known_sizes
-from workers.device import engine_threads
+from workers.app import engine_threads, make_residency
 from workers.engine.engine import Engine
-from workers.residency.residency import Residency
 
 
 @contextmanager
 def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tuple[Model, Engine]]:
-    """The model name@version, as a worker has it that knows its batch sizes, and the running engine."""
+    """The model name@version, as a worker has it, and the running engine."""
     engine = Engine(settings.max_rows, device, threads=engine_threads(settings))
     engine.start()
-    residency = Residency(
-        Catalog((settings.checkpoints_dir,)), engine, device, settings.model_memory_bytes, known_sizes(settings)
-    )
+    residency = make_residency(settings, Catalog((settings.checkpoints_dir,)), engine, device)
     try:
         with residency.use(ref) as resident:
-            if residency.unsettled():
-                residency.settle(ref, lambda: None)
             yield resident.model, engine
     finally:
         engine.stop()

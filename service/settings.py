@@ -40,6 +40,11 @@ class Settings(BaseSettings):
     exact: bool = Field(
         True, description="Pad batches to sizes that give the same bits, so that no image depends on its neighbours."
     )
+    fast_networks: bool = Field(
+        True,
+        description="Trace networks and prepack their weights when a model is loaded; off, they run as they are "
+        "written, with the same images up to rounding.",
+    )
     max_rows: int = Field(32, ge=1, le=4096, description="Largest number of images that a batch advances together.")
     worker_threads: int = Field(
         128, ge=2, le=1024, description="Jobs that one inference worker holds at a time; one model alone gets half."

@@ -19,7 +19,7 @@ from benchmarks.rivals import PatchCritic, Rival, fit
 from models.data.catalog import load
 from models.evaluation.pictures import PictureBench, sampler
 from models.systems.ccoopnets.images.config import ImageConfig
-from models.systems.ccoopnets.images.networks import PairSolver, UNet
+from models.systems.ccoopnets.images.networks import PairSolver, unet
 from models.systems.ccoopnets.training import make_trainer
 from models.systems.weights import fill
 from models.training.configuration import configure
@@ -142,9 +142,9 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_been(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", NAMES)
 def test_a_baseline_answers_as_the_checkpoints_proposals_do(name: str) -> None:
     contest = make_contest(name)
-    unet, solver = UNet(contest.config), PairSolver(contest.config)
-    fill({"initializer": unet, "solver": solver}, ZOO[name].weights())
-    served = contest.served(unet)
+    network, solver = unet(contest.config), PairSolver(contest.config)
+    fill({"initializer": network, "solver": solver}, ZOO[name].weights())
+    served = contest.served(network)
     masks = contest.bench.masks(pairs())
     conditions = pairs().conditions if masks is None else pairs().images
     assert conditions is not None

@@ -19,7 +19,7 @@ from models.systems.base import Model
 from service.contract.catalog import Catalog
 from tests.models.zoo import generate_job
 from workers.engine.engine import Engine
-from workers.engine.exact import candidate_sizes, probe
+from workers.engine.sizes import probe
 from workers.jobs.pictures import png
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,9 +93,9 @@ def test_there_is_no_checkerboard(fashion: Model, sample: Mapping[str, ImageData
 
 def test_fixed_seeds_give_equal_png_bytes_alone_and_in_company(fashion: Model) -> None:
     engine = Engine(max_rows=32, threads=2)
-    agreements = probe(fashion.examples(), candidate_sizes(engine.max_rows))
-    assert all(agreement.sizes for agreement in agreements.values()), "no batch sizes agree on this machine"
-    engine.pad_to(agreements)
+    sizes = probe(fashion.examples(), engine.max_rows)
+    assert all(sizes.values()), "no batch sizes agree on this machine"
+    engine.pad_to(sizes)
     engine.start()
     classes: Any = read_card(FASHION)["classes"]
 

@@ -6,7 +6,6 @@ One kernel serves every preset and task; the differences are numbers that belong
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -19,16 +18,16 @@ Value: TypeAlias = Callable[[Rows], Tensor]
 """Rows -> the value f (negative energy) of each row, ``[rows]``; it must read the image from ``rows["y"]``."""
 
 
-Drift: TypeAlias = Callable[[Rows], Tensor]
-"""Rows -> the part of a step that is not noise, :math:`\\eta \\, (\\nabla_Y f - \\rho \\, Y)`, ``[rows, C, H, W]``."""
-
-
 def ascend(value: Value, rows: Rows) -> Tensor:
     """The gradient of each row's value with respect to its image, ``[rows, C, H, W]``.
 
     The *sum* over rows is differentiated: with networks that treat each row by itself this is each row's own gradient,
-    and unlike the mean it does not divide the step by the batch size.
+    and unlike the mean it does not divide the step by the batch size. A value may bring its gradient as its attribute
+    ``gradient``, as what :func:`models.serving.served` gives does.
     """
+    if hasattr(value, "gradient"):
+        given: Tensor = value.gradient(rows)
+        return given
     y = rows["y"].detach().requires_grad_(True)
     with torch.enable_grad():
         total = value({**rows, "y": y}).sum()
@@ -36,7 +35,7 @@ def ascend(value: Value, rows: Rows) -> Tensor:
     return gradient
 
 
-def langevin(value: Value, drift: Drift | None = None) -> Kernel:
+def langevin(value: Value) -> Kernel:
     r"""Build the refinement step of CCoopNets (Xie et al., eq. 5, with the Gaussian reference of the authors' code).
 
     .. math:: Y \leftarrow Y + m \, [\, \eta \, (\nabla_Y f(Y, C) - \rho \, Y) + \tau \, U \,], \quad U \sim N(0, I)
@@ -47,14 +46,12 @@ def langevin(value: Value, drift: Drift | None = None) -> Kernel:
 
     Args:
         value: f.
-        drift: of f, where there is a faster way to it than by :func:`ascend`.
     """
-    drift = drift or partial(_drift, value)
 
     def step(rows: Rows, t: Tensor, noise: Noise) -> Rows:
         del t  # the step is the same at every index
         y = rows["y"]
-        move = drift(rows)
+        move = rows["eta"] * (ascend(value, rows) - rows["rho"] * y)
         tau = rows["tau"]
         if bool(tau.any()):
             move = move + tau * noise.normal(*y.shape[1:])
@@ -64,12 +61,3 @@ def langevin(value: Value, drift: Drift | None = None) -> Kernel:
         return {**rows, "y": y + move}
 
     return step
-
-
-def drift_of(gradient: Tensor, y: Tensor, eta: Tensor, rho: Tensor) -> Tensor:
-    """The :data:`Drift` of images with this gradient of f."""
-    return eta * (gradient - rho * y)
-
-
-def _drift(value: Value, rows: Rows) -> Tensor:
-    return drift_of(ascend(value, rows), rows["y"], rows["eta"], rows["rho"])

@@ -27,6 +27,9 @@ from models.core.noise import Noise
 Initializer: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """g: X ``[rows, d]`` and C ``[rows, K]`` -> images ``[rows, ...]``; it treats each row by itself."""
 
+LogJoint: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""X ``[rows, d]``, C ``[rows, K]`` and the image Y -> l of each row, ``[rows]``."""
+
 SIGMA = 0.3
 """Standard deviation of a pixel around g(X, C), in units of the image's range [-1, 1], as in the paper."""
 
@@ -43,21 +46,35 @@ class LatentChain:
     step: Kernel
 
 
-def known_label(g: Initializer, latent: int, sigma: float = SIGMA) -> LatentChain:
-    """Infer X alone, by eq. 19, with C as it is in the state. A tick is one gradient.
+def log_joint(g: Initializer, sigma: float = SIGMA) -> LogJoint:
+    """l(X) of each row where the label is known.
 
     Args:
         g: the initializer.
-        latent: d, the size of X.
         sigma: see :data:`SIGMA`.
+    """
+
+    def value(x: Tensor, c: Tensor, y: Tensor) -> Tensor:
+        residual = (y - g(x, c)).flatten(1).square().sum(1) / (2 * sigma**2)
+        return -residual - x.square().sum(1) / 2
+
+    return value
+
+
+def known_label(value: LogJoint, latent: int) -> LatentChain:
+    """Infer X alone, by eq. 19, with C as it is in the state. A tick is one gradient.
+
+    Args:
+        value: l, see :func:`log_joint`.
+        latent: d, the size of X.
     """
 
     def evaluate(rows: Rows) -> Rows:
         x = rows["x"].detach().requires_grad_(True)
         with torch.enable_grad():
-            value = _log_joint(g(x, rows["c"]), rows["y"], sigma, x)
-            (grad_x,) = torch.autograd.grad(value.sum(), (x,))
-        return {"l": value.detach(), "grad_x": grad_x}
+            found = value(x, rows["c"], rows["y"])
+            (grad_x,) = torch.autograd.grad(found.sum(), (x,))
+        return {"l": found.detach(), "grad_x": grad_x}
 
     def start(rows: Rows, t: Tensor, noise: Noise) -> Rows:
         del t
@@ -69,12 +86,6 @@ def known_label(g: Initializer, latent: int, sigma: float = SIGMA) -> LatentChai
         return _move(rows, _kick(noise, latent, noisy), noisy, evaluate)
 
     return LatentChain(start, step)
-
-
-def _log_joint(image: Tensor, y: Tensor, sigma: float, x: Tensor) -> Tensor:
-    """l of each row, ``[rows]``."""
-    residual = (y - image).flatten(1).square().sum(1) / (2 * sigma**2)
-    return -residual - x.square().sum(1) / 2
 
 
 def _noisy(rows: Rows, t: Tensor) -> Tensor:

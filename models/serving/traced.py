@@ -1,121 +1,101 @@
-"""Networks as they are served, with their operations recorded once and then run in one call.
+"""A graph of operations as one call of TorchScript.
 
 A network of a few layers is some twenty operations of torch, and after each one the thread that advances rows asks for
-Python's global lock, for which the threads that read requests and write images ask, too. Recorded operations need it
-once. They are the same ones, with the same bits. TorchScript records them: what torch offers in its place wants a
-compiler, or gives other bits.
+Python's global lock, for which the threads that read requests and write images ask, too. A traced graph needs it once.
 
 Once, because something outside of Python refers to every tensor that is handed over, too: a tensor that only Python
-refers to takes the lock when what was recorded is done with it, which would be as often as before.
+refers to takes the lock when the call is done with it, which would be as often as before.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-import warnings
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from models.serving.convolutions import undisturbed
+from models.serving.graph import Graph, Growing, Node, aten
 
-log = logging.getLogger(__name__)
-
-Function: TypeAlias = Callable[..., Tensor]
-"""Tensors with the same leading dimension, the rows -> such a tensor. What it does must not depend on their numbers."""
-
-_turn = threading.Lock()  # several models may be loaded at a time, but filters of warnings are the whole process's
-
-_SEVERAL, _TRIED = 3, 2
-"""Rows while it is recorded for more than one, and while what was recorded is tried."""
+_LAYOUT_FREE: dict[Any, str] = {
+    aten.view.default: "{0}.contiguous().reshape({1})",
+    aten._unsafe_view.default: "{0}.contiguous().reshape({1})",
+}
+"""Images may be laid out otherwise than when the graph was captured; operations after a view then have other bits."""
 
 
-def recorded(function: Function, *examples: Tensor) -> Function:
-    """The function with its operations recorded; on an accelerator, where nobody has tried it, the function itself.
+def compiled(graph: Graph) -> tuple[Callable[..., Any], list[Tensor]]:
+    """A function that runs the graph, and the constants that it holds.
 
-    The function itself is also called where a gradient is asked for that was not asked for in the examples, or the
-    other way round, and where its convolutions need care (see :mod:`models.serving.convolutions`).
-
-    Args:
-        function: what is to be recorded, with its weights where they stay; a module is in its final state.
-        examples: one row of each argument; those to which a gradient will be asked for require it.
-
-    Returns:
-        The function itself if it can't be recorded, or if what was recorded gives other bits at other numbers of rows.
+    Raises:
+        RuntimeError: an operation can't be said in TorchScript.
     """
-    if examples[0].device.type != "cpu":
-        return function
-    try:
-        # A row alone may be computed in another way.
-        alone, several = (_record(function, examples, rows) for rows in (1, _SEVERAL))
-        for graph, rows in ((alone, 1), (several, _TRIED)):
-            if not all(map(torch.equal, _results(graph, examples, rows), _results(function, examples, rows))):
-                raise RuntimeError(f"other bits for {rows} rows")
-    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-        name = getattr(function, "__qualname__", type(function).__name__)
-        log.warning("%s runs operation by operation: %s", name, error)
-        return function
-    differentiated = [example.requires_grad for example in examples]
+    writer = _Writer(graph)
+    # A unit of its own, so that it ends with its model: torch.jit.script keeps what it is given.
+    script = torch.jit.CompilationUnit(writer.source).run
+    constants = torch._C.ScriptList(writer.constants) if writer.constants else torch._C.ScriptList([torch.empty(0)])
 
-    def run(*arguments: Tensor) -> Tensor:
-        asked = [argument.requires_grad and torch.is_grad_enabled() for argument in arguments]
-        rows = len(arguments[0])
-        if asked != differentiated or not undisturbed(rows):
-            return function(*arguments)
-        return (alone if rows == 1 else several)(*arguments)
-
-    return run
-
-
-def _record(function: Function, examples: Sequence[Tensor], rows: int) -> Function:
-    # Weights of a module are arguments, too: packed ones can't be constants of what is recorded.
-    weights = [*function.parameters(), *function.buffers()] if isinstance(function, nn.Module) else []
-    with _turn, warnings.catch_warnings(), torch.set_grad_enabled(any(e.requires_grad for e in examples)):
-        warnings.simplefilter("ignore")  # that a branch may depend on an argument: the trials tell
-        # What torch.jit.trace does, but that keeps what it has recorded, and the weights, as long as the process lives.
-        graph, _ = torch._C._create_graph_by_tracing(
-            lambda *given: function(*given[: len(examples)]),
-            [*_varied(examples, rows), *weights],
-            lambda _: "",  # names of variables
-            True,
-            False,
-        )
-        recording = torch._C._create_function_from_graph("recording", graph)
-    kept = _referred(weights)
-
-    def run(*arguments: Tensor) -> Tensor:
-        referring = kept, _referred(arguments)
+    def run(*arguments: Tensor) -> Any:
+        referring = torch._C.ScriptList(list(arguments))
         # Optimized it would run anew-compiled forms at its first calls, and others for other shapes.
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            result: Tensor = recording(*arguments, *weights)
+            result = script(*arguments, constants)
         del referring
         return result
 
-    return run
+    return run, writer.constants
 
 
-def _referred(tensors: Sequence[Tensor]) -> object:
-    """What refers to tensors from outside of Python for as long as it lives."""
-    return torch._C.ScriptList(list(tensors)) if tensors else None
+class _Writer:
+    """Writes a graph as a function of its inputs and of a list of constants."""
 
+    def __init__(self, graph: Graph) -> None:
+        self.constants: list[Tensor] = []
+        self._names = {node: f"a{k}" for k, node in enumerate(graph.inputs)}
+        lines = [self._line(node, f"v{k}") for k, node in enumerate(graph.nodes)]
+        results = ", ".join(map(self._text, graph.outputs))
+        inputs = "".join(f"{name}: Tensor, " for name in list(self._names.values())[: len(graph.inputs)])
+        kinds = ", ".join("Tensor" for _ in graph.outputs)
+        returned = kinds if len(graph.outputs) == 1 else f"Tuple[{kinds}]"
+        first = [f"w{k} = w[{k}]" for k in range(len(self.constants))]
+        body = ["no: List[Optional[number]] = []", "rows = a0.size(0)", *first, *lines, f"return {results}"]
+        self.source = f"def run({inputs}w: List[Tensor]) -> {returned}:\n" + "".join(f"    {line}\n" for line in body)
 
-def _varied(examples: Sequence[Tensor], rows: int) -> list[Tensor]:
-    """So many rows that differ."""
-    varied = []
-    for example in examples:
-        shape = (rows, *(1 for _ in example.shape[1:]))
-        scales = torch.linspace(1.0, 0.5, rows).view(shape).to(example.dtype)
-        varied.append((example.detach() * scales).requires_grad_(example.requires_grad))
-    return varied
+    def _line(self, node: Node, name: str) -> str:
+        text = self._expression(node)
+        self._names[node] = name
+        return f"{name} = {text}"
 
+    def _expression(self, node: Node) -> str:
+        if node.op is operator.getitem:
+            return f"{self._text(node.args[0])}[{node.args[1]}]"
+        pattern = _LAYOUT_FREE.get(node.op, node.op)
+        if isinstance(pattern, str):
+            return pattern.format(*map(self._text, node.args))
+        named = [f"{name}={self._text(value)}" for name, value in node.kwargs.items()]
+        space, operation = node.op._schema.name.split("::")
+        return f"torch.ops.{space}.{operation}({', '.join([*map(self._text, node.args), *named])})"
 
-def _results(function: Function, examples: Sequence[Tensor], rows: int) -> list[Tensor]:
-    """The value, and the gradients that are asked for."""
-    arguments = _varied(examples, rows)
-    asked = [argument for argument in arguments if argument.requires_grad]
-    with torch.set_grad_enabled(bool(asked)):
-        value = function(*arguments)
-        return [value.detach(), *(torch.autograd.grad(value.sum(), asked) if asked else ())]
+    def _text(self, value: Any) -> str:
+        if isinstance(value, Node):
+            return self._names[value]
+        if isinstance(value, Tensor):
+            return self._constant(value)
+        if isinstance(value, Growing):
+            return f"(rows * {value.each} + {value.rest})"
+        if isinstance(value, list | tuple):
+            return f"[{', '.join(map(self._text, value))}]" if value else "torch.jit.annotate(List[int], [])"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f'float("{value}")'
+        if isinstance(value, torch.device):
+            return f'torch.device("{value}")'
+        return repr(value)
+
+    def _constant(self, value: Tensor) -> str:
+        for k, constant in enumerate(self.constants):
+            if constant is value:
+                return f"w{k}"
+        self.constants.append(value.detach())
+        return f"w{len(self.constants) - 1}"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def fill(networks: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> None:
@@ -23,3 +27,13 @@ def fill(networks: Mapping[str, nn.Module], tensors: Mapping[str, Tensor]) -> No
         if wrong:
             raise ValueError(f"the checkpoint's {name} does not fit its configuration; first mismatch: {wrong[0]}")
         network.load_state_dict(own, strict=False)
+
+
+def frozen(network: N, device: torch.device) -> N:
+    """The network on the device, in evaluation mode and without gradients to its parameters."""
+    return network.to(device).eval().requires_grad_(False)
+
+
+def nbytes(*networks: nn.Module) -> int:
+    """The bytes of their parameters and buffers."""
+    return sum(t.numel() * t.element_size() for network in networks for t in network.state_dict().values())

@@ -46,15 +46,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def sizes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where all servers keep what they have found out about batch sizes."""
-    return tmp_path_factory.mktemp("sizes")
-
-
-@pytest.fixture(scope="session")
-def launch(checkpoints: Path, sizes: Path) -> Launch:
+def launch(checkpoints: Path) -> Launch:
     """Starts a further server: ``with launch(data_dir, "--option", VARIABLE="value") as server``."""
-    return partial(running, checkpoints, sizes)
+    return partial(running, checkpoints)
 
 
 @pytest.fixture(scope="session")

@@ -115,25 +115,16 @@ def _alive(process: psutil.Process) -> bool:
         return False
 
 
-def share_sizes(data_dir: Path, sizes: Path) -> None:
-    """Keep what is found out about batch sizes in a folder of all servers: trying them takes each of them long."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    if not (data_dir / "exact").exists():
-        (data_dir / "exact").symlink_to(sizes, target_is_directory=True)
-
-
 @contextmanager
-def running(checkpoints: Path, sizes: Path, data_dir: Path, *options: str, **extra: str) -> Iterator[Server]:
+def running(checkpoints: Path, data_dir: Path, *options: str, **extra: str) -> Iterator[Server]:
     """A server that is ready; whatever happens, none of its processes outlives the block.
 
     Args:
         checkpoints: the folder of the shipped models.
-        sizes: the folder of :func:`share_sizes`.
         data_dir: where its state goes.
         options: further words of the command line.
         extra: further environment variables.
     """
-    share_sizes(data_dir, sizes)
     port, log = free_port(), data_dir.with_name(f"{data_dir.name}.log")
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -16,8 +16,7 @@ import pytest
 from benchmarks.cluster import Cluster, Process, wait_for
 from service.contract.jobs import JobRecord
 from service.contract.records import Status
-from tests.integration.server import share_sizes
-from workers.jobs.run import STARTED_AGAIN
+from workers.jobs.worker import STARTED_AGAIN
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -28,9 +27,8 @@ LONG = {"model": "fashion-ccoopnets", "label": "Bag", "n": 48, "steps": 200, "st
 
 
 @pytest.fixture(scope="module")
-def cluster(checkpoints: Path, sizes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
-    share_sizes(folder / "data", sizes)
     settings = {
         "checkpoints_dir": checkpoints,
         "device": "cpu",
@@ -64,7 +62,7 @@ class Pair:
         if self.api.poll() is not None:
             self.api = self.cluster.start("api")
         self.workers = [worker for worker in self.workers if worker.poll() is None]
-        while len(self.workers) < 2:  # in turn: the second one knows what the first has found out about batch sizes
+        while len(self.workers) < 2:
             self.workers.append(self.cluster.start("worker"))
             self.cluster.wait_until_ready(len(self.workers))
         self.cluster.wait_until_ready(2)

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from models.core.jobs import JOBS, Job
 from models.data.images import ImageData
+from models.networks.unet import UNet
 from models.systems.ccoopnets import CCOOPNETS
 from models.systems.ccoopnets.images.model import ImageCCoopNets
-from models.systems.ccoopnets.images.networks import UNet
 from models.systems.ccoopnets.training import CCoopTrainer
 from models.training.configuration import configure
 from tests.models.zoo import SMALLER

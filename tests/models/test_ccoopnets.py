@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from models.core.loop import run
+from models.networks.layers import initialize_as_paper
 from models.systems.ccoopnets.labels.config import PRESETS, Config
 from models.systems.ccoopnets.labels.model import CCoopNets
-from models.systems.ccoopnets.labels.networks import Initializer, Solver, initialize_as_paper
+from models.systems.ccoopnets.labels.networks import Initializer, Solver
 from tests.models.zoo import CLASSES, generate_job, tiny_model
 
 

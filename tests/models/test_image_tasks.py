@@ -11,10 +11,11 @@ from torch import Tensor
 from models.core.loop import run, run_together
 from models.core.noise import Key, Noise
 from models.data.images import to_float
+from models.networks.unet import UNet
 from models.samplers.langevin import langevin
 from models.systems.ccoopnets.calibration import calibrate_pairs
 from models.systems.ccoopnets.images.model import ImageCCoopNets
-from models.systems.ccoopnets.images.networks import PairSolver, UNet
+from models.systems.ccoopnets.images.networks import PairSolver
 from models.systems.ccoopnets.images.problem import condition_of
 from tests.models.image_models import (
     CPU,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models.core.loop import Loop, Rows, Task, run
 from models.core.noise import Key, Noise
-from models.samplers.latent import LatentChain, known_label
+from models.samplers.latent import LatentChain, known_label, log_joint
 
 SIGMA, S = 0.3, 0.1
 LAMBDA = 1 + 1 / SIGMA**2
@@ -46,7 +46,7 @@ def tick(chain: LatentChain, rows: Rows, t: int, seed: int = 1) -> Rows:
 
 def test_one_pixel_goes_to_the_most_likely_latent_at_the_closed_rate() -> None:
     """g(X) = X, Y = 1: l is a parabola of curvature 12.1111 around 0.917431; a tick takes 0.939444 of the way left."""
-    chain = known_label(identity, 1, SIGMA)
+    chain = known_label(log_joint(identity, SIGMA), 1)
     rows = begin(chain, start(3, 1, ticks=10))
     mode = (1 / SIGMA**2) / LAMBDA
     assert pytest.approx(12.1111, abs=5e-5) == LAMBDA
@@ -64,7 +64,7 @@ def test_one_pixel_goes_to_the_most_likely_latent_at_the_closed_rate() -> None:
 def test_the_noisy_chain_has_the_closed_moments() -> None:
     """Its variance is 0.0851469 rather than 1/12.1111 = 0.0825688: the bias of Langevin steps of this size."""
     pixels, n = 2_000, 40
-    chain = known_label(identity, pixels, SIGMA)
+    chain = known_label(log_joint(identity, SIGMA), pixels)
     rows = begin(chain, start(n, pixels, ticks=1_000))
     seen = []
     for t in range(160):
@@ -79,7 +79,7 @@ def test_the_noisy_chain_has_the_closed_moments() -> None:
 
 def test_the_schedule_of_a_row_follows_its_own_number_of_ticks() -> None:
     """Rows of 10, 20 and 5 ticks at tick 7: quiet, noisy, and quiet."""
-    chain = known_label(identity, 1, SIGMA)
+    chain = known_label(log_joint(identity, SIGMA), 1)
     rows = begin(chain, start(3, 1, ticks=10))
     rows["ticks"] = torch.tensor([10, 20, 5])
     by_seed = [tick(chain, rows, 7, seed) for seed in (1, 9)]
@@ -89,7 +89,7 @@ def test_the_schedule_of_a_row_follows_its_own_number_of_ticks() -> None:
 
 def test_a_step_that_is_too_large_is_taken_back_and_halved() -> None:
     """s^2 lambda = 4.4 > 4: the plain step runs away. The other row is not touched by it."""
-    chain = known_label(identity, 1, SIGMA)
+    chain = known_label(log_joint(identity, SIGMA), 1)
     rows = begin(chain, start(2, 1, ticks=10))
     rows["s"] = torch.tensor([[(4.4 / LAMBDA) ** 0.5], [S]], dtype=torch.float64)
     first = tick(chain, rows, 8)
@@ -105,7 +105,7 @@ def test_a_step_that_is_too_large_is_taken_back_and_halved() -> None:
 
 def test_rows_of_different_length_share_a_batch() -> None:
     """Each is what it is alone, and the state keeps its names, shapes and types."""
-    chain = known_label(identity, 4)
+    chain = known_label(log_joint(identity), 4)
     lengths = (5, 9, 14)
 
     def task(ticks: int) -> Task[Rows]:

@@ -20,7 +20,7 @@ from models.systems.registry import SYSTEMS
 from service.contract.jobs import TASKS
 from tests.models.zoo import FIELDS, TINY, ZOO, job, tiny_model
 from workers.engine.engine import Engine
-from workers.engine.exact import few_sizes, probe
+from workers.engine.sizes import probe
 
 CASES = [(name, task) for name, tiny in ZOO.items() for task in tiny.card()["tasks"]]
 TOLERANCE = {"atol": 1e-5, "rtol": 0.0}
@@ -128,8 +128,8 @@ def test_more_images_of_one_seed_begin_with_the_same_ones(name: str, task: str) 
 def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: Engine) -> None:
     """Nine jobs of different sizes, steps, step sizes and noises share batches; each equals itself alone."""
     model = tiny_model(name)
-    agreements = probe(model.examples(), few_sizes(engine.max_rows))
-    engine.pad_to(agreements)
+    sizes = probe(model.examples(), engine.max_rows)
+    engine.pad_to(sizes)
     jobs = [
         job(
             name,
@@ -149,7 +149,7 @@ def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: En
         by_itself = engine.submit(model.tasks[task](asked)).result()
         assert_close(crowd, run(model.tasks[task](asked)))
         assert_close(crowd, by_itself)
-        if all(agreement.sizes for agreement in agreements.values()):
+        if all(sizes.values()):
             assert same(crowd, by_itself)
 
 

@@ -22,16 +22,16 @@ from service.store.store import RecordStore
 from service.store.types import Message, Queued
 from tests.models.zoo import ZOO
 from workers.engine.engine import Engine
-from workers.engine.exact import KnownSizes
 from workers.jobs.worker import InferenceWorker
 from workers.residency.residency import Residency
 from workers.upkeep.heart import Heart
 from workers.upkeep.janitor import Janitor
 
 
-def publish_tiny(root: Path, name: str = "tiny") -> Path:
-    """An untrained model, as a checkpoint."""
+def publish_tiny(root: Path, name: str = "tiny", slope: float = 1.0) -> Path:
+    """An untrained model, as a checkpoint; its energy is so many times as steep."""
     card, tensors = _tiny()
+    tensors = {**tensors, "solver.head.weight": tensors["solver.head.weight"] * slope}
     return publish(root, {"name": name, "title": "t", "description": "d", "license": "MIT", **card}, tensors)
 
 
@@ -98,8 +98,7 @@ def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs 
     store = RecordStore(client, JobRecord)
     blobs, catalog = blobs or Blobs(settings.blobs_dir), Catalog(settings.model_dirs)
     engine = Engine(settings.max_rows, checkpoint_seconds=settings.checkpoint_seconds)
-    known = KnownSizes(settings.data_dir.parent.parent / "exact")  # for all tests of the session
-    residency = Residency(catalog, engine, torch.device("cpu"), settings.model_memory_bytes, known)
+    residency = Residency(catalog, engine, torch.device("cpu"), settings.model_memory_bytes)
     sent: list[Queued] = []
     heart = Heart(store, Presence(client), settings, "inference", name, dict)
     places, lease = settings.worker_threads, settings.lease_seconds

@@ -14,7 +14,6 @@ import torch
 from models.core.loop import Loop, Rows, RowsError, run
 from models.core.noise import Noise
 from workers.engine.engine import Engine
-from workers.engine.exact import Agreement
 from workers.engine.group import LONG_STEP
 from workers.engine.tickets import CancelledError, Preview
 
@@ -101,7 +100,7 @@ def test_jobs_of_any_length_and_size_end_as_they_do_alone(engine: Engine) -> Non
 
 
 def test_padding_changes_nothing(engine: Engine) -> None:
-    engine.pad_to({walk: Agreement((2, 4))})
+    engine.pad_to({walk: (2, 4)})
     tickets = [engine.submit(task(3, seed, 3)) for seed in range(5)]
     assert all(equal(ticket.result(), run(task(3, seed, 3))) for seed, ticket in enumerate(tickets))
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from models.core.loop import Loop
 from service.contract.records import Progress, Status
-from tests.workers.conftest import Bench, make_bench
-from workers.jobs.run import NOT_EXACT
+from tests.workers.conftest import Bench, make_bench, publish_tiny
+from workers.jobs.worker import NOT_EXACT
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> None:
@@ -118,10 +118,8 @@ def test_a_cancel_ends_a_running_job_soon(bench: Bench) -> None:
 
 
 def test_a_chain_that_diverges_fails_with_its_reason(bench: Bench) -> None:
+    publish_tiny(bench.settings.checkpoints_dir, slope=1e12)
     record = bench.submit(n=1, steps=50)
-    model = bench.catalog.get("tiny")
-    with bench.residency.use(model.ref) as resident:
-        resident.model.solver.head.mul_(1e12)  # type: ignore[attr-defined]
     bench.worker.run()
     failed = bench.store.get(record.id)
     assert failed.status == Status.FAILED

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from models.core.loop import Kernel, Rows
 from models.core.noise import Key, Noise
-from models.serving.convolutions import as_in_company
 from workers.chains.chain import Part, on_cpu
-from workers.engine.exact import Agreement
 from workers.engine.member import Member, Slot
+from workers.engine.sizes import Sizes
 
 PROGRESS_EVERY = 10
 """Tickets are told of their progress at least every so many steps; looking at every slot in every step costs time."""
@@ -34,7 +33,7 @@ class Batch:
 
     Args:
         kernel: what advances the rows.
-        agreement: batch sizes at which this kernel's results agree bit for bit, and what that takes for a lone row.
+        sizes: batch sizes at which this kernel's results agree bit for bit.
         moved: the names of the state that this kernel has been seen to change; it is added to.
 
     Attributes:
@@ -42,9 +41,9 @@ class Batch:
         size: how many rows it holds, without padding.
     """
 
-    def __init__(self, kernel: Kernel, agreement: Agreement, moved: set[str]) -> None:
+    def __init__(self, kernel: Kernel, sizes: Sizes, moved: set[str]) -> None:
         self.busy, self.size = False, 0
-        self._kernel, self._agreement, self._moved = kernel, agreement, moved
+        self._kernel, self._sizes, self._moved = kernel, sizes, moved
         self._slots: list[Slot | None] = []  # None: the row at this place of the batch has left
         self._advancing: list[Slot] = []  # the slots as they were when it became busy
         self._rows: Rows = {}
@@ -84,7 +83,7 @@ class Batch:
             self._rows, self._steps = {}, self._steps[:0]
             return
         order = [*kept, *range(held, held + len(fresh))]
-        padding = next((size for size in self._agreement.sizes if size >= len(order)), len(order)) - len(order)
+        padding = next((size for size in self._sizes if size >= len(order)), len(order)) - len(order)
         order += order[:1] * padding
         pool = [self._rows, *parts] if held else parts
         device = next(iter(pool[0].values())).device
@@ -102,7 +101,7 @@ class Batch:
         """Keep so many rows; a new batch gets the others."""
         self._count()
         self._rebase()
-        other = Batch(self._kernel, self._agreement, self._moved)
+        other = Batch(self._kernel, self._sizes, self._moved)
         places = [k for k, slot in enumerate(self._slots) if slot][size:]
         leaving = [slot for k in places if (slot := self._slots[k])]
         other.pack(leaving, [{k: v[places] for k, v in self._rows.items()}])
@@ -136,8 +135,7 @@ class Batch:
             own = [Key(s.member.loop.seeds[s.row], s.member.number, s.base + self._age) for s in slots]
             return own + own[:1] * (len(steps) - len(own))
 
-        with as_in_company(self._agreement.corrected):
-            after = self._kernel(rows, steps, Noise(keys, steps.device))
+        after = self._kernel(rows, steps, Noise(keys, steps.device))
         if after.keys() != rows.keys() and any(s.base + self._age + 1 < s.member.loop.steps for s in slots):
             raise ValueError("a kernel that runs for several steps must give back the state with the names it got")
         return after

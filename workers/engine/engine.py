@@ -23,11 +23,11 @@ import torch
 from models.core.loop import Kernel, Loop, Rows, Task
 from workers.chains.chain import Chain, ChainError
 from workers.engine.batch import Batch
-from workers.engine.exact import Agreement
 from workers.engine.group import Group
 from workers.engine.member import Member
 from workers.engine.saver import Saver
 from workers.engine.schedule import Schedule
+from workers.engine.sizes import Sizes
 from workers.engine.tickets import CancelledError, StoppedError, Ticket
 
 
@@ -55,7 +55,7 @@ class Engine:
         self._threads = [threading.Thread(target=self._work, name=f"engine-{k}", daemon=True) for k in range(threads)]
         self._working = threads
         self._schedule = Schedule(max_rows, threads)
-        self._agreements: dict[Kernel, Agreement] = {}
+        self._sizes: dict[Kernel, Sizes] = {}
         self._state = threading.Lock()
         self._new: deque[Ticket[Any]] = deque()
         self._wake = threading.Condition()
@@ -121,15 +121,15 @@ class Engine:
             self._wake.notify()
         return ticket
 
-    def pad_to(self, agreements: Mapping[Kernel, Agreement]) -> None:
+    def pad_to(self, sizes: Mapping[Kernel, Sizes]) -> None:
         """Batches of these kernels are padded to sizes at which a row gets the same bits."""
         with self._wake:  # two models may be loaded at the same time
-            self._agreements = {**self._agreements, **agreements}
+            self._sizes = {**self._sizes, **sizes}
 
     def forget(self, kernels: Sequence[Kernel]) -> None:
         """Drop what is known of the kernels of a model that was unloaded."""
         with self._wake:
-            self._agreements = {kernel: a for kernel, a in self._agreements.items() if kernel not in kernels}
+            self._sizes = {kernel: sizes for kernel, sizes in self._sizes.items() if kernel not in kernels}
 
     def stop(self, timeout: float | None = 10.0) -> None:
         """End the threads after the steps that they are in; unfinished tickets fail with :class:`StoppedError`."""
@@ -291,4 +291,4 @@ class Engine:
     def _place(self, member: Member, last: Loop | None = None) -> None:
         kernel = member.loop.kernel
         feeder = last.kernel if last and last.steps > 1 else None
-        self._schedule.place(member, self._agreements.get(kernel, Agreement()), feeder)
+        self._schedule.place(member, self._sizes.get(kernel, ()), feeder)

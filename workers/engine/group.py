@@ -10,8 +10,8 @@ from typing import Any
 from models.core.loop import Kernel, Loop, Rows
 from workers.chains.chain import Part, Snapshot
 from workers.engine.batch import Batch
-from workers.engine.exact import Agreement
 from workers.engine.member import Member, Slot
+from workers.engine.sizes import Sizes
 from workers.engine.tickets import Ticket
 
 LEAST_ROWS = 2
@@ -31,7 +31,7 @@ class Group:
 
     Args:
         kernel: what advances them.
-        agreement: batch sizes at which this kernel's results agree bit for bit, and what that takes for a lone row.
+        sizes: batch sizes at which this kernel's results agree bit for bit.
 
     Attributes:
         waited: for how many turns it has waited for company.
@@ -39,8 +39,8 @@ class Group:
         step_seconds: how long its last step took.
     """
 
-    def __init__(self, kernel: Kernel, agreement: Agreement) -> None:
-        self.kernel, self._agreement, self.waited = kernel, agreement, 0
+    def __init__(self, kernel: Kernel, sizes: Sizes) -> None:
+        self.kernel, self._sizes, self.waited = kernel, sizes, 0
         self.feeders: set[Kernel] = set()
         self.step_seconds = 0.0
         self._moved: set[str] = set()
@@ -118,7 +118,7 @@ class Group:
         if batch is None:
             if not self._waiting or len(batches) >= parts:
                 return None
-            batch = Batch(self.kernel, self._agreement, self._moved)
+            batch = Batch(self.kernel, self._sizes, self._moved)
         self._batches = [*(other for other in batches if other is not batch), batch]
         if whole and not self.brief:
             batch.absorb(idle[1:])

@@ -9,9 +9,9 @@ from typing import Any
 
 from models.core.loop import Kernel
 from workers.engine.batch import Advanced, Batch
-from workers.engine.exact import Agreement
 from workers.engine.group import Group, group_key
 from workers.engine.member import Member
+from workers.engine.sizes import Sizes
 from workers.engine.tickets import CancelledError
 
 log = logging.getLogger(__name__)
@@ -46,15 +46,15 @@ class Schedule:
     def groups(self) -> Iterable[Group]:
         return self._groups.values()
 
-    def place(self, member: Member, agreement: Agreement, feeder: Kernel | None = None) -> None:
+    def place(self, member: Member, sizes: Sizes, feeder: Kernel | None = None) -> None:
         """Put a loop's rows where they belong.
 
         Args:
             member: the loop.
-            agreement: of its kernel.
+            sizes: batch sizes at which its kernel's results agree bit for bit.
             feeder: the kernel of the chain that its rows come from.
         """
-        group = self._groups.setdefault(group_key(member.loop), Group(member.loop.kernel, agreement))
+        group = self._groups.setdefault(group_key(member.loop), Group(member.loop.kernel, sizes))
         group.add(member)
         if feeder is not None:
             group.feeders.add(feeder)

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 
 from models.checkpoints import load_model
+from models.serving import fast_networks
 from models.systems.base import Model
 from service.contract.cards import ModelCard
 from service.contract.catalog import Catalog
 from workers.engine.engine import Engine
-from workers.engine.exact import KnownSizes, Subject
+from workers.engine.sizes import probe
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +29,7 @@ class Resident:
     Args:
         model: ready to serve.
         card: what it can do.
-        exact: whether its images are the same bits in any company.
-        settled: whether it is known for all batch sizes.
+        exact: whether it is batch-invariant: its images are the same bits whatever shares their batch.
 
     Attributes:
         nbytes: of its parameters, measured once: counting them takes as long as a step of the model.
@@ -40,7 +39,6 @@ class Resident:
     model: Model
     card: ModelCard
     exact: bool
-    settled: bool
     users: int = 0
     nbytes: int = field(init=False)
 
@@ -56,14 +54,22 @@ class Residency:
         engine: what advances them; learns which batch sizes agree for each.
         device: where they are loaded.
         budget: bytes of parameters; a model larger than that is still loaded, alone.
-        exact: what is known of batch sizes that agree; None: batches are not padded.
+        exact: whether batch sizes are probed, so that batches are padded to those that agree bit for bit.
+        fast: whether networks are made fast; else they run as they are written.
     """
 
     def __init__(
-        self, catalog: Catalog, engine: Engine, device: torch.device, budget: int, exact: KnownSizes | None = None
+        self,
+        catalog: Catalog,
+        engine: Engine,
+        device: torch.device,
+        budget: int,
+        *,
+        exact: bool = True,
+        fast: bool = True,
     ) -> None:
         self._catalog, self._engine, self._device = catalog, engine, device
-        self.budget, self._exact = budget, exact
+        self.budget, self._exact, self._fast = budget, exact, fast
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._models: OrderedDict[str, Resident] = OrderedDict()
@@ -89,11 +95,6 @@ class Residency:
         finally:
             self._release(resident, ref)
 
-    def close(self) -> None:
-        """Let models that are being loaded be given up."""
-        if self._exact:
-            self._exact.closing.set()
-
     def pin(self, ref: str) -> None:
         """Load a model if need be, and keep it in memory until :meth:`unload`; raises as :meth:`use` does."""
         with self._lock:
@@ -109,28 +110,6 @@ class Residency:
             if ref in self._models:
                 self._leaving.add(ref)
             self._evict()
-
-    def unsettled(self) -> str | None:
-        """A model in memory of which only a few batch sizes have been tried, if there is one."""
-        with self._lock:
-            return next((ref for ref, resident in self._models.items() if not resident.settled), None)
-
-    def settle(self, ref: str, pause: Callable[[], None]) -> None:
-        """Try all batch sizes of a model in memory; meanwhile its jobs go on with those that are known.
-
-        Args:
-            pause: called before each size; it may wait.
-
-        Raises:
-            ClosedError: the worker is about to end.
-        """
-        if self._exact is None or (resident := self._take(ref)) is None:
-            return
-        resident.settled = True  # or not to be settled: it is tried once
-        try:
-            self._engine.pad_to(self._exact.try_all(self._subject(self._catalog.folder(ref), resident.model), pause))
-        finally:
-            self._release(resident, ref)
 
     def resident(self) -> dict[str, int]:
         """The loaded models and their bytes."""
@@ -150,22 +129,14 @@ class Residency:
             resident.users -= 1
             self._evict(ref)
 
-    def _subject(self, folder: Path, model: Model) -> Subject:
-        identity = (folder / "card.json").read_bytes()  # it holds the digests of all files
-        return Subject(identity, model.examples(), self._engine.max_rows, self._device)
-
     def _load(self, ref: str) -> Resident:
-        folder = self._catalog.folder(ref)
-        model = load_model(folder, self._device)
-        settled, agreements = True, {}
-        if self._exact:
-            subject = self._subject(folder, model)
-            known = self._exact.look(subject)
-            settled, agreements = known is not None, known or self._exact.try_few(subject)
-        self._engine.pad_to(agreements)
-        exact = bool(agreements) and all(agreement.sizes for agreement in agreements.values())
+        with fast_networks(self._fast):
+            model = load_model(self._catalog.folder(ref), self._device)
+        sizes = probe(model.examples(), self._engine.max_rows) if self._exact else {}
+        self._engine.pad_to(sizes)
+        exact = self._exact and all(sizes.values())
         log.info("loaded %s (%d bytes%s)", ref, model.nbytes, "" if exact else ", not bit-exact across batches")
-        resident = Resident(model, self._catalog.get(ref), exact, settled, users=1)
+        resident = Resident(model, self._catalog.get(ref), exact, users=1)
         with self._lock:
             self._models[ref] = resident
             self.loads += 1

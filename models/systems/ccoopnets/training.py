@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from models.core.loop import Rows, run
 from models.data.images import ImageData, to_float
+from models.networks.layers import initialize_as_paper
 from models.samplers.langevin import langevin
 from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.problem import ImageProblem
 from models.systems.ccoopnets.labels.config import Config
-from models.systems.ccoopnets.labels.networks import initialize_as_paper
 from models.systems.ccoopnets.labels.problem import LabelProblem
 from models.systems.ccoopnets.problem import Batch, Problem
 from models.systems.ccoopnets.refinement import refined, trained_numbers

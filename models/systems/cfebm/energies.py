@@ -13,7 +13,7 @@ from models.core.noise import Noise
 from models.samplers.langevin import Value
 from models.samplers.shortrun import shortrun
 from models.samplers.values import filmed, tracked
-from models.serving.traced import recorded
+from models.serving import served
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.networks import Energy, fold, fuse, value
 
@@ -42,7 +42,7 @@ class FrozenEnergy:
         self.size, self._activation = size, activation
         self._kernels = {name: kernel.to(device).contiguous() for name, kernel in fold(fuse(plain), size).items()}
         example = torch.linspace(-1, 1, channels * size**2, device=device).view(1, channels, size, size)
-        self._f = recorded(self.f, example.requires_grad_(True))
+        self._value = served(self._f, {"y": example.requires_grad_(True)})
         self.chain: Kernel = shortrun(self._value)
         self.evaluate: Kernel = self._evaluate
         self.track: Kernel = tracked(self.chain, self._evaluate)
@@ -50,7 +50,8 @@ class FrozenEnergy:
 
     @property
     def nbytes(self) -> int:
-        return sum(kernel.numel() * kernel.element_size() for kernel in self._kernels.values())
+        own = sum(kernel.numel() * kernel.element_size() for kernel in self._kernels.values())
+        return own + self._value.nbytes
 
     def resampled(self, sampler: Callable[[Value], Kernel]) -> dict[Kernel, Kernel]:
         """For each kernel of a chain, the one that a sampler makes of the same f."""
@@ -59,16 +60,16 @@ class FrozenEnergy:
 
     def f(self, images: Tensor) -> Tensor:
         """The value of images ``[n, C, size, size]``: ``[n]``."""
-        return value(self._kernels, images, activation=self._activation)
+        return self._value({"y": images})
 
-    def _value(self, rows: Rows) -> Tensor:
-        return self._f(rows["y"])
+    def _f(self, rows: Rows) -> Tensor:
+        return value(self._kernels, rows["y"], activation=self._activation)
 
     def _evaluate(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
         del t, noise
         y = rows["y"].detach().clamp(-1, 1).requires_grad_(True)
         with torch.enable_grad():
-            f = self._f(y)
+            f = self.f(y)
         (gradient,) = torch.autograd.grad(f.sum(), y)
         return {**rows, "f": f.detach(), "slope": gradient.flatten(1).norm(dim=1)}
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from models.serving.convolutions import conv2d
+from models.networks.layers import pooled_kernel
 from models.systems.cfebm.config import NetworkConfig
 
 Kernels: TypeAlias = Mapping[str, Tensor]
@@ -138,7 +138,7 @@ def fuse(plain: Kernels) -> dict[str, Tensor]:
     fused = dict(plain)
     for name, kernel in plain.items():
         if name.startswith("second") and name.endswith("weight"):
-            fused[name] = F.avg_pool2d(F.pad(kernel, (1, 1, 1, 1)), 2, stride=1)
+            fused[name] = pooled_kernel(kernel)
     return fused
 
 
@@ -192,7 +192,7 @@ def value(kernels: Kernels, images: Tensor, *, activation: str = "swish", alpha:
 
 
 def _conv(kernels: Kernels, name: str, x: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
-    return conv2d(x, kernels[f"{name}.weight"], kernels[f"{name}.bias"], stride, padding)
+    return F.conv2d(x, kernels[f"{name}.weight"], kernels[f"{name}.bias"], stride, padding)
 
 
 def _mix(kernels: Kernels, name: str, x: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from pydantic import Field
 
 from models.core.config import BaseConfig, Count, NonNegative
 from models.data.images import ImageData
+from models.networks.layers import Layer
 from models.systems.ccoopnets.labels.config import (
-    Layer,
     RefinementConfig,
     TrainingConfig,
     conv,

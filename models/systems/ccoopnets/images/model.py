@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,20 +14,19 @@ from torch import Tensor
 from models.core.loop import Kernel, Rows, Task
 from models.core.noise import Noise
 from models.core.rows import MAX_STEPS, begin_film
+from models.networks.unet import UNet
 from models.samplers.langevin import Value, langevin
 from models.samplers.values import evaluation, filmed, tracked
-from models.serving.traced import recorded
+from models.serving import served
 from models.systems.base import Output
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.images.config import ImageConfig
-from models.systems.ccoopnets.images.frozen_unet import FrozenUNet
-from models.systems.ccoopnets.images.networks import PairSolver, UNet, fold
+from models.systems.ccoopnets.images.networks import PairSolver, unet
 from models.systems.ccoopnets.images.tasks.inpaint import inpaint
 from models.systems.ccoopnets.images.tasks.interpolate import interpolate
 from models.systems.ccoopnets.images.tasks.score import score
 from models.systems.ccoopnets.images.tasks.translate import translate
-from models.systems.ccoopnets.labels.networks import channels_last
-from models.systems.weights import fill
+from models.systems.weights import fill, frozen, nbytes
 
 _TASKS: Mapping[str, Mapping[str, Callable[..., Task[Output]]]] = {
     "translate": {"translate": translate, "interpolate": interpolate, "score": score},
@@ -47,8 +47,8 @@ class ImageCCoopNets:
 
     Args:
         config: the sizes and the refinement loop.
-        initializer: g.
-        solver: f; its head is folded.
+        initializer: g; it is frozen.
+        solver: f; it is frozen.
         calibration: the values of held-out pairs, as ``calibration.calibrate_pairs`` gives them; may be empty.
         device: where the rows live.
     """
@@ -62,12 +62,14 @@ class ImageCCoopNets:
         device: torch.device,
     ) -> None:
         self.config, self.calibration, self.device = config, calibration, device
-        self.initializer = FrozenUNet(initializer).to(device).eval().requires_grad_(False)
-        self.initializer.pack()
-        fold(solver)
-        self.solver = channels_last(solver).to(device).eval().requires_grad_(False)
+        self.initializer, self.solver = frozen(initializer, device), frozen(solver, device)
         y, c = self._ramp(config.channels), self._ramp(config.condition_channels)
-        self._f = recorded(self.solver, y.requires_grad_(True), c)
+        image, w = y.clone().requires_grad_(True), torch.ones(1, 1, 1, 1, device=device) / 2
+        masks = [torch.linspace(0, 1, math.prod(shape), device=device).view(1, *shape) for shape in self._mask_shapes]
+        self._made = served(self.initializer, c, masks)
+        self._made_between = served(self._g_between, c, c.flip(3), w, masks)
+        self._value = served(self._f, {"y": image, "c": c})
+        self._value_between = served(self._f_between, {"y": image, "c": c, "c1": c.flip(3), "w": w})
         self.propose: Kernel = self._propose
         self.propose_between: Kernel = self._propose_between
         self.refine: Kernel = langevin(self._value)
@@ -81,39 +83,46 @@ class ImageCCoopNets:
 
     @property
     def nbytes(self) -> int:
-        solver = sum(t.numel() * t.element_size() for t in self.solver.state_dict().values())
-        return self.initializer.nbytes + solver
+        fast = (self._made, self._made_between, self._value, self._value_between)
+        return nbytes(self.initializer, self.solver) + sum(function.nbytes for function in fast)
+
+    @property
+    def _mask_shapes(self) -> list[tuple[int, int, int]]:
+        return self.initializer.mask_shapes
 
     def _masks(self, noise: Noise) -> list[Tensor]:
         """The dropout masks of each row, which are the noise X of the initializer."""
-        return [noise.uniform(*shape) for shape in self.initializer.mask_shapes]
+        return [noise.uniform(*shape) for shape in self._mask_shapes]
 
     def _propose(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
         """Y = g(X, C); where the rows have a mask, its hidden pixels alone are taken from g."""
         del t
         with torch.no_grad():
-            y = self.initializer(rows["c"], self._masks(noise))
+            y = self._made(rows["c"], self._masks(noise))
         if "mask" in rows:
             y = torch.where(rows["mask"] > 0, y, rows["visible"])
         return {**rows, "y": y}
 
     def _propose_between(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
-        """Y = g between two conditions: the encoder's activations are mixed, (1 - w) E(C_0) + w E(C_1) (Fig. 11b)."""
+        """Y = g between two conditions."""
         del t
-        w = rows["w"]
         with torch.no_grad():
-            first, second = (self.initializer.encode(rows[name]) for name in ("c", "c1"))
-            mixed = [torch.lerp(a, b, w) for a, b in zip(first, second, strict=True)]
-            return {**rows, "y": self.initializer.decode(mixed, self._masks(noise))}
+            return {**rows, "y": self._made_between(rows["c"], rows["c1"], rows["w"], self._masks(noise))}
 
-    def _value(self, rows: Rows) -> Tensor:
+    def _g_between(self, c: Tensor, c1: Tensor, w: Tensor, masks: Sequence[Tensor]) -> Tensor:
+        """The encoder's activations are mixed, (1 - w) E(C_0) + w E(C_1) (Fig. 11b)."""
+        first, second = self.initializer.encode(c), self.initializer.encode(c1)
+        return self.initializer.decode([torch.lerp(a, b, w) for a, b in zip(first, second, strict=True)], masks)
+
+    def _f(self, rows: Rows) -> Tensor:
         """f(Y, C)."""
-        return self._f(rows["y"], rows["c"])
+        value: Tensor = self.solver(rows["y"], rows["c"])
+        return value
 
-    def _value_between(self, rows: Rows) -> Tensor:
+    def _f_between(self, rows: Rows) -> Tensor:
         """(1 - w) f(Y, C_0) + w f(Y, C_1)."""
         w = rows["w"].flatten()
-        return (1 - w) * self._f(rows["y"], rows["c"]) + w * self._f(rows["y"], rows["c1"])
+        return (1 - w) * self.solver(rows["y"], rows["c"]) + w * self.solver(rows["y"], rows["c1"])
 
     def resampled(self, sampler: Callable[[Value], Kernel]) -> dict[Kernel, Kernel]:
         refine = sampler(self._value)
@@ -163,7 +172,7 @@ def load_image_model(card: Mapping[str, Any], tensors: Mapping[str, Tensor], dev
         KeyError, ValueError: the card lacks something, or the tensors are not those of the configuration.
     """
     config = ImageConfig.model_validate(card["config"])
-    initializer, solver = UNet(config), PairSolver(config)
+    initializer, solver = unet(config), PairSolver(config)
     fill({"initializer": initializer, "solver": solver}, tensors)
     return ImageCCoopNets(config, initializer, solver, card.get("calibration") or {}, device)
 

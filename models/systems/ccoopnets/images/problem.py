@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from models.data.augment import jitter
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
+from models.networks.layers import channels_last
 from models.systems.ccoopnets.images.config import ImageConfig
-from models.systems.ccoopnets.images.networks import PairSolver, UNet
-from models.systems.ccoopnets.labels.networks import channels_last
+from models.systems.ccoopnets.images.networks import PairSolver, unet
 from models.systems.ccoopnets.problem import Batch
 from models.training.draws import Draws, Purpose
 
@@ -33,10 +33,10 @@ class ImageProblem:
     def __init__(self, config: ImageConfig, data: ImageData, seed: int, device: torch.device) -> None:
         self.config, self.draws, self.device = config, Draws(seed), device
         self.images, self.conditions = data.images, data.conditions
-        self._mask_shapes = UNet(config).mask_shapes
+        self._mask_shapes = unet(config).mask_shapes
 
     def build(self) -> tuple[nn.Module, nn.Module]:
-        return channels_last(UNet(self.config)), channels_last(PairSolver(self.config))
+        return channels_last(unet(self.config)), channels_last(PairSolver(self.config))
 
     def batch(self, iteration: int, salt: int) -> Batch:
         t = self.config.training

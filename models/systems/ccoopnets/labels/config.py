@@ -8,23 +8,7 @@ from pydantic import Field
 
 from models.core.config import BaseConfig, Count, NonNegative, Positive
 from models.data.images import ImageData
-
-
-class Layer(BaseConfig):
-    """One (transposed) convolution; ``crop`` drops that many last rows and columns of its output.
-
-    ``pooled`` means a convolution of kernel 3 and the mean of 2x2 pixels, computed as one of kernel 4 and stride 2
-    (which is what the other numbers must say): all pixels then count alike, and the gradient of f prints no pattern.
-    """
-
-    out: Count
-    kernel: Count
-    stride: Count = 1
-    padding: Annotated[int, Field(ge=0)] = 0
-    output_padding: Annotated[int, Field(ge=0)] = 0
-    transposed: bool = False
-    pooled: bool = False
-    crop: Annotated[int, Field(ge=0)] = 0
+from models.networks.layers import Layer
 
 
 class InitializerConfig(BaseConfig):

@@ -13,20 +13,18 @@ from models.core.loop import Kernel, Rows, Task
 from models.core.noise import Noise
 from models.core.rows import MAX_STEPS
 from models.samplers.langevin import Value, langevin
-from models.samplers.latent import LatentChain, known_label
+from models.samplers.latent import LatentChain, known_label, log_joint
 from models.samplers.values import evaluation, tracked
-from models.serving.traced import recorded
+from models.serving import served
 from models.systems.base import Output
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.labels.config import Config
-from models.systems.ccoopnets.labels.frozen_initializer import FrozenInitializer
-from models.systems.ccoopnets.labels.frozen_solver import Drift, FrozenSolver
 from models.systems.ccoopnets.labels.networks import Initializer, Solver
 from models.systems.ccoopnets.labels.tasks.generate import generate
 from models.systems.ccoopnets.labels.tasks.interpolate import interpolate
 from models.systems.ccoopnets.labels.tasks.latents import LATENT_STEPS, STEP_SIZE, reconstruct, restyle
 from models.systems.ccoopnets.labels.tasks.score import score
-from models.systems.weights import fill
+from models.systems.weights import fill, frozen, nbytes
 
 _TASKS: Mapping[str, Callable[..., Task[Output]]] = {
     "generate": generate,
@@ -44,8 +42,8 @@ class CCoopNets:
 
     Args:
         config: the sizes and the refinement loop.
-        initializer: g, with recomputed batch statistics; it is left as it is.
-        solver: f; it is left as it is.
+        initializer: g, with recomputed batch statistics; it is frozen.
+        solver: f; it is frozen.
         classes: the names of the labels, in the order of the one-hot vector.
         calibration: the values of real images, as ``calibration.calibrate`` gives them; may be empty.
         device: where the rows live.
@@ -61,20 +59,16 @@ class CCoopNets:
         device: torch.device,
     ) -> None:
         self.config, self.classes, self.calibration, self.device = config, tuple(classes), calibration, device
-        self.initializer = FrozenInitializer(initializer).to(device).eval().requires_grad_(False)
-        self.initializer.pack()
-        frozen = FrozenSolver(solver, config.solver.activation, config.size)
-        self.solver = frozen.to(device).eval().requires_grad_(False)
-        self.solver.pack()
-        x, y, c, one = self._example()
-        self._made = recorded(self.initializer, x, c)
-        self._f = recorded(self.solver, y, c)
-        self._step = recorded(Drift(self.solver), y, c, one, one)
+        self.initializer, self.solver = frozen(initializer, device), frozen(solver, device)
+        x, y, c, _ = self._example()
+        image = y.clone().requires_grad_(True)
+        self._made = served(self.initializer, x, c)
+        self._value = served(self._f, {"y": image, "c": c})
+        self._log_joint = served(log_joint(self.initializer), x.clone().requires_grad_(True), c, y)
         self.propose: Kernel = self._propose
         self.render: Kernel = self._render
-        made = recorded(self.initializer, x.clone().requires_grad_(True), c)
-        self.latent: LatentChain = known_label(made, self.initializer.latent)
-        self.refine: Kernel = langevin(self._value, self._drift)
+        self.latent: LatentChain = known_label(self._log_joint, self.initializer.latent)
+        self.refine: Kernel = langevin(self._value)
         self.evaluate: Kernel = evaluation(self._value)
         self.track: Kernel = tracked(self.refine, self.evaluate)
         self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
@@ -83,7 +77,7 @@ class CCoopNets:
 
     @property
     def nbytes(self) -> int:
-        return self.initializer.nbytes + self.solver.nbytes
+        return nbytes(self.initializer, self.solver) + self._made.nbytes + self._value.nbytes + self._log_joint.nbytes
 
     def _propose(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
         """The initializer's answer Y = g(X, C), X ~ N(0, I): eq. 7 without its epsilon, which no code adds."""
@@ -97,14 +91,10 @@ class CCoopNets:
         with torch.no_grad():
             return {**rows, "y": self._made(rows["x"], rows["c"])}
 
-    def _value(self, rows: Rows) -> Tensor:
+    def _f(self, rows: Rows) -> Tensor:
         """f(Y, C)."""
-        return self._f(rows["y"], rows["c"])
-
-    def _drift(self, rows: Rows) -> Tensor:
-        """The part of a refinement step that is not noise."""
-        with torch.no_grad():
-            return self._step(rows["y"], rows["c"], rows["eta"], rows["rho"])
+        value: Tensor = self.solver(rows["y"], rows["c"])
+        return value
 
     def resampled(self, sampler: Callable[[Value], Kernel]) -> dict[Kernel, Kernel]:
         refine = sampler(self._value)

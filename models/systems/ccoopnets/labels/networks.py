@@ -2,66 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.serving.convolutions import Conv2d, ConvTranspose2d, conv2d
-from models.systems.ccoopnets.labels.config import Config, Layer
-
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "silu": F.silu,
-    "leaky_relu": lambda h: F.leaky_relu(h, 0.2),
-}
-
-
-def convolution(layer: Layer, inputs: int) -> nn.Module:
-    """The (transposed) convolution of a configuration's layer; its crop is left to the network."""
-    if layer.transposed:
-        return ConvTranspose2d(
-            inputs, layer.out, layer.kernel, layer.stride, layer.padding, output_padding=layer.output_padding
-        )
-    if layer.pooled:
-        return PooledConv2d(inputs, layer.out)
-    return Conv2d(inputs, layer.out, layer.kernel, layer.stride, layer.padding)
-
-
-class PooledConv2d(nn.Module):
-    """A convolution (kernel 3, padding 1) and the mean of 2x2 pixels, computed as one of kernel 4 and stride 2.
-
-    Args:
-        inputs: channels in.
-        outputs: channels out.
-    """
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        plain = nn.Conv2d(inputs, outputs, 3)
-        self.weight, self.bias = plain.weight, plain.bias
-
-    def fused(self) -> Tensor:
-        """The weights of kernel 4: each the mean of its four neighbours in the padded kernel 3."""
-        return F.avg_pool2d(F.pad(self.weight, (1, 1, 1, 1)), 2, 1)
-
-    def forward(self, h: Tensor) -> Tensor:
-        return conv2d(h, self.fused(), self.bias, 2, 1)
-
-    def plain(self) -> nn.Conv2d:
-        """The same function as an ordinary convolution, for serving."""
-        outputs, inputs = self.weight.shape[:2]
-        conv = Conv2d(inputs, outputs, 4, 2, 1).to(self.weight)
-        with torch.no_grad():
-            conv.weight.copy_(self.fused())
-        conv.bias = self.bias
-        return conv
-
-
-def join_label(h: Tensor, c: Tensor) -> Tensor:
-    """Append the label, replicated over the map, as further channels: ``[n, D, H, W] + [n, K] -> [n, D+K, H, W]``."""
-    return torch.cat([h, c.to(h.dtype)[:, :, None, None].expand(-1, -1, *h.shape[2:])], 1)
+from models.networks.layers import ACTIVATIONS, convolution, head_value, join_label
+from models.systems.ccoopnets.labels.config import Config
 
 
 class Initializer(nn.Module):
@@ -94,12 +40,8 @@ class Initializer(nn.Module):
             if self.crops[k]:
                 h = h[:, :, : -self.crops[k], : -self.crops[k]]
             if k < len(self.layers) - 1:
-                h = self._activate(k, h)
+                h = F.relu(self.norms[k](h))
         return torch.tanh(h.float())
-
-    def _activate(self, k: int, h: Tensor) -> Tensor:
-        """What follows each layer but the last."""
-        return F.relu(self.norms[k](h))
 
 
 class Solver(nn.Module):
@@ -147,30 +89,3 @@ class Solver(nn.Module):
         for layer in self.layers[self.concat_at + 1 :]:
             h = self.activation(layer(h))
         return head_value(self.head, h).view(len(y), k)
-
-
-def head_value(head: nn.Linear, h: Tensor) -> Tensor:
-    """The sum of a linear layer's outputs, ``[n, ...] -> [n]``: one linear functional, so its weights are summed first.
-
-    It stays in float32 under mixed precision: learning follows small differences of f.
-    """
-    with torch.autocast(h.device.type, enabled=False):
-        return (h.flatten(1).to(head.weight.dtype) * head.weight.sum(0)).sum(1) + head.bias.sum()
-
-
-N = TypeVar("N", bound=nn.Module)
-
-
-def channels_last(network: N) -> N:
-    """The network with its weights laid out pixel by pixel; at 64x64 that halves the time on a CPU."""
-    laid_out: N = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return laid_out
-
-
-def initialize_as_paper(network: nn.Module) -> None:
-    """Weights of every (transposed) convolution and linear layer N(0, 0.01^2), biases 0, as in the authors' code."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-            nn.init.normal_(module.weight, 0.0, 0.01)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)

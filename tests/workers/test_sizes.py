@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.core.loop import Kernel, Rows
+from models.core.noise import Noise
+from workers.engine.sizes import powers_of_two, probe
+
+
+def doubled(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+    return {"x": rows["x"] * 2 + noise.normal(4)}
+
+
+def size_dependent(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+    """Like a library that treats sizes 1 and 4 in another way."""
+    return {"x": rows["x"] + (1e-8 if len(t) in (1, 4) else 0)}
+
+
+def neighbourly(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+    return {"x": rows["x"] - rows["x"].mean()}
+
+
+def counted(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+    return {"x": rows["x"] + len(t)}
+
+
+def test_the_powers_of_two_and_the_full_batch_are_tried() -> None:
+    assert powers_of_two(32) == [1, 2, 4, 8, 16, 32]
+    assert powers_of_two(20) == [1, 2, 4, 8, 16, 20]
+    assert powers_of_two(1) == [1]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "sizes"),
+    [(doubled, (1, 2, 4, 8, 16)), (size_dependent, (2, 8, 16)), (counted, (16,)), (neighbourly, ())],
+)
+def test_the_sizes_that_agree_with_a_full_batch_are_found(kernel: Kernel, sizes: tuple[int, ...]) -> None:
+    example = {"x": torch.tensor([[0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)}
+    assert probe([(kernel, example)], 16) == {kernel: sizes}

@@ -1,0 +1,68 @@
+"""Which batch sizes are batch-invariant: a row gets the same bits at each of them, whatever its neighbours are.
+
+Sums of floats depend on how a library splits the work, and that depends on the batch size at a few sizes. So when a
+model is loaded its kernels are tried once at the powers of two, and batches are padded to those that agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+
+from models.core.loop import Kernel, Rows
+from models.core.noise import Key, Noise
+
+Sizes: TypeAlias = tuple[int, ...]
+"""Batch sizes that agree, ascending, the last one the full batch; empty: not even full batches agree."""
+
+_SHIFT = 2
+"""Rows are tried at two places of the batch, beside other neighbours."""
+
+_MOVE = 37
+"""Each row holds the example's numbers so many places further on: rows that only differ in scale agree too easily."""
+
+
+def powers_of_two(max_rows: int) -> list[int]:
+    """The batch sizes that are tried: the powers of two below the full batch, and the full batch."""
+    return [*(1 << k for k in range((max_rows - 1).bit_length())), max_rows]
+
+
+def probe(kernels: Sequence[tuple[Kernel, Rows]], max_rows: int) -> dict[Kernel, Sizes]:
+    """The batch sizes at which each kernel gives every row the same bits as in a full batch.
+
+    Args:
+        kernels: each with one row of state that it accepts.
+        max_rows: the full batch.
+    """
+    return {kernel: _agreeing(kernel, example, max_rows) for kernel, example in kernels}
+
+
+def _agreeing(kernel: Kernel, example: Rows, max_rows: int) -> Sizes:
+    rows = {k: _varied(v, max_rows + _SHIFT) for k, v in example.items()}
+
+    def advance(start: int, size: int) -> Rows:
+        keys = [Key(1 + row, 0, 0) for row in range(start, start + size)]
+        part = {k: v[start : start + size].contiguous() for k, v in rows.items()}
+        device = next(iter(part.values())).device
+        return kernel(part, torch.zeros(size, dtype=torch.int64, device=device), Noise(keys, device))
+
+    full, shifted = advance(0, max_rows), advance(_SHIFT, max_rows)
+    if any(not torch.equal(v[_SHIFT:], shifted[k][: max_rows - _SHIFT]) for k, v in full.items()):
+        return ()
+
+    def agrees(size: int) -> bool:
+        return all(torch.equal(v, shifted[k][:size]) for k, v in advance(_SHIFT, size).items())
+
+    return tuple(size for size in powers_of_two(max_rows) if agrees(size))
+
+
+def _varied(value: torch.Tensor, rows: int) -> torch.Tensor:
+    """Copies of one row that differ, moved on and scaled, where they are not plain numbers of the row."""
+    row = value[0].flatten()
+    if not value.is_floating_point() or row.numel() == 1:
+        return value.expand(rows, *value.shape[1:]).clone()
+    scales = torch.linspace(1.0, 0.5, rows).tolist()
+    moved = torch.stack([row.roll(_MOVE * k) * scale for k, scale in enumerate(scales)])
+    return moved.reshape(rows, *value.shape[1:])
