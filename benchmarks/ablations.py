@@ -30,7 +30,7 @@ from models.systems.cfebm.presets import PRESETS
 from models.training.configuration import TrainingError, fit
 from models.training.plan import Plan
 from models.training.training import Training
-from workers.app import prepare_torch
+from workers.device import prepare_torch
 
 _ENDLESS = 1_000_000
 

@@ -25,7 +25,7 @@ from models.core.noise import Noise
 from models.samplers.shortrun import shortrun
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.networks import ACTIVATIONS, BASE, Energy, Kernels, fold, fuse, value
-from workers.app import prepare_torch
+from workers.device import prepare_torch
 
 
 def as_printed(kernels: Kernels, images: Tensor, activation: str) -> Tensor:

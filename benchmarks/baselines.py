@@ -35,7 +35,7 @@ from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.model import ImageCCoopNets
 from models.systems.ccoopnets.images.networks import PairSolver
 from models.systems.ccoopnets.training import make_trainer
-from workers.app import prepare_torch
+from workers.device import prepare_torch
 
 Direction: TypeAlias = Literal["AtoB", "BtoA"]
 

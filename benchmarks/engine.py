@@ -26,7 +26,7 @@ from coopserve.configured import settings_from
 from models.core.jobs import Job
 from models.core.loop import Task, run
 from models.systems.base import Model, Output
-from workers.app import engine_threads, prepare_torch
+from workers.device import engine_threads, prepare_torch
 from workers.engine.engine import Engine
 
 

@@ -29,7 +29,7 @@ from models.systems.base import Output
 from models.systems.ccoopnets.labels.model import CCoopNets
 from models.systems.ccoopnets.labels.networks import Initializer, Solver
 from models.systems.weights import fill
-from workers.app import engine_threads, prepare_torch
+from workers.device import engine_threads, prepare_torch
 from workers.jobs.pictures import png
 
 BATCH_TIMEOUT = 0.01

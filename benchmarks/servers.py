@@ -19,7 +19,7 @@ import httpx
 from benchmarks.client import WAIT_SECONDS
 from benchmarks.workload import Subject
 from service.settings import Settings
-from workers.app import engine_threads
+from workers.device import engine_threads
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0

@@ -34,7 +34,7 @@ from coopserve.configured import settings_from
 from models.core.loop import Task, run
 from models.systems.base import Model, Output
 from service.contract.cards import ModelCard
-from workers.app import engine_threads, prepare_torch
+from workers.device import engine_threads, prepare_torch
 from workers.engine.engine import Engine
 
 CLIENTS = 32

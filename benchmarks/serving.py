@@ -10,7 +10,8 @@ import torch
 from models.systems.base import Model
 from service.contract.catalog import Catalog
 from service.settings import Settings
-from workers.app import engine_threads, make_residency
+from workers.app import make_residency
+from workers.device import engine_threads
 from workers.engine.engine import Engine
 
 

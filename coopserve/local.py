@@ -182,7 +182,7 @@ def load(name: str, *, device: str = "auto", data_dir: str | os.PathLike[str] | 
         NotFoundError: there is no such model; the detail lists those that there are.
         CheckpointError: its files are damaged.
     """
-    from workers.training import choose_device
+    from workers.device import choose_device
 
     settings = Settings() if data_dir is None else Settings(data_dir=Path(data_dir))
     catalog = Catalog(settings.model_dirs)

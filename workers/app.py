@@ -1,19 +1,13 @@
-"""The Celery applications of the two workers: thin messages in, everything else in the classes that they call."""
+"""The two kinds of worker, put together from their parts."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import socket
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from math import ceil
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from celery import Celery
-from celery.signals import setup_logging, worker_shutting_down
 
 from service.contract.catalog import Catalog
 from service.contract.jobs import JobRecord
@@ -30,16 +24,17 @@ from service.store.queue import (
     RUN_TRAINING,
     TRAINING_QUEUE,
     JobQueue,
-    celery_options,
 )
 from service.store.store import RecordStore
 from service.store.types import Queued
+from workers.device import engine_threads, prepare_torch
 from workers.engine.engine import Engine
 from workers.jobs.worker import InferenceWorker
+from workers.process import WorkerProcess, make_celery
 from workers.residency.control import Controller
 from workers.residency.residency import Residency
 from workers.residency.warming import Warming
-from workers.training import TrainingWorker, choose_device
+from workers.training import TrainingWorker
 from workers.upkeep.heart import Heart
 from workers.upkeep.janitor import Janitor
 from workers.upkeep.shutdown import Shutdown
@@ -47,83 +42,6 @@ from workers.upkeep.shutdown import Shutdown
 SWITCH_INTERVAL = 5e-4
 """Seconds after which a busy Python thread yields. The engine's threads ask for the interpreter after every operation
 of torch; at the default of 5 ms, threads that encode images would hold it up for many times a step's length."""
-
-
-@dataclass
-class WorkerProcess:
-    """A worker before it listens.
-
-    Args:
-        celery: the Celery application.
-        queue: where its messages come from.
-        threads: how many messages it works on at a time.
-        begin: starts its threads.
-        shutdown: called at each SIGTERM and SIGINT.
-        close: ends its threads.
-    """
-
-    celery: Celery
-    queue: str
-    threads: int
-    begin: Callable[[], None]
-    shutdown: Shutdown
-    close: Callable[[], None]
-
-    def serve(self, log_level: str) -> None:
-        """Take messages until SIGTERM or SIGINT; hand back what is in work, then return."""
-        worker_shutting_down.connect(self.shutdown, weak=False)
-        setup_logging.connect(_keep_logging, weak=False)
-        self.begin()
-        try:
-            self.celery.Worker(
-                pool="threads",
-                concurrency=self.threads,
-                queues=[self.queue],
-                loglevel=log_level.upper(),
-                hostname=f"{self.queue}@{socket.gethostname()}-{os.getpid()}",
-                without_gossip=True,
-                without_mingle=True,
-                without_heartbeat=True,
-                quiet=True,
-            ).start()
-        finally:
-            self.shutdown.done()
-            self.close()
-
-
-def _keep_logging(**_: Any) -> None:
-    """Its being connected keeps Celery from setting up log lines of its own."""
-
-
-def make_celery(settings: Settings) -> Celery:
-    """A Celery application with the settings that senders and workers share."""
-    celery = Celery("coopserve", set_as_current=False)
-    celery.conf.update(celery_options(settings))
-    return celery
-
-
-def prepare_torch(settings: Settings, batches: int = 1) -> torch.device:
-    """Settings of torch for a process that computes; returns the device.
-
-    With one batch at a time one core is left to all else: torch's threads wait for each other after every operation, so
-    one of them that has no core of its own holds up all.
-
-    Args:
-        settings: of the process.
-        batches: how many are advanced at the same time, each on threads of its own.
-    """
-    torch.set_flush_denormal(True)
-    share = ceil((len(os.sched_getaffinity(0)) - 1) / batches)
-    torch.set_num_threads(settings.torch_threads or max(1, share))
-    return torch.device(choose_device(settings.device))
-
-
-def engine_threads(settings: Settings) -> int:
-    """How many batches an inference worker advances at the same time."""
-    if settings.engine_threads is not None:
-        return settings.engine_threads
-    on_cpu = choose_device(settings.device) == "cpu"
-    return min(2, len(os.sched_getaffinity(0))) if on_cpu else 1
 
 
 def make_residency(settings: Settings, catalog: Catalog, engine: Engine, device: torch.device) -> Residency:

@@ -25,6 +25,7 @@ from service.pictures.places import training_sample
 from service.settings import Settings
 from service.store.store import RecordStore
 from service.store.types import Beat, Queued
+from workers.device import choose_device
 from workers.upkeep.heart import Heart
 from workers.upkeep.patience import patiently
 
@@ -254,10 +255,3 @@ def data_facts(name: str) -> dict[str, str]:
     """What a card says of the rights in a model trained on these data."""
     known = DATASETS.get(name)
     return {"license": known.licence, "notice": known.notice} if known else {}
-
-
-def choose_device(setting: str) -> str:
-    """``auto`` is CUDA where there is one, else the CPU."""
-    if setting == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return setting

@@ -74,7 +74,8 @@ def _plan(options: dict[str, Any], home: Settings) -> Plan:
     from models.metrics.effnet import installed_features
     from models.training.configuration import choose, find_system, fit
     from models.training.plan import Plan
-    from workers.training import choose_device, data_facts
+    from workers.device import choose_device
+    from workers.training import data_facts
 
     channels = int(options["channels"]) if options["channels"] else None
     chosen = choose(options["system"], options["preset"], dict(map(_assignment, options["settings"])))

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.cluster import Cluster, Process, wait_for
 from service.contract.jobs import JobRecord
 from service.contract.records import Status
-from workers.jobs.worker import STARTED_AGAIN
+from workers.jobs.run import STARTED_AGAIN
 
 pytestmark = pytest.mark.timeout(300)
 

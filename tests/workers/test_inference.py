@@ -16,7 +16,7 @@ from PIL import Image
 from models.core.loop import Loop
 from service.contract.records import Progress, Status
 from tests.workers.conftest import Bench, make_bench, publish_tiny
-from workers.jobs.worker import NOT_EXACT
+from workers.jobs.run import NOT_EXACT
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 30.0) -> None:

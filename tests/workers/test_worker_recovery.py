@@ -16,7 +16,7 @@ from service.settings import Settings
 from service.store.types import Queued
 from tests.workers.conftest import Bench, make_bench, publish_tiny
 from tests.workers.test_inference import InThread, eventually, files
-from workers.jobs.worker import STARTED_AGAIN
+from workers.jobs.run import STARTED_AGAIN
 
 LONG = {"n": 4, "steps": 150, "step_size": 0.1, "noise": 0.02, "seed": 12}
 

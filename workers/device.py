@@ -1,0 +1,41 @@
+"""Where a worker computes, and with how many threads."""
+
+from __future__ import annotations
+
+import os
+from math import ceil
+
+import torch
+
+from service.settings import Settings
+
+
+def choose_device(setting: str) -> str:
+    """``auto`` is CUDA where there is one, else the CPU."""
+    if setting == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return setting
+
+
+def prepare_torch(settings: Settings, batches: int = 1) -> torch.device:
+    """Settings of torch for a process that computes; returns the device.
+
+    With one batch at a time one core is left to all else: torch's threads wait for each other after every operation, so
+    one of them that has no core of its own holds up all.
+
+    Args:
+        settings: of the process.
+        batches: how many are advanced at the same time, each on threads of its own.
+    """
+    torch.set_flush_denormal(True)
+    share = ceil((len(os.sched_getaffinity(0)) - 1) / batches)
+    torch.set_num_threads(settings.torch_threads or max(1, share))
+    return torch.device(choose_device(settings.device))
+
+
+def engine_threads(settings: Settings) -> int:
+    """How many batches an inference worker advances at the same time."""
+    if settings.engine_threads is not None:
+        return settings.engine_threads
+    on_cpu = choose_device(settings.device) == "cpu"
+    return min(2, len(os.sched_getaffinity(0))) if on_cpu else 1

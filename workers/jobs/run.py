@@ -1,0 +1,133 @@
+"""One claimed job: its pictures read, its task driven through the engine, its images stored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, final
+
+from models.checkpoints import CheckpointError
+from models.core.loop import RowsError, Task
+from models.systems.base import Output as TaskOutput
+from service.contract.errors import ServiceError, StaleAttemptError
+from service.contract.jobs import JobRecord, Output
+from service.contract.records import Failure, Status
+from service.pictures.blobs import Blobs
+from service.pictures.places import job_preview
+from service.store.store import RecordStore
+from workers.chains.chain import Chain, ChainError
+from workers.engine.engine import Engine
+from workers.engine.tickets import CancelledError, Preview, StoppedError
+from workers.jobs.inputs import prepare
+from workers.jobs.outputs import store_outputs
+from workers.jobs.pictures import png, strip
+from workers.jobs.work import JobWork
+from workers.residency.residency import Residency
+
+log = logging.getLogger(__name__)
+
+NOT_EXACT = "on this device an image's last bits may depend on the images beside it (differences up to 1e-5)"
+
+STARTED_AGAIN = "a worker was lost, and what it had saved could not be used: the job was started again"
+
+
+@final
+class Runner:
+    """Runs jobs. Safe to use from many threads.
+
+    Args:
+        store: the records of jobs, for previews.
+        blobs: where pictures come from and images go.
+        residency: the models.
+        engine: what advances their rows.
+    """
+
+    def __init__(self, store: RecordStore[JobRecord], blobs: Blobs, residency: Residency, engine: Engine) -> None:
+        self._store, self._blobs, self._residency, self._engine = store, blobs, residency, engine
+
+    def outcome(self, record: JobRecord, work: JobWork) -> tuple[Status, dict[str, Any]]:
+        """Run the job: its end, and the fields of the record that go with it.
+
+        Raises:
+            StoppedError: the engine was stopped before the job's end; the error holds the chain.
+        """
+        try:
+            outputs, warnings = self._images(record, work)
+        except CancelledError:
+            return Status.CANCELLED, {}
+        except RowsError as error:
+            return Status.FAILED, {"error": Failure(kind="diverged", detail=str(error))}
+        except CheckpointError as error:
+            detail = f"{record.model} can't be loaded: {error}"
+            return Status.FAILED, {"error": Failure(kind="unusable-model", detail=detail)}
+        except ServiceError as error:
+            return Status.FAILED, {"error": Failure(kind=error.kind, detail=error.detail)}
+        except OSError as error:
+            log.exception("job %s failed", record.id)
+            reason = error.strerror or type(error).__name__
+            detail = f"its images could not be stored or read ({reason}); try again later"
+            return Status.FAILED, {"error": Failure(kind="storage", detail=detail)}
+        except StoppedError:
+            raise
+        except Exception:
+            log.exception("job %s failed", record.id)
+            detail = "an unexpected error, which the worker has logged; report it with the id of the job"
+            return Status.FAILED, {"error": Failure(kind="internal", detail=detail)}
+        fields: dict[str, Any] = {"outputs": outputs, "warnings": [*record.warnings, *warnings]}
+        if progress := work.progress():  # what the heart has not told yet: the last step
+            fields["progress"] = progress
+        return Status.SUCCEEDED, fields
+
+    def _images(self, record: JobRecord, work: JobWork) -> tuple[list[Output], list[str]]:
+        request = record.request()
+        with self._residency.use(record.model) as resident:
+            prepared = prepare(record.id, request, resident.card, self._blobs)
+            task = partial(resident.model.tasks[record.task], prepared.job)
+            result, warnings = self._drive(record, task, work)
+            warnings += [] if resident.exact else [NOT_EXACT]
+        return store_outputs(record.id, result, prepared, self._blobs), [*result.warnings, *warnings]
+
+    def _drive(
+        self, record: JobRecord, task: Callable[[], Task[TaskOutput]], work: JobWork
+    ) -> tuple[TaskOutput, list[str]]:
+        """Run the task, from where an earlier attempt has saved it if that is possible; warnings come with the result.
+
+        Args:
+            record: the job.
+            task: begins the task; called again if the saved chain does not fit.
+            work: what the heart knows of the job.
+        """
+        try:
+            chain = work.keeper.load()
+            return self._follow(record, task(), chain, work), []
+        except ChainError as error:
+            log.warning("the chain of %s can't be used: %s", record.id, error)
+            return self._follow(record, task(), None, work), [STARTED_AGAIN]
+
+    def _follow(self, record: JobRecord, task: Task[TaskOutput], chain: Chain | None, work: JobWork) -> TaskOutput:
+        request = record.request()
+        ticket = self._engine.submit(
+            task,
+            priority=request.priority,
+            preview_every=request.preview_every,
+            resume=chain,
+            keep=work.keeper.save,
+        )
+        work.follow(ticket)
+        for preview in ticket.previews():
+            self._show(record, preview)
+        result: TaskOutput = ticket.result()
+        return result
+
+    def _show(self, record: JobRecord, preview: Preview) -> None:
+        """Publish a preview. It is a convenience: if it can't be stored, the job goes on."""
+        try:
+            place = job_preview(record.id, preview.step)
+            self._blobs.put(place.key, png(strip(preview.images)))
+            data = {"step": preview.step, "rows": list(preview.rows), "url": place.url}
+            self._store.emit(record.id, record.attempt, "preview", data)
+        except StaleAttemptError:
+            return  # the heart will notice, too
+        except Exception as error:
+            log.warning("no preview of %s: %s", record.id, error)
