@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import WEIGHTS, load_model, read_card, sha256
+from models.core.model import Model
 from models.data.images import ImageData, to_float
 from models.evaluation.jobs import defaults_of
 from models.evaluation.labels import sampler
 from models.metrics.classifier import Classifier, accuracy
-from models.systems.base import Model
 from service.contract.catalog import Catalog
 from tests.models.zoo import generate_job
 from workers.engine.engine import Engine

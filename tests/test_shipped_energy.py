@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import load_model, read_card
+from models.core.model import Model
+from models.core.output import Output
 from models.data.holes import centred_square
 from models.data.images import ImageData, to_float, to_uint8
 from models.evaluation.jobs import defaults_of, pictures, run_jobs
 from models.metrics.outliers import auroc
 from models.metrics.pictures import psnr
-from models.systems.base import Model, Output
 
 FOLDER = Path(__file__).resolve().parents[1] / "checkpoints" / "fashion-cfebm" / "1"
 

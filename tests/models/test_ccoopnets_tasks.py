@@ -15,12 +15,12 @@ from models.checkpoints import load_model, read_card
 from models.core.jobs import JOBS, ScoreJob
 from models.core.loop import Loop, Rows, Task, run, run_together
 from models.core.noise import Key, Noise
+from models.core.output import Output
 from models.data.images import ImageData, to_float
 from models.data.splits import SPLITS
 from models.evaluation.labels import Bench, label_use
 from models.evaluation.latents import evaluate_latents
 from models.metrics.classifier import Classifier
-from models.systems.base import Output
 from models.systems.calibration import against, summary
 from models.systems.ccoopnets.calibration import calibrate
 from models.systems.ccoopnets.labels.model import CCoopNets

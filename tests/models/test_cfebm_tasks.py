@@ -14,10 +14,10 @@ from torch import Tensor
 from models.core.jobs import DenoiseJob
 from models.core.loop import Loop, Rows, run
 from models.core.noise import Noise
+from models.core.output import Output
 from models.data.holes import centred_square
 from models.data.unpaired import drop_pairs
 from models.samplers.shortrun import shortrun
-from models.systems.base import Output
 from models.systems.calibration import summary
 from models.systems.cfebm.chain import split_steps
 from models.systems.cfebm.generation.model import EnergyModel, calibrate

@@ -16,12 +16,13 @@ from torch import Tensor
 from models.checkpoints import publish
 from models.core.jobs import TranslateJob
 from models.core.loop import Loop, Task
+from models.core.model import Model
+from models.core.output import Output
 from models.data.catalog import load_domains
 from models.data.images import DataError, ImageData
 from models.data.unpaired import keep_pairs
 from models.evaluation import domains as domain_evaluation
 from models.evaluation.domains import DomainBench
-from models.systems.base import Model, Output
 from models.systems.cfebm.translation.model import CFEBMTranslation
 from models.systems.registry import SYSTEMS
 from models.training.configuration import configure

@@ -15,14 +15,15 @@ from torch import Tensor
 from models.checkpoints import publish
 from models.core.jobs import DenoiseJob, InpaintJob, Job
 from models.core.loop import Loop, Rows, Task
+from models.core.model import Model
 from models.core.noise import Noise
+from models.core.output import Output
 from models.data.catalog import load
 from models.data.images import DataError, ImageData, to_float, to_uint8
 from models.evaluation import generation as energy_evaluation
 from models.evaluation.energy_figures import EnergyBench, denoising, generation, inpainting, separation
 from models.evaluation.jobs import run_jobs
 from models.metrics.classifier import Classifier
-from models.systems.base import Model, Output
 from models.systems.registry import SYSTEMS
 from models.training.configuration import configure
 

@@ -13,9 +13,9 @@ from models.core.noise import Key, Noise
 from models.data.images import to_float
 from models.samplers.langevin import langevin
 from models.systems.ccoopnets.calibration import calibrate_pairs
+from models.systems.ccoopnets.images.conditions import condition_of
 from models.systems.ccoopnets.images.model import ImageCCoopNets
 from models.systems.ccoopnets.images.networks import PairSolver, UNet
-from models.systems.ccoopnets.images.problem import condition_of
 from tests.models.image_models import (
     CPU,
     job,

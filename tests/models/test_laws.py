@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from models.checkpoints import load_model, publish
 from models.core.jobs import JOBS
 from models.core.loop import Loop, Rows, RowsError, Task, run
-from models.systems.base import Output
+from models.core.output import Output
 from models.systems.registry import SYSTEMS
 from service.contract.jobs import TASKS
 from tests.models.zoo import FIELDS, TINY, ZOO, job, tiny_model

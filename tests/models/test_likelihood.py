@@ -20,7 +20,6 @@ from models.core.noise import row_seeds
 from models.evaluation.bounds import dequantised, evaluate_likelihood
 from models.evaluation.likelihood import LikelihoodError, Mean, Settings, effective_size, log_mean_exp, measure_log_z
 from models.evaluation.spaces import Box
-from models.systems.base import System
 from models.systems.registry import SYSTEMS
 
 

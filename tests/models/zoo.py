@@ -12,10 +12,11 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from models.core.jobs import JOBS, GenerateJob, Job
+from models.core.model import Model
 from models.data.images import ImageData
 from models.data.kinds import Data
 from models.data.unpaired import UnpairedData, drop_pairs
-from models.systems.base import Model, Trainer
+from models.systems.base import Trainer
 from models.systems.registry import SYSTEMS
 from models.training.configuration import configure
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.core.loop import run
-from models.systems.base import Model
+from models.core.model import Model
 from service.contract.cards import ImageShape, ModelCard
 from service.contract.errors import UnprocessableError
 from service.contract.jobs import TASKS, JobRecord, JobRequest, Output, Role

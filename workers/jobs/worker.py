@@ -13,7 +13,7 @@ from redis import RedisError
 
 from models.checkpoints import CheckpointError
 from models.core.loop import RowsError, Task
-from models.systems.base import Output as TaskOutput
+from models.core.output import Output as TaskOutput
 from service.contract.errors import ServiceError, StaleAttemptError
 from service.contract.jobs import JobRecord, Output
 from service.contract.records import Failure, Status
@@ -197,7 +197,7 @@ class InferenceWorker:
         request = record.request()
         with self._residency.use(record.model) as resident:
             prepared = prepare(record.id, request, resident.card, self._blobs)
-            task = partial(resident.model.tasks[record.task], prepared.job)
+            task = partial(resident.model.start, record.task, prepared.job)
             result, warnings = self._drive(record, task, work)
             warnings += [] if resident.exact else [NOT_EXACT]
         return store_outputs(record.id, result, prepared, self._blobs), [*result.warnings, *warnings]

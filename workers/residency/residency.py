@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from models.checkpoints import load_model
-from models.systems.base import Model
+from models.core.model import LoadedModel
 from service.contract.cards import ModelCard
 from service.contract.catalog import Catalog
 from workers.engine.engine import Engine
@@ -37,7 +37,7 @@ class Resident:
         users: how many jobs have it now.
     """
 
-    model: Model
+    model: LoadedModel
     card: ModelCard
     exact: bool
     settled: bool
@@ -45,7 +45,7 @@ class Resident:
     nbytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.nbytes = self.model.nbytes
+        self.nbytes = self.model.kernels.nbytes
 
 
 class Residency:
@@ -150,9 +150,9 @@ class Residency:
             resident.users -= 1
             self._evict(ref)
 
-    def _subject(self, folder: Path, model: Model) -> Subject:
+    def _subject(self, folder: Path, model: LoadedModel) -> Subject:
         identity = (folder / "card.json").read_bytes()  # it holds the digests of all files
-        return Subject(identity, model.examples(), self._engine.max_rows, self._device)
+        return Subject(identity, model.kernels.examples(), self._engine.max_rows, self._device)
 
     def _load(self, ref: str) -> Resident:
         folder = self._catalog.folder(ref)
@@ -164,7 +164,7 @@ class Residency:
             settled, agreements = known is not None, known or self._exact.try_few(subject)
         self._engine.pad_to(agreements)
         exact = bool(agreements) and all(agreement.sizes for agreement in agreements.values())
-        log.info("loaded %s (%d bytes%s)", ref, model.nbytes, "" if exact else ", not bit-exact across batches")
+        log.info("loaded %s (%d bytes%s)", ref, model.kernels.nbytes, "" if exact else ", not bit-exact across batches")
         resident = Resident(model, self._catalog.get(ref), exact, settled, users=1)
         with self._lock:
             self._models[ref] = resident
@@ -186,5 +186,5 @@ class Residency:
 
     def _drop(self, ref: str) -> None:
         self._leaving.discard(ref)
-        self._engine.forget([kernel for kernel, _ in self._models.pop(ref).model.examples()])
+        self._engine.forget([kernel for kernel, _ in self._models.pop(ref).model.kernels.examples()])
         log.info("unloaded %s", ref)

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from models.core.config import BaseConfig, Count, NonNegative
 from models.data.images import ImageData
-from models.systems.ccoopnets.labels.config import (
+from models.systems.ccoopnets.config import (
     Layer,
     RefinementConfig,
     TrainingConfig,

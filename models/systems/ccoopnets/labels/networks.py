@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.serving.convolutions import Conv2d, ConvTranspose2d, conv2d
-from models.systems.ccoopnets.labels.config import Config, Layer
+from models.systems.ccoopnets.config import Layer
+from models.systems.ccoopnets.labels.config import Config
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": F.silu,
