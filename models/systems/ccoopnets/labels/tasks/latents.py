@@ -24,6 +24,7 @@ LATENT_STEPS = {
 }
 """The option as cards declare it. A chain also takes its first evaluation, and without a label there is one a class."""
 
+
 def reconstruct(model: CCoopNets, job: ReconstructJob) -> Task[Output]:
     """Infer latents of the image (eq. 19), draw the image from each, refine.
 
