@@ -25,8 +25,8 @@ from models.data.catalog import load
 from models.data.images import DataError, ImageData
 from models.metrics.effnet import EffNetFeatures, Features, FeaturesError
 from models.metrics.kid import kid_with_error
-from models.systems.cfebm.config import Config
-from models.systems.cfebm.presets import PRESETS
+from models.systems.cfebm.config import GenerationConfig
+from models.systems.cfebm.presets import GENERATION_PRESETS
 from models.training.configuration import TrainingError, fit
 from models.training.plan import Plan
 from models.training.training import Training
@@ -64,9 +64,9 @@ class Scale:
             "learning_rate": self.rate,
         }
 
-    def variants(self) -> dict[str, Config]:
+    def variants(self) -> dict[str, GenerationConfig]:
         """The configurations by name; the first is what the others are held against."""
-        document = PRESETS["small"].model_dump()
+        document = GENERATION_PRESETS["small"].model_dump()
         document["training"]["iterations"] = _ENDLESS
         document["network"]["c"] = self.c
         document["image_size"] = self.largest
@@ -84,7 +84,7 @@ class Scale:
             "ReLU": network(activation="relu"),
             "without spectral norm": network(spectral=False),
         }
-        return {name: Config.model_validate(content) for name, content in documents.items()}
+        return {name: GenerationConfig.model_validate(content) for name, content in documents.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ class Ablation:
     features: Features
     device: torch.device
 
-    def measure(self, name: str, config: Config) -> dict[str, Any]:
+    def measure(self, name: str, config: GenerationConfig) -> dict[str, Any]:
         """Train one variant, or go on with it, and judge it."""
         fitted = fit("cfebm", config, self.data)
         identity = [self.data.sha256(), self.seed, self.minutes, self.judged, fitted.model_dump(mode="json")]

@@ -34,7 +34,7 @@ from models.networks.unet import UNet
 from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.model import ImageCCoopNets
 from models.systems.ccoopnets.images.networks import PairSolver
-from models.systems.ccoopnets.training import make_trainer
+from models.systems.ccoopnets.images.variant import make_trainer
 from workers.device import prepare_torch
 
 Direction: TypeAlias = Literal["AtoB", "BtoA"]
@@ -85,8 +85,10 @@ class Contest:
 
         So its dropout is active and its answers, seeds and holes are those that the checkpoint's proposals have.
         """
-        model = ImageCCoopNets(self.config, unet, PairSolver(self.config), {}, torch.device("cpu"))
-        return replace(self.bench, model=model, defaults={**self.bench.defaults, "steps": 0})
+        kernels = ImageCCoopNets(self.config, unet, PairSolver(self.config), {}, torch.device("cpu"))
+        return replace(
+            self.bench, model=replace(self.bench.model, kernels=kernels), defaults={**self.bench.defaults, "steps": 0}
+        )
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from benchmarks.serving import serving
 from coopserve.configured import settings_from
 from models.core.jobs import Job
 from models.core.loop import Task, run
-from models.systems.base import Model, Output
+from models.core.model import LoadedModel
+from models.core.output import Output
 from workers.device import engine_threads, prepare_torch
 from workers.engine.engine import Engine
 
@@ -41,7 +42,7 @@ class Contest:
         threads: CPU threads of all batches of the engine together.
     """
 
-    model: Model
+    model: LoadedModel
     engine: Engine
     jobs: Sequence[Job]
     threads: int
@@ -73,7 +74,7 @@ class Contest:
         return BareLoop([self._task(self.jobs[k % len(self.jobs)]) for k in range(size)], self.engine.device)
 
     def _task(self, job: Job) -> Task[Output]:
-        return self.model.tasks["generate"](job)
+        return self.model.start("generate", job)
 
 
 def measure(contest: Contest, repetitions: int, label: str = "measuring") -> dict[str, list[float]]:

@@ -23,9 +23,9 @@ from models.checkpoints import WEIGHTS, load_model
 from models.core.jobs import Job
 from models.core.loop import Rows
 from models.core.noise import Noise
+from models.core.output import Output
 from models.samplers.langevin import langevin
 from models.samplers.values import evaluation
-from models.systems.base import Output
 from models.systems.ccoopnets.labels.model import CCoopNets
 from models.systems.ccoopnets.labels.networks import Initializer, Solver
 from models.systems.weights import fill
@@ -56,15 +56,15 @@ class Refinement(litserve.LitAPI):  # type: ignore[misc]  # LitServe has no anno
         self._device = prepare_torch(settings, engine_threads(settings))
         subject = find_model(self._ref, settings)
         self._card, self._model = subject.card, load_model(subject.folder, self._device)
-        if self._as_trained and isinstance(self._model, CCoopNets):
-            use_trained(self._model, subject.folder)
+        if self._as_trained and isinstance(kernels := self._model.kernels, CCoopNets):
+            use_trained(kernels, subject.folder)
 
     def decode_request(self, request: dict[str, Any]) -> Job:
         return job_of(self._card, request)
 
     def predict(self, jobs: list[Job]) -> list[torch.Tensor]:
         """The first image of each job."""
-        tasks = [self._model.tasks["generate"](job) for job in jobs]
+        tasks = [self._model.start("generate", job) for job in jobs]
         outputs: list[Output] = run_static(tasks, self._device)
         return [output.images[0].cpu() for output in outputs if output.images is not None]
 

@@ -32,7 +32,8 @@ from benchmarks.report import Claim, machine, show_claims, show_machine, show_ta
 from benchmarks.serving import serving
 from coopserve.configured import settings_from
 from models.core.loop import Task, run
-from models.systems.base import Model, Output
+from models.core.model import LoadedModel
+from models.core.output import Output
 from service.contract.cards import ModelCard
 from workers.device import engine_threads, prepare_torch
 from workers.engine.engine import Engine
@@ -60,7 +61,7 @@ class Bench:
     """
 
     card: ModelCard
-    model: Model
+    model: LoadedModel
     engine: Engine
     batches: int
     longest: int
@@ -85,7 +86,7 @@ class Bench:
 
     def _task(self, body: dict[str, Any]) -> Task[Output]:
         job = workload.job_of(self.card, body)
-        return self.model.tasks["generate"](job)
+        return self.model.start("generate", job)
 
     def bare_loop(self) -> BareLoop:
         """The refinement of a full batch."""

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import torch
 
-from models.systems.base import Model
+from models.core.model import LoadedModel
 from service.contract.catalog import Catalog
 from service.settings import Settings
 from workers.app import make_residency
@@ -16,7 +16,7 @@ from workers.engine.engine import Engine
 
 
 @contextmanager
-def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tuple[Model, Engine]]:
+def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tuple[LoadedModel, Engine]]:
     """The model name@version, as a worker has it, and the running engine."""
     engine = Engine(settings.max_rows, device, threads=engine_threads(settings))
     engine.start()

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from models.checkpoints import load_model
 from models.core.loop import Kernel, Loop, Rows, Task, run
+from models.core.output import Output
 from models.samplers.langevin import Value
-from models.systems.base import Output
 from service.contract.cards import ModelCard
 from service.contract.catalog import Catalog
 from service.contract.errors import invalid
@@ -145,9 +145,9 @@ class LocalModel:
         check(params, self.card, given, self._limits)
         opened = {name: Image.open(io.BytesIO(picture.png)) for name, picture in given.items()}
         reading = Reading(params, self.card, opened)
-        generator = self.model.tasks[task](build(params, reading))
+        generator = self.model.start(task, build(params, reading))
         if sampler is not None:
-            generator = _with_kernels(generator, self.model.resampled(sampler))
+            generator = _with_kernels(generator, self.model.kernels.resampled(sampler))
         frames: list[Tensor] = []
 
         def watch(loop: Loop, step: int, rows: Rows) -> None:

@@ -20,8 +20,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.systems.base import Model
-from models.systems.registry import SYSTEMS
+from models.core.model import LoadedModel
+from models.systems.registry import load_from
 
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
@@ -105,24 +105,22 @@ def read_card(directory: Path) -> dict[str, Any]:
     return card
 
 
-def load_model(directory: Path, device: torch.device) -> Model:
+def load_model(directory: Path, device: torch.device) -> LoadedModel:
     """Load a checkpoint for serving, after checking its files against the hashes of its card.
 
     Raises:
-        CheckpointError: damaged, incomplete or mismatched files, or a system that this version does not know.
+        CheckpointError: damaged, incomplete or mismatched files, or a variant that this version does not know.
     """
     card = read_card(directory)
     path = directory / WEIGHTS
     try:
-        system, expected = SYSTEMS.get(card["system"]), card["files"][WEIGHTS]["sha256"]
-        if system is None:
-            raise CheckpointError(f"unknown system {card['system']!r}; known: {', '.join(SYSTEMS)}")
+        expected = card["files"][WEIGHTS]["sha256"]
         if (found := sha256(path)) != expected:
             raise CheckpointError(
                 f"{WEIGHTS} is damaged: its SHA-256 starts {found[:12]}, the card says {expected[:12]}"
             )
         # Copied: the file's own memory is not aligned, and some libraries sum in another order then.
-        return system.load(card, {name: tensor.clone() for name, tensor in load_file(path).items()}, device)
+        return load_from(card, {name: tensor.clone() for name, tensor in load_file(path).items()}, device)
     except FileNotFoundError:
         raise CheckpointError(f"{WEIGHTS} is missing") from None
     except KeyError as error:

@@ -20,7 +20,7 @@ from models.data.catalog import load
 from models.evaluation.pictures import PictureBench, sampler
 from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.networks import PairSolver, unet
-from models.systems.ccoopnets.training import make_trainer
+from models.systems.ccoopnets.images.variant import make_trainer
 from models.systems.weights import fill
 from models.training.configuration import configure
 from models.training.plan import Plan

@@ -21,7 +21,7 @@ from benchmarks.report import Claim
 from models.checkpoints import load_model, publish
 from models.core.loop import run
 from models.systems.ccoopnets.labels.model import CCoopNets
-from models.systems.registry import SYSTEMS
+from models.systems.registry import VARIANTS
 from models.training.configuration import configure
 from service.settings import Settings
 from tests.models.zoo import CLASSES, TINY, generate_job, images, tiny_model
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with one small, untrained model."""
-    root, system, data = tmp_path_factory.mktemp("checkpoints"), SYSTEMS["ccoopnets"], images()
+    root, system, data = tmp_path_factory.mktemp("checkpoints"), VARIANTS["ccoopnets/labels"], images()
     config = configure("ccoopnets", "small", data, TINY["ccoopnets"])
     about = {"name": "tiny", "system": "ccoopnets", "title": "Tiny", "description": "Untrained.", "license": "CC0-1.0"}
     publish(root, {**about, **system.card(config, CLASSES)}, system.trainer(config, data, 3, CPU).export())
@@ -105,9 +105,9 @@ def test_an_unknown_model_is_refused_in_words(checkpoints: Path) -> None:
 def test_a_static_batch_gives_each_job_the_images_it_has_alone() -> None:
     model = tiny_model("ccoopnets")
     jobs = [generate_job(n=1 + k % 2, seed=k, steps=steps) for k, steps in enumerate((4, 1, 0, 6))]
-    together = run_static([model.tasks["generate"](job) for job in jobs], CPU)
+    together = run_static([model.start("generate", job) for job in jobs], CPU)
     for job, output in zip(jobs, together, strict=True):
-        alone = run(model.tasks["generate"](job))
+        alone = run(model.start("generate", job))
         assert output.seeds == alone.seeds
         torch.testing.assert_close(output.images, alone.images, atol=1e-5, rtol=0)
 
@@ -115,17 +115,17 @@ def test_a_static_batch_gives_each_job_the_images_it_has_alone() -> None:
 def test_the_peer_has_the_networks_of_the_training(checkpoints: Path) -> None:
     folder = workload.find_model("tiny", Settings(checkpoints_dir=checkpoints)).folder
     served, trained = load_model(folder, CPU), load_model(folder, CPU)
-    assert isinstance(trained, CCoopNets)
-    use_trained(trained, folder)
-    job = generate_job(n=2, seed=3, steps=5, noise=0.0, step_size=0.1, label={trained.classes[0]: 1.0})
-    ours, theirs = (run(model.tasks["generate"](job)) for model in (served, trained))
+    assert isinstance(trained.kernels, CCoopNets)
+    use_trained(trained.kernels, folder)
+    job = generate_job(n=2, seed=3, steps=5, noise=0.0, step_size=0.1, label={trained.kernels.classes[0]: 1.0})
+    ours, theirs = (run(model.start("generate", job)) for model in (served, trained))
     torch.testing.assert_close(ours.images, theirs.images, atol=1e-4, rtol=0)
     torch.testing.assert_close(ours.energy, theirs.energy, atol=1e-2, rtol=1e-4)
 
 
 def test_a_static_batch_takes_tasks_of_one_kind_only() -> None:
     model = tiny_model("ccoopnets")
-    tasks = [model.tasks["generate"](generate_job(n=1, refine=refine)) for refine in (True, False)]
+    tasks = [model.start("generate", generate_job(n=1, refine=refine)) for refine in (True, False)]
     with pytest.raises(ValueError, match="share their kernels"):
         run_static(tasks, CPU)
 
@@ -133,8 +133,8 @@ def test_a_static_batch_takes_tasks_of_one_kind_only() -> None:
 def test_the_bare_loop_does_the_refinement() -> None:
     model = tiny_model("ccoopnets")
     job = generate_job(n=1, steps=5, noise=0.0)
-    bare = BareLoop([model.tasks["generate"](job)], CPU)
-    expected = run(model.tasks["generate"](job)).images
+    bare = BareLoop([model.start("generate", job)], CPU)
+    expected = run(model.start("generate", job)).images
     torch.testing.assert_close(bare.advance(5)["y"].clamp(-1, 1), expected, atol=1e-6, rtol=0)
     assert bare.images_per_second(2, 0.01) > 0
 

@@ -17,7 +17,7 @@ from PIL import Image
 import models.samplers
 from coopserve.cli import main
 from models.data.catalog import DATASETS
-from models.systems.registry import SYSTEMS
+from models.systems.registry import VARIANTS, system_of
 from service.app import create_app
 from service.contract.errors import PROBLEMS
 from service.contract.jobs import TASKS, JobRecord, JobRequest
@@ -164,10 +164,10 @@ def test_every_sampler_gives_its_equation_and_source() -> None:
 
 
 def test_systems_presets_and_data_are_documented() -> None:
-    for name, system in SYSTEMS.items():
-        assert system.title in README
-        rows = [line for line in TRAINING.splitlines() if line.startswith(f"| `{name}` |")]
-        for preset in system.presets:
+    for name, variant in VARIANTS.items():
+        assert variant.title in README
+        rows = [line for line in TRAINING.splitlines() if line.startswith(f"| `{system_of(name)}` |")]
+        for preset in variant.presets:
             assert any(f"`{preset}`" in row for row in rows), f"docs/training.md lacks the preset {preset} of {name}"
     for name in DATASETS:
         assert f"| `{name}` |" in TRAINING, f"docs/training.md lacks the data set {name}"

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import WEIGHTS, load_model, read_card, sha256
+from models.core.model import LoadedModel
 from models.data.images import ImageData, to_float
 from models.evaluation.jobs import defaults_of
 from models.evaluation.labels import sampler
 from models.metrics.classifier import Classifier, accuracy
-from models.systems.base import Model
 from service.contract.catalog import Catalog
 from tests.models.zoo import generate_job
 from workers.engine.engine import Engine
@@ -56,18 +56,18 @@ def test_fashion_ccoopnets_measures_as_promised() -> None:
 
 
 @pytest.fixture(scope="module")
-def fashion() -> Model:
+def fashion() -> LoadedModel:
     return load_model(FASHION, torch.device("cpu"))
 
 
-def make(model: Model, per_class: int, refine: bool = True) -> tuple[Tensor, Tensor]:
+def make(model: LoadedModel, per_class: int, refine: bool = True) -> tuple[Tensor, Tensor]:
     card = read_card(FASHION)
     labels = torch.arange(10).repeat(per_class)
     return sampler(model, card["classes"], defaults_of(card["tasks"]["generate"]))(labels, 1, refine), labels
 
 
 def test_a_classifier_that_saw_only_real_images_recognises_the_classes(
-    fashion: Model, sample: Mapping[str, ImageData], judge: Classifier
+    fashion: LoadedModel, sample: Mapping[str, ImageData], judge: Classifier
 ) -> None:
     real = sample["test"]
     assert real.labels is not None
@@ -77,7 +77,7 @@ def test_a_classifier_that_saw_only_real_images_recognises_the_classes(
     assert accuracy(judge, images, labels) > on_real - 0.1
 
 
-def test_there_is_no_checkerboard(fashion: Model, sample: Mapping[str, ImageData]) -> None:
+def test_there_is_no_checkerboard(fashion: LoadedModel, sample: Mapping[str, ImageData]) -> None:
     """The strength of the pattern that stride 2 would print, against that of real images."""
 
     def at_nyquist(images: Tensor) -> float:
@@ -91,7 +91,7 @@ def test_there_is_no_checkerboard(fashion: Model, sample: Mapping[str, ImageData
     assert at_nyquist(images) < 3 * at_nyquist(real)
 
 
-def test_fixed_seeds_give_equal_png_bytes_alone_and_in_company(fashion: Model) -> None:
+def test_fixed_seeds_give_equal_png_bytes_alone_and_in_company(fashion: LoadedModel) -> None:
     engine = Engine(max_rows=32, threads=2)
     sizes = probe(fashion.examples(), engine.max_rows)
     assert all(sizes.values()), "no batch sizes agree on this machine"
@@ -101,7 +101,7 @@ def test_fixed_seeds_give_equal_png_bytes_alone_and_in_company(fashion: Model) -
 
     def files(seed: int, n: int) -> Any:
         job = generate_job(n=n, seed=seed, steps=10, noise=0.0, label={classes[seed % 10]: 1.0})
-        return engine.submit(fashion.tasks["generate"](job))
+        return engine.submit(fashion.start("generate", job))
 
     alone = [[png(image) for image in files(seed, 1 + seed % 3).result().images] for seed in range(5)]
     tickets = [files(seed, 1 + seed % 3) for seed in range(40)]

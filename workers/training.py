@@ -14,7 +14,8 @@ from redis import RedisError
 from models.data.catalog import DATASETS, read
 from models.data.images import DataError
 from models.metrics.effnet import installed_features
-from models.training.configuration import TrainingError, choose, find_system, fit
+from models.systems.registry import VARIANTS
+from models.training.configuration import TrainingError, choose, find_variant, fit
 from models.training.plan import Event, Plan
 from models.training.training import Training
 from service.contract.errors import StaleAttemptError
@@ -172,13 +173,13 @@ class TrainingWorker:
     def _prepare(self, record: TrainingRecord, work: _Work) -> Training:
         request = record.params
         root = self._settings.datasets_dir
-        chosen = choose(request.system, request.preset, overrides_of(request))
-        kind = find_system(request.system).data(chosen)
-        data = read(kind, data_source(request.data, root), "train", root, direction=request.direction)
+        variant = find_variant(request.system, request.preset)
+        chosen = choose(variant, request.preset, overrides_of(request))
+        data = read(VARIANTS[variant].data, data_source(request.data, root), "train", root, direction=request.direction)
         device = torch.device(choose_device(self._settings.device))
         plan = Plan(
-            system=request.system,
-            config=fit(request.system, chosen, data),
+            variant=variant,
+            config=fit(variant, chosen, data),
             data=data,
             name=request.name,
             seed=request.seed,

@@ -78,7 +78,7 @@ def evaluate(reference: str, **options: Any) -> None:
 
 def _images(card: dict[str, Any], folder: Path, root: Path, options: dict[str, Any]) -> dict[str, Any]:
     """The figures of the model's images; the card is given what follows from them for its tasks."""
-    from models.systems.registry import SYSTEMS
+    from models.systems.registry import VARIANTS, variant_of
 
     data, direction, choose = options["data_name"], options["direction"], options["choose_steps"]
     if choose and not all(task["limits"].get("proposal", True) for task in card["tasks"].values()):
@@ -93,7 +93,7 @@ def _images(card: dict[str, Any], folder: Path, root: Path, options: dict[str, A
         bench, metrics = _between_domains(folder, data, root, direction)
     else:
         bench, metrics = _with_pictures(card, folder, data, root, direction, choose)
-    card["calibration"] = SYSTEMS[card["system"]].calibrate(bench.model, bench.valid)
+    card["calibration"] = VARIANTS[variant_of(card)].calibrate(bench.model.kernels, bench.valid)
     return metrics
 
 
@@ -102,19 +102,21 @@ def _likelihood(card: dict[str, Any], folder: Path, root: Path, options: dict[st
 
     from models.checkpoints import load_model
     from models.data.catalog import load
-    from models.evaluation.bounds import Density, evaluate_likelihood
+    from models.evaluation.bounds import evaluate_likelihood
     from models.evaluation.likelihood import LikelihoodError, Settings
+    from models.systems.registry import VARIANTS, variant_of
 
-    model = load_model(folder, torch.device("cpu"))
-    if not isinstance(model, Density):
+    density = VARIANTS[variant_of(card)].density
+    if density is None:
         raise LikelihoodError(
             f"{card['name']} has no density over images by themselves, so its likelihood can't be measured; "
             "leave out --likelihood, or give a model of a system that learns one"
         )
     size, channels = card["image"]["height"], card["image"]["channels"]
     test = load(options["data_name"], "test", root, image_size=size, channels=channels, direction=options["direction"])
+    model = load_model(folder, torch.device("cpu")).kernels
     settings = Settings(options["temperatures"], options["leapfrog"], options["chains"], options["tau"])
-    return evaluate_likelihood(model.log_density, test.images, settings, click.echo)
+    return evaluate_likelihood(density(model), test.images, settings, click.echo)
 
 
 def _with_classes(

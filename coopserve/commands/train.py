@@ -72,15 +72,17 @@ def _plan(options: dict[str, Any], home: Settings) -> Plan:
 
     from models.data.catalog import read
     from models.metrics.effnet import installed_features
-    from models.training.configuration import choose, find_system, fit
+    from models.systems.registry import VARIANTS
+    from models.training.configuration import choose, find_variant, fit
     from models.training.plan import Plan
     from workers.device import choose_device
     from workers.training import data_facts
 
     channels = int(options["channels"]) if options["channels"] else None
-    chosen = choose(options["system"], options["preset"], dict(map(_assignment, options["settings"])))
+    variant = find_variant(options["system"], options["preset"])
+    chosen = choose(variant, options["preset"], dict(map(_assignment, options["settings"])))
     data = read(
-        find_system(options["system"]).data(chosen),
+        VARIANTS[variant].data,
         options["data_name"],
         "train",
         home.datasets_dir,
@@ -90,8 +92,8 @@ def _plan(options: dict[str, Any], home: Settings) -> Plan:
     )
     device = torch.device(choose_device(options["device"] or home.device))
     return Plan(
-        system=options["system"],
-        config=fit(options["system"], chosen, data),
+        variant=variant,
+        config=fit(variant, chosen, data),
         data=data,
         name=options["name"],
         seed=options["seed"],
@@ -114,7 +116,7 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 def _identity(plan: Plan) -> str:
     """A short name for the settings: the same command finds its folder again, another one gets its own."""
-    settings = [plan.system, plan.data.name, plan.seed, plan.config.model_dump(mode="json")]
+    settings = [plan.identity()["system"], plan.data.name, plan.seed, plan.config.model_dump(mode="json")]
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,17 +30,6 @@ PROTOCOL: dict[str, str] = {
 
 _CHUNK = 64
 _SHOWN = 10
-
-
-@runtime_checkable
-class Density(Protocol):
-    """A loaded model with a density over images that needs no condition."""
-
-    def log_density(self, images: Tensor) -> Tensor:
-        """f of images ``[n, C, H, W]`` in [-1, 1], ``[n]``: their log density up to a constant.
-
-        Each image by itself, and differentiable in the images; the weights are frozen.
-        """
 
 
 def dequantised(images: Tensor, seeds: Sequence[int]) -> Tensor:

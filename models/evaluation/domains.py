@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import load_model, read_card
+from models.core.model import LoadedModel
 from models.data.catalog import load_domains
 from models.data.images import DataError, to_float
 from models.data.pairs import Direction
@@ -20,7 +21,6 @@ from models.evaluation.jobs import defaults_of, pictures, run_jobs
 from models.metrics.effnet import Features
 from models.metrics.kid import Estimate, kid_with_error
 from models.metrics.unpaired import protocol, saliency_mass, score_pairs
-from models.systems.base import Model
 
 _SEED = 1
 _CHUNK = 50
@@ -50,7 +50,7 @@ class DomainBench:
         test: true pairs, or none: then only distances of domains are measured.
     """
 
-    model: Model
+    model: LoadedModel
     defaults: Mapping[str, Any]
     domains: tuple[str, str]
     train: UnpairedData

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.core.model import LoadedModel
 from models.data.holes import centred_square
 from models.data.images import ImageData, to_float, to_uint8
 from models.evaluation.jobs import pictures, run_jobs
@@ -18,7 +19,6 @@ from models.metrics.kid import kid_with_error
 from models.metrics.outliers import comparison_sets, detection
 from models.metrics.pictures import psnr
 from models.metrics.unpaired import novelty
-from models.systems.base import Model
 
 SEED = 1
 REFERENCE = 5_000
@@ -45,7 +45,7 @@ class EnergyBench:
         others: real images of other kinds by name, in [-1, 1], which the model's value should tell from its own.
     """
 
-    model: Model
+    model: LoadedModel
     tasks: Mapping[str, Mapping[str, Any]]
     train: ImageData
     valid: ImageData

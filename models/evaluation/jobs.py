@@ -9,8 +9,9 @@ from torch import Tensor
 
 from models.core.jobs import JOBS, Job
 from models.core.loop import run_together
+from models.core.model import LoadedModel
 from models.core.noise import mix
-from models.systems.base import Model, Output
+from models.core.output import Output
 
 
 def defaults_of(ability: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,7 +29,7 @@ def job_of(task: str, defaults: Mapping[str, Any], **fields: Any) -> Job:
 
 
 def run_jobs(
-    model: Model,
+    model: LoadedModel,
     task: str,
     defaults: Mapping[str, Any],
     own: Sequence[Mapping[str, Any]],
@@ -47,10 +48,9 @@ def run_jobs(
     Raises:
         RowsError: a chain diverged.
     """
-    make = model.tasks[task]
     jobs = [job_of(task, defaults, **fields, seed=mix(seed, k) >> 1) for k, fields in enumerate(own)]
     parts = (jobs[k : k + at_once] for k in range(0, len(jobs), at_once))
-    return [output for part in parts for output in run_together([make(job) for job in part])]
+    return [output for part in parts for output in run_together([model.start(task, job) for job in part])]
 
 
 def energies(output: Output) -> Tensor:

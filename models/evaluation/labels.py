@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.checkpoints import load_model, read_card
 from models.core.loop import run, run_together
+from models.core.model import LoadedModel
 from models.core.noise import mix
 from models.data.catalog import load
 from models.data.images import ImageData, to_float
@@ -24,7 +25,6 @@ from models.metrics.classifier_store import load_or_train
 from models.metrics.generation import evaluate_generation
 from models.metrics.kid import kid, reference
 from models.metrics.margins import different_pairs, swap_margins
-from models.systems.base import Model
 
 _CHUNK = 100
 _PAIRS = 1_000
@@ -35,7 +35,9 @@ _SWAP = (
 )
 
 
-def sampler(model: Model, classes: list[str], defaults: Mapping[str, Any]) -> Callable[[Tensor, int, bool], Tensor]:
+def sampler(
+    model: LoadedModel, classes: list[str], defaults: Mapping[str, Any]
+) -> Callable[[Tensor, int, bool], Tensor]:
     """(labels ``[n]``, seed, refine) -> images ``[n, C, H, W]``, a job a class with the card's defaults."""
 
     def sample(labels: Tensor, seed: int, refine: bool) -> Tensor:
@@ -45,7 +47,7 @@ def sampler(model: Model, classes: list[str], defaults: Mapping[str, Any]) -> Ca
             for chunk, part in enumerate(places.split(_CHUNK)):
                 own = {"n": len(part), "seed": mix(seed, label, chunk) >> 1, "label": {classes[label]: 1.0}}
                 job = job_of("generate", defaults, **own, refine=refine)
-                made = run(model.tasks["generate"](job)).images
+                made = run(model.start("generate", job)).images
                 assert made is not None  # the task makes images
                 images |= dict(zip(part.tolist(), made.cpu(), strict=True))
         return torch.stack([images[k] for k in range(len(labels))])
@@ -62,7 +64,7 @@ class Bench:
         restyle: the defaults of ``restyle``, if the model does it.
     """
 
-    model: Model
+    model: LoadedModel
     classes: list[str]
     defaults: Mapping[str, Any]
     restyle: Mapping[str, Any] | None
@@ -144,14 +146,15 @@ def label_use(bench: Bench) -> float:
     Of pairs of test images of different classes; see :func:`models.metrics.margins.swap_margins`.
     """
     assert bench.test.labels is not None
-    score, labels = bench.model.tasks["score"], bench.test.labels
+    labels = bench.test.labels
 
     def value(images: Tensor, labels: Tensor) -> Tensor:
         jobs = [
             job_of("score", bench.defaults, steps=0, seed=0, image=image, label={label: 1.0})
             for image, label in zip(images, (bench.classes[k] for k in labels.tolist()), strict=True)
         ]
-        return torch.cat([-energies(output) for output in run_together([score(job) for job in jobs])])
+        outputs = run_together([bench.model.start("score", job) for job in jobs])
+        return torch.cat([-energies(output) for output in outputs])
 
     chunks = different_pairs(labels, _PAIRS, seed=3).split(_CHUNK, 1)
     margins = torch.cat([swap_margins(value, to_float(bench.test.images[p]), labels[p]) for p in chunks])

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.core.loop import run_together
+from models.core.model import LoadedModel
+from models.core.output import Output
 from models.data.images import ImageData, to_float
 from models.evaluation.jobs import job_of
 from models.metrics.classifier import Classifier
-from models.systems.base import Model, Output
 
 PROTOCOL: dict[str, str] = {
     "residual": "mean squared difference per pixel between test images, in [-1, 1], and their drawings from the latent "
@@ -28,7 +29,7 @@ PROTOCOL: dict[str, str] = {
 
 
 def evaluate_latents(
-    model: Model,
+    model: LoadedModel,
     defaults: Mapping[str, Any],
     *,
     classifier: Classifier,
@@ -72,15 +73,14 @@ def evaluate_latents(
 
 
 def _run(
-    model: Model, task: str, defaults: Mapping[str, Any], images: Tensor, own: list[dict[str, Any]]
+    model: LoadedModel, task: str, defaults: Mapping[str, Any], images: Tensor, own: list[dict[str, Any]]
 ) -> list[Output]:
     """One job an image, all of them as one batch."""
-    make = model.tasks[task]
     jobs = [
         job_of(task, defaults, **fields, n=1, seed=k, image=image)
         for k, (image, fields) in enumerate(zip(images, own, strict=True))
     ]
-    return run_together([make(job) for job in jobs])
+    return run_together([model.start(task, job) for job in jobs])
 
 
 def _images(output: Output) -> Tensor:

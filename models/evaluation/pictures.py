@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.checkpoints import load_model, read_card
 from models.core.loop import run_together
+from models.core.model import LoadedModel
 from models.core.noise import mix
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
@@ -22,7 +23,6 @@ from models.metrics.effnet import Features
 from models.metrics.kid import kid
 from models.metrics.pictures import psnr
 from models.metrics.translation import PictureSampler, evaluate_pictures
-from models.systems.base import Model
 
 _ROWS = 64
 _MASK_SEED = 11
@@ -40,7 +40,7 @@ class PictureBench:
         trained_steps: refinement steps of the training.
     """
 
-    model: Model
+    model: LoadedModel
     task: Literal["translate", "inpaint"]
     defaults: Mapping[str, Any]
     trained_steps: int
@@ -55,7 +55,6 @@ class PictureBench:
 
 def sampler(bench: PictureBench) -> PictureSampler:
     """(conditions, masks, seed, results, refine) -> pictures ``[n, results, C, H, W]``, with the bench's defaults."""
-    make = bench.model.tasks[bench.task]
 
     def sample(conditions: Tensor, masks: Tensor | None, seed: int, results: int, refine: bool) -> Tensor:
         parts = []
@@ -72,7 +71,7 @@ def sampler(bench: PictureBench) -> PictureSampler:
                 )
                 for k in places.tolist()
             ]
-            parts += [output.images for output in run_together([make(job) for job in jobs])]
+            parts += [output.images for output in run_together([bench.model.start(bench.task, job) for job in jobs])]
         return torch.stack([images.cpu() for images in parts if images is not None])
 
     return sample

@@ -5,14 +5,37 @@ A value f by itself says little: its scale and its zero are free. So a card keep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from models.core.loop import Kernel, Loop, Rows, Task, run
+
 _QUANTILES = 21  # from the least to the greatest value, in steps of 5 %
+
+
+CHUNK = 250
+"""Images whose values are computed at once."""
+
+
+def values(evaluate: Kernel, chunks: Iterable[Rows], device: torch.device) -> Tensor:
+    """The values f of rows, ``[n]`` on the CPU, a chunk at a time.
+
+    Args:
+        evaluate: adds ``f`` to rows.
+        chunks: rows on any device.
+        device: where the model is.
+    """
+
+    def task(rows: Rows) -> Task[Tensor]:
+        rows = {name: value.to(device) for name, value in rows.items()}
+        rows = yield Loop(evaluate, rows, steps=1, seeds=[0] * len(next(iter(rows.values()))))
+        return rows["f"].cpu()
+
+    return torch.cat([run(task(rows), device=device) for rows in chunks])
 
 
 def summary(values: Tensor) -> dict[str, Any]:

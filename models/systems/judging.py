@@ -10,8 +10,8 @@ import torch
 from models.core.jobs import ScoreJob
 from models.core.loop import Kernel, Loop, Rows, Task
 from models.core.noise import row_seeds
+from models.core.output import Output
 from models.core.rows import MAX_PIXEL, MAX_STEPS, check_range, pictures
-from models.systems.base import Output
 from models.systems.calibration import against
 
 

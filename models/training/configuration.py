@@ -8,43 +8,50 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from models.data.kinds import Data, check_kind
-from models.systems.base import System
-from models.systems.registry import SYSTEMS
+from models.systems.registry import VARIANTS, systems
 
 
 class TrainingError(Exception):
     """A training that can't start or go on, with the reason."""
 
 
-def find_system(name: str) -> System:
-    """The registry's entry.
+def find_variant(system: str, preset: str) -> str:
+    """The name of the variant of a system that has a preset.
 
     Raises:
-        TrainingError: there is no such system.
+        TrainingError: there is no such system, or it has no such preset.
     """
-    if name not in SYSTEMS:
-        raise TrainingError(f"unknown system {name!r}; choose one of: {', '.join(SYSTEMS)}")
-    return SYSTEMS[name]
+    known = systems()
+    if system not in known:
+        raise TrainingError(f"unknown system {system!r}; choose one of: {', '.join(known)}")
+    presets = {name: variant for variant in known[system] for name in VARIANTS[variant].presets}
+    if preset not in presets:
+        raise TrainingError(f"unknown preset {preset!r} of {system}; choose one of: {', '.join(presets)}")
+    return presets[preset]
 
 
 def configure(system: str, preset: str, data: Data, overrides: Mapping[str, Any]) -> BaseModel:
-    """:func:`choose` and :func:`fit` in one, for data of a known kind."""
-    return fit(system, choose(system, preset, overrides), data)
+    """A preset of a system with some of its values replaced, fitted to data of the right kind.
+
+    Raises:
+        TrainingError: as :func:`find_variant`, :func:`choose` and :func:`fit` do.
+    """
+    variant = find_variant(system, preset)
+    return fit(variant, choose(variant, preset, overrides), data)
 
 
-def choose(system: str, preset: str, overrides: Mapping[str, Any]) -> BaseModel:
-    """A preset with some of its values replaced. It says which kind of data it learns from (``System.data``).
+def choose(variant: str, preset: str, overrides: Mapping[str, Any]) -> BaseModel:
+    """A preset with some of its values replaced.
 
     Args:
+        variant: the one that has the preset.
+        preset: its name.
         overrides: dotted path -> value, such as ``{"training.iterations": 3000, "refinement.steps": 15}``.
 
     Raises:
-        TrainingError: unknown system, preset or path, or a value out of range.
+        TrainingError: unknown path, or a value out of range.
     """
-    entry = find_system(system)
-    if preset not in entry.presets:
-        raise TrainingError(f"unknown preset {preset!r} of {system}; choose one of: {', '.join(entry.presets)}")
-    config = entry.presets[preset]
+    config = VARIANTS[variant].presets[preset]
     document = config.model_dump()
     for path, value in overrides.items():
         *parents, leaf = path.split(".")
@@ -57,16 +64,16 @@ def choose(system: str, preset: str, overrides: Mapping[str, Any]) -> BaseModel:
     return _checked(lambda: type(config).model_validate(document))
 
 
-def fit(system: str, config: BaseModel, data: Data) -> BaseModel:
+def fit(variant: str, config: BaseModel, data: Data) -> BaseModel:
     """A configuration with the sizes that the data ask for.
 
     Raises:
-        TrainingError: the data are of another kind than the configuration learns from, or do not fit it.
+        TrainingError: the data are of another kind than the variant learns from, or do not fit it.
     """
-    entry = find_system(system)
+    entry = VARIANTS[variant]
 
     def fitted() -> BaseModel:
-        check_kind(entry.data(config), data)
+        check_kind(entry.data, data)
         return entry.fit_to(config, data)
 
     return _checked(fitted)

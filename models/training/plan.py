@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.data.kinds import Data
+from models.systems.registry import system_of
 from models.training.snapshots import EVERY as SNAPSHOT_EVERY
 
 
@@ -27,8 +28,8 @@ class Plan:
     """What to train.
 
     Args:
-        system: a name of the registry.
-        config: the system's configuration, fitted to the data; its ``training.iterations`` is the length.
+        variant: a name of the registry.
+        config: its configuration, fitted to the data; its ``training.iterations`` is the length.
         data: the training images, of the kind that the configuration learns from.
         name: the name of the model.
         seed: of everything random.
@@ -38,7 +39,7 @@ class Plan:
         features: in which drawn images are compared with real ones to find the best state; None keeps the last one.
     """
 
-    system: str
+    variant: str
     config: Any
     data: Data
     name: str
@@ -51,7 +52,7 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What a training must share with this one to be the same, as JSON."""
         config = self.config.model_dump(mode="json")
-        return {"system": self.system, "seed": self.seed, "data": self.data.name, "config": config}
+        return {"system": system_of(self.variant), "seed": self.seed, "data": self.data.name, "config": config}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import latest_version, publish
-from models.training.configuration import find_system
+from models.systems.registry import VARIANTS, system_of
 from models.training.plan import Plan, Progress
 
 
@@ -41,15 +41,16 @@ def publish_run(
 
 
 def _card(plan: Plan, progress: Progress, run: str) -> dict[str, Any]:
-    system = find_system(plan.system)
+    variant = VARIANTS[plan.variant]
     return {
         "name": plan.name,
-        "title": f"{system.title} trained on {plan.data.name}",
+        "title": f"{variant.title} trained on {plan.data.name}",
         "description": "",
         "license": "",
         "notice": "",
-        "system": plan.system,
-        **system.card(plan.config, plan.data.classes),
+        "system": system_of(plan.variant),
+        "variant": plan.variant,
+        **variant.card(plan.config, plan.data.classes),
         "training": _origin(plan, progress, run),
         "metrics": {},
         "known_weaknesses": [],

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from models.core.loop import RowsError
 from models.systems.base import Trainer
-from models.training.configuration import TrainingError, find_system
+from models.systems.registry import VARIANTS
+from models.training.configuration import TrainingError
 from models.training.folder import Folder
 from models.training.guards import not_finite
 from models.training.judging import Judge
@@ -50,7 +51,7 @@ class Training:
         self._snapshots = Snapshots(folder / "snapshots")
         features = plan.features
         self._judge = None if features is None else Judge(features, plan.data.images, self._rhythm.judged)
-        self.trainer: Trainer = find_system(plan.system).trainer(plan.config, plan.data, plan.seed, plan.device)
+        self.trainer: Trainer = VARIANTS[plan.variant].trainer(plan.config, plan.data, plan.seed, plan.device)
         if self._folder.begun:
             tensors, progress = self._folder.load()
             self.trainer.load_state(tensors)

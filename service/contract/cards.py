@@ -113,6 +113,9 @@ class ModelCard(CardPart):
     name: str = Field(pattern=MODEL_NAME, description="Name of the model.")
     version: int = Field(ge=1, lt=10**9, description="Version; a training makes a new one.")
     system: str = Field(description="The method that the model belongs to.")
+    variant: str | None = Field(
+        None, description="Which kind of model of the method it is, as system/kind; null on cards of earlier versions."
+    )
     title: str = Field(description="The model in a few words.")
     description: str = Field(description="What the model makes and how.")
     license: str = Field(description="Licence of the weights.")

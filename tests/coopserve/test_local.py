@@ -126,6 +126,6 @@ def test_a_sampler_of_ones_own_takes_the_place_of_the_refinement(fashion: LocalM
 def test_watching_a_run_changes_nothing(fashion: LocalModel) -> None:
     made = fashion.generate(label="Bag", n=1, seed=7, steps=3)
     job = GenerateJob(n=1, seed=7, steps=3, step_size=1.0, noise=0.0, refine=True, label={"Bag": 1.0})
-    alone = run(fashion.model.tasks["generate"](job))
+    alone = run(fashion.model.start("generate", job))
     assert alone.images is not None
     assert same(made.pictures, pictures_of(alone.images))

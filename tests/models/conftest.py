@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from models.systems.ccoopnets.images.model import ImageCCoopNets
+from models.core.model import LoadedModel
 from tests.models.image_models import model_of
 
 
 @pytest.fixture(scope="session")
-def translator() -> ImageCCoopNets:
+def translator() -> LoadedModel:
     return model_of("small-emoji")
 
 
 @pytest.fixture(scope="session")
-def inpainter() -> ImageCCoopNets:
+def inpainter() -> LoadedModel:
     return model_of("small-inpaint")

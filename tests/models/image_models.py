@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from models.core.jobs import JOBS, Job
+from models.core.model import LoadedModel
 from models.data.images import ImageData
 from models.networks.unet import UNet
-from models.systems.ccoopnets import CCOOPNETS
-from models.systems.ccoopnets.images.model import ImageCCoopNets
+from models.systems.ccoopnets.images.variant import IMAGES
 from models.systems.ccoopnets.training import CCoopTrainer
+from models.systems.registry import load_from
 from models.training.configuration import configure
 from tests.models.zoo import SMALLER
 
@@ -30,17 +31,15 @@ def pairs(n: int = 8, size: int = 64) -> ImageData:
 
 def trainer_of(preset: str, **overrides: Any) -> CCoopTrainer:
     config = configure("ccoopnets", preset, pairs(), {**OVERRIDES, **overrides})
-    trainer = CCOOPNETS.trainer(config, pairs(), 3, CPU)
+    trainer = IMAGES.trainer(config, pairs(), 3, CPU)
     assert isinstance(trainer, CCoopTrainer)
     return trainer
 
 
-def model_of(preset: str) -> ImageCCoopNets:
+def model_of(preset: str) -> LoadedModel:
     trainer = trainer_of(preset)
-    card = CCOOPNETS.card(trainer.config, ())
-    model = CCOOPNETS.load(card, trainer.export(), CPU)
-    assert isinstance(model, ImageCCoopNets)
-    return model
+    card = {"system": "ccoopnets", "variant": "ccoopnets/images", **IMAGES.card(trainer.config, ())}
+    return load_from(card, trainer.export(), CPU)
 
 
 def job(task: str, **fields: Any) -> Job:

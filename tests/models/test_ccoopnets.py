@@ -147,15 +147,15 @@ def job(**changes):  # type: ignore[no-untyped-def]
 def test_without_refinement_the_proposal_comes_back() -> None:
     model = tiny_model("ccoopnets")
     assert isinstance(model, CCoopNets)
-    proposal = run(model.tasks["generate"](job(refine=False))).images
-    assert torch.equal(proposal, run(model.tasks["generate"](job(steps=0))).images)
-    refined = run(model.tasks["generate"](job(steps=5))).images
+    proposal = run(model.start("generate", job(refine=False))).images
+    assert torch.equal(proposal, run(model.start("generate", job(steps=0))).images)
+    refined = run(model.start("generate", job(steps=5))).images
     assert 0 < (refined - proposal).abs().mean() < 0.5
 
 
 def test_refinement_raises_the_value() -> None:
     model = tiny_model("ccoopnets")
-    energies = [run(model.tasks["generate"](job(steps=steps, step_size=0.1))).energy for steps in (0, 5, 20)]
+    energies = [run(model.start("generate", job(steps=steps, step_size=0.1))).energy for steps in (0, 5, 20)]
     assert (energies[1] < energies[0]).all()
     assert (energies[2] < energies[1]).all()
 
@@ -164,7 +164,7 @@ def test_a_mix_of_one_label_is_that_label_and_mixes_lie_between() -> None:
     model = tiny_model("ccoopnets")
 
     def images(label: dict[str, float]) -> torch.Tensor:
-        return run(model.tasks["generate"](job(label=label, refine=False))).images
+        return run(model.start("generate", job(label=label, refine=False))).images
 
     pure = [images({name: 1.0}) for name in CLASSES[:2]]
     assert not torch.equal(*pure)
@@ -177,7 +177,7 @@ def test_a_mix_of_one_label_is_that_label_and_mixes_lie_between() -> None:
 def test_the_energy_is_that_of_the_clipped_image_with_its_reference() -> None:
     model = tiny_model("ccoopnets")
     assert isinstance(model, CCoopNets)
-    output = run(model.tasks["generate"](job(label={"thin": 1.0})))
+    output = run(model.start("generate", job(label={"thin": 1.0})))
     c = torch.tensor([[0.0, 0.0, 1.0]]).expand(3, -1)
     with torch.no_grad():
-        torch.testing.assert_close(output.energy, -model.solver(output.images, c))
+        torch.testing.assert_close(output.energy, -model.kernels.solver(output.images, c))

@@ -14,17 +14,17 @@ from torch import Tensor
 from models.checkpoints import load_model, read_card
 from models.core.jobs import JOBS, ScoreJob
 from models.core.loop import Loop, Rows, Task, run, run_together
+from models.core.model import LoadedModel
 from models.core.noise import Key, Noise
+from models.core.output import Output
 from models.data.images import ImageData, to_float
 from models.data.splits import SPLITS
 from models.evaluation.labels import Bench, label_use
 from models.evaluation.latents import evaluate_latents
 from models.metrics.classifier import Classifier
-from models.systems.base import Output
 from models.systems.calibration import against, summary
-from models.systems.ccoopnets.calibration import calibrate
-from models.systems.ccoopnets.labels.model import CCoopNets
-from models.systems.ccoopnets.labels.tasks.latents import STEP_SIZE
+from models.systems.ccoopnets.labels.calibration import calibrate
+from models.systems.ccoopnets.labels.model import STEP_SIZE, CCoopNets
 from tests.models.zoo import CLASSES, ZOO, images, job, picture, tiny_model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,21 +33,22 @@ COMMON: dict[str, Any] = {"n": 1, "seed": 5, "steps": 3, "step_size": 1.0, "nois
 
 
 @pytest.fixture(scope="module")
-def fashion() -> CCoopNets:
-    model = load_model(FASHION, torch.device("cpu"))
-    assert isinstance(model, CCoopNets)
-    return model
+def fashion() -> LoadedModel:
+    return load_model(FASHION, torch.device("cpu"))
 
 
 @pytest.fixture
-def tiny() -> CCoopNets:
-    model = tiny_model("ccoopnets")
-    assert isinstance(model, CCoopNets)
-    return model
+def tiny() -> LoadedModel:
+    return tiny_model("ccoopnets")
 
 
-def make(model: CCoopNets, task: str, **fields: Any) -> Output:
-    return run(model.tasks[task](JOBS[task](**COMMON | fields)))
+def networks(model: LoadedModel) -> CCoopNets:
+    assert isinstance(model.kernels, CCoopNets)
+    return model.kernels
+
+
+def make(model: LoadedModel, task: str, **fields: Any) -> Output:
+    return run(model.start(task, JOBS[task](**COMMON | fields)))
 
 
 def pixels(output: Output) -> Tensor:
@@ -58,12 +59,12 @@ def pixels(output: Output) -> Tensor:
 # Interpolation
 
 
-def frames(model: CCoopNets, n: int, **fields: Any) -> Tensor:
+def frames(model: LoadedModel, n: int, **fields: Any) -> Tensor:
     return pixels(make(model, "interpolate", n=n, labels=[{"Sneaker": 1.0}, {"Ankle boot": 1.0}], **fields))
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.02])
-def test_the_ends_are_the_images_of_their_labels(fashion: CCoopNets, noise: float) -> None:
+def test_the_ends_are_the_images_of_their_labels(fashion: LoadedModel, noise: float) -> None:
     found = frames(fashion, 5, noise=noise)
     for end, label in ((0, "Sneaker"), (-1, "Ankle boot")):
         plain = pixels(make(fashion, "generate", label={label: 1.0}, noise=noise))
@@ -72,7 +73,7 @@ def test_the_ends_are_the_images_of_their_labels(fashion: CCoopNets, noise: floa
         assert (found[end] - other[0]).abs().max() > 0.1  # with another seed it is not the end
 
 
-def test_frames_change_smoothly(fashion: CCoopNets) -> None:
+def test_frames_change_smoothly(fashion: LoadedModel) -> None:
     found = frames(fashion, 9)
     steps = (found[1:] - found[:-1]).abs().flatten(1).mean(1)
     assert steps.max() < 3 * steps.mean()
@@ -95,22 +96,22 @@ def infer(model: CCoopNets, y: Tensor, c: Tensor, ticks: int) -> Rows:
     return run(task())
 
 
-def test_the_latent_of_a_proposal_is_found(fashion: CCoopNets) -> None:
+def test_the_latent_of_a_proposal_is_found(fashion: LoadedModel) -> None:
     """The initializer's own images: they are drawn again, and the true latent is nearer than at the start."""
     n = 8
     c = torch.eye(10)[:n]
-    true = Noise([Key(100 + k, 0, 0) for k in range(n)]).normal(fashion.initializer.latent)
+    true = Noise([Key(100 + k, 0, 0) for k in range(n)]).normal(networks(fashion).initializer.latent)
     with torch.no_grad():
-        y = fashion.initializer(true, c)
-        begin, end = (infer(fashion, y, c, ticks)["x"] for ticks in (0, 60))
-        drawn = [F.mse_loss(fashion.initializer(x, c), y) for x in (begin, end)]
+        y = networks(fashion).initializer(true, c)
+        begin, end = (infer(networks(fashion), y, c, ticks)["x"] for ticks in (0, 60))
+        drawn = [F.mse_loss(networks(fashion).initializer(x, c), y) for x in (begin, end)]
     assert drawn[1] < 0.1 * drawn[0]
     likeness = [F.cosine_similarity(x, true).mean() for x in (begin, end)]
     assert likeness[1] > likeness[0] + 0.2
 
 
 def test_inference_beats_the_class_mean_and_restyled_images_show_the_class_asked_for(
-    fashion: CCoopNets, sample: Mapping[str, ImageData], judge: Classifier
+    fashion: LoadedModel, sample: Mapping[str, ImageData], judge: Classifier
 ) -> None:
     found = evaluate_latents(
         fashion,
@@ -127,19 +128,19 @@ def test_inference_beats_the_class_mean_and_restyled_images_show_the_class_asked
     assert found["protocol"].keys() == found.keys() - {"protocol"}
 
 
-def test_restyled_images_come_by_label_then_by_number(tiny: CCoopNets) -> None:
+def test_restyled_images_come_by_label_then_by_number(tiny: LoadedModel) -> None:
     asked = job("ccoopnets", "restyle", n=2, label=None)
-    output = run(tiny.tasks["restyle"](asked))
+    output = run(tiny.start("restyle", asked))
     assert output.numbers["label"] == ["square", "square", {"round": 0.25, "thin": 0.75}, {"round": 0.25, "thin": 0.75}]
     assert set(output.numbers["inferred_label"]) <= set(CLASSES)
     for name in ("residual", "inferred_label"):  # of the latent: the same for each label
         assert output.numbers[name][:2] == output.numbers[name][2:]
     assert output.numbers["residual"][0] != output.numbers["residual"][1]
     one = job("ccoopnets", "restyle", n=2, label=None, labels=[{"round": 0.25, "thin": 0.75}])
-    torch.testing.assert_close(pixels(output)[2:], pixels(run(tiny.tasks["restyle"](one))), atol=1e-5, rtol=0)
+    torch.testing.assert_close(pixels(output)[2:], pixels(run(tiny.start("restyle", one))), atol=1e-5, rtol=0)
 
 
-def test_an_image_in_its_own_label_is_its_reconstruction(tiny: CCoopNets) -> None:
+def test_an_image_in_its_own_label_is_its_reconstruction(tiny: LoadedModel) -> None:
     label = {"thin": 1.0}
     fields = {"image": picture(ZOO["ccoopnets"].card()["image"]), "label": label, "options": {"latent_steps": 6}}
     restyled = make(tiny, "restyle", labels=[label], **fields)
@@ -149,7 +150,7 @@ def test_an_image_in_its_own_label_is_its_reconstruction(tiny: CCoopNets) -> Non
     assert "inferred_label" not in again.numbers
 
 
-def test_the_residual_is_that_of_the_drawing(tiny: CCoopNets) -> None:
+def test_the_residual_is_that_of_the_drawing(tiny: LoadedModel) -> None:
     image = picture(ZOO["ccoopnets"].card()["image"])
     drawn = make(tiny, "reconstruct", image=image, label={"thin": 1.0}, options={"latent_steps": 6}, refine=False)
     assert drawn.numbers["residual"][0] == pytest.approx(F.mse_loss(pixels(drawn)[0], image).item(), rel=1e-5)
@@ -157,7 +158,7 @@ def test_the_residual_is_that_of_the_drawing(tiny: CCoopNets) -> None:
     assert longer.numbers["residual"][0] < drawn.numbers["residual"][0]
 
 
-def test_an_unknown_label_is_the_one_that_draws_the_image_best(tiny: CCoopNets) -> None:
+def test_an_unknown_label_is_the_one_that_draws_the_image_best(tiny: LoadedModel) -> None:
     image = pixels(make(tiny, "generate", label={"square": 1.0}, refine=False))[0]
     output = make(tiny, "reconstruct", image=image, label=None, options={"latent_steps": 20}, refine=False)
     given = {
@@ -171,17 +172,17 @@ def test_an_unknown_label_is_the_one_that_draws_the_image_best(tiny: CCoopNets) 
 # Scores
 
 
-def test_the_score_is_the_value_under_the_label(tiny: CCoopNets) -> None:
+def test_the_score_is_the_value_under_the_label(tiny: LoadedModel) -> None:
     image = picture(ZOO["ccoopnets"].card()["image"])
     output = make(tiny, "score", image=image, label={"thin": 1.0}, steps=0)
-    expected = tiny.solver(image[None], torch.tensor([[0.0, 0.0, 1.0]])).item()
+    expected = networks(tiny).solver(image[None], torch.tensor([[0.0, 0.0, 1.0]])).item()
     assert output.images is None
     assert output.numbers["f"] == [pytest.approx(expected, rel=1e-5)]
     assert output.energy.tolist() == [-output.numbers["f"][0]]
     assert output.numbers.keys() == {"f"}  # no calibration, no steps
 
 
-def test_the_trace_is_the_value_after_each_step(tiny: CCoopNets) -> None:
+def test_the_trace_is_the_value_after_each_step(tiny: LoadedModel) -> None:
     """Beginning with the proposal of ``generate``, it ends with the value of what ``generate`` makes of it."""
     fields = {"label": {"thin": 1.0}, "step_size": 0.1}
     proposal = pixels(make(tiny, "generate", refine=False, **fields))[0]
@@ -194,16 +195,16 @@ def test_the_trace_is_the_value_after_each_step(tiny: CCoopNets) -> None:
     assert "trace" not in make(tiny, "score", image=proposal, steps=6, **{**fields, "refine": False}).numbers
 
 
-def test_a_trace_longer_than_usual(tiny: CCoopNets) -> None:
+def test_a_trace_longer_than_usual(tiny: LoadedModel) -> None:
     image = picture(ZOO["ccoopnets"].card()["image"])
     trace = make(tiny, "score", image=image, label={"thin": 1.0}, steps=205, step_size=0.01).numbers["trace"][0]
     assert len(trace) == 206
     assert all(trace[k] != 0 for k in (0, 200, 205))
 
 
-def test_values_are_set_against_those_of_real_images(tiny: CCoopNets) -> None:
+def test_values_are_set_against_those_of_real_images(tiny: LoadedModel) -> None:
     data = images()
-    known = calibrate(tiny, data)
+    known = calibrate(networks(tiny), data)
     assert known["data"] == "random"
     assert known["conditions"].keys() == set(CLASSES)
     assert data.labels is not None
@@ -215,7 +216,7 @@ def test_values_are_set_against_those_of_real_images(tiny: CCoopNets) -> None:
 
 
 def test_a_score_is_calibrated_for_one_class_and_not_for_a_mix(
-    fashion: CCoopNets, sample: Mapping[str, ImageData]
+    fashion: LoadedModel, sample: Mapping[str, ImageData]
 ) -> None:
     """The card's figures are of other real images: those of the sample lie around 0."""
     data = sample["test"]
@@ -224,7 +225,7 @@ def test_a_score_is_calibrated_for_one_class_and_not_for_a_mix(
         ScoreJob(**{**COMMON, "steps": 0}, image=to_float(y), label={data.classes[k]: 1.0})
         for y, k in zip(data.images, data.labels.tolist(), strict=True)
     ]
-    numbers = [output.numbers for output in run_together([fashion.tasks["score"](one) for one in jobs])]
+    numbers = [output.numbers for output in run_together([fashion.start("score", one) for one in jobs])]
     calibrated = torch.tensor([row["calibrated"][0] for row in numbers])
     assert calibrated.mean().abs() < 0.5
     assert 0.5 < calibrated.std() < 2
@@ -233,9 +234,9 @@ def test_a_score_is_calibrated_for_one_class_and_not_for_a_mix(
     assert mixed.numbers.keys() == {"f"}
 
 
-def test_other_classes_than_the_models_are_refused(tiny: CCoopNets, sample: Mapping[str, ImageData]) -> None:
+def test_other_classes_than_the_models_are_refused(tiny: LoadedModel, sample: Mapping[str, ImageData]) -> None:
     with pytest.raises(ValueError, match="does not have the classes of the model"):
-        calibrate(tiny, sample["test"])
+        calibrate(networks(tiny), sample["test"])
 
 
 def test_against_the_quantiles() -> None:
@@ -247,7 +248,7 @@ def test_against_the_quantiles() -> None:
     assert against(known, 1e9)["percentile"] == 100
 
 
-def test_the_value_tells_labels_apart(fashion: CCoopNets, sample: Mapping[str, ImageData], judge: Classifier) -> None:
+def test_the_value_tells_labels_apart(fashion: LoadedModel, sample: Mapping[str, ImageData], judge: Classifier) -> None:
     card = read_card(FASHION)
     bench = Bench(fashion, card["classes"], COMMON, None, 10, *(sample[split] for split in SPLITS), judge)
     assert label_use(bench) > 0.9

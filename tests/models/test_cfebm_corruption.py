@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from models.core.noise import row_seeds
-from models.systems.cfebm.config import Config
+from models.systems.cfebm.config import GenerationConfig, TranslationConfig
 from models.systems.cfebm.fit import EnergyFit
 from models.systems.cfebm.generation.corruption import corrupted
 from models.systems.cfebm.generation.training import make_trainer
-from models.systems.cfebm.presets import PRESETS
+from models.systems.cfebm.presets import TRANSLATION_PRESETS
 from models.training.configuration import configure
 from tests.models.zoo import CPU, TINY, images
 
@@ -36,7 +36,7 @@ def test_noise_is_of_all_strengths_and_every_second_image_has_a_hole() -> None:
 
 def test_the_last_chains_start_from_them_at_the_size_of_the_stage() -> None:
     config = configure("cfebm", "tiny", images(), {**TINY["cfebm"], "sampler.s0": 0.0})
-    assert isinstance(config, Config)
+    assert isinstance(config, GenerationConfig)
     fit = EnergyFit(config, 0, CPU, lambda kernels, y, **_: 0 * y.flatten(1).sum(1))  # chains stay where they are
     start, keys = torch.rand(6, 1, 16, 16) * 2 - 1, row_seeds(1, 6)
     for size in (8, 16):
@@ -50,7 +50,7 @@ def test_the_last_chains_start_from_them_at_the_size_of_the_stage() -> None:
 
 def test_a_share_of_the_chains_does_so() -> None:
     config = configure("cfebm", "tiny", images(), {**TINY["cfebm"], "training.spoiled": 0.25})
-    assert isinstance(config, Config)
+    assert isinstance(config, GenerationConfig)
     trainer = make_trainer(config, images(), 0, CPU)
     begun: list[int] = []
     draw = trainer.fit.draw
@@ -66,7 +66,7 @@ def test_a_share_of_the_chains_does_so() -> None:
 
 
 def test_a_translation_has_no_such_chains() -> None:
-    config = PRESETS["small-translate"].model_dump()
+    config = TRANSLATION_PRESETS["small-translate"].model_dump()
     config["training"]["spoiled"] = 0.5
     with pytest.raises(ValueError, match=r"training\.spoiled must be 0"):
-        Config.model_validate(config)
+        TranslationConfig.model_validate(config)

@@ -7,20 +7,22 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from models.systems.cfebm.config import Config, StageConfig, growth_iterations
+from models.systems.cfebm.config import GenerationConfig, StageConfig, growth_iterations
 from models.systems.cfebm.fit import EnergyFit, mixed
 from models.systems.cfebm.growth import Growth
 from models.systems.cfebm.networks import Energy
-from models.systems.cfebm.presets import PRESETS
+from models.systems.cfebm.presets import GENERATION_PRESETS, TRANSLATION_PRESETS
 from models.training.configuration import configure
 from tests.models.zoo import CPU, images
+
+PRESETS = {**GENERATION_PRESETS, **TRANSLATION_PRESETS}
 
 STAGES = tuple(StageConfig(size=8 << k, steps=5, learning_rate=1e-3, batch_size=16, phase=400) for k in range(2))
 
 
 def make_fit(growth: str) -> EnergyFit:
     config = configure("cfebm", "tiny", images(), {"growth": growth, "network.c": 2})
-    assert isinstance(config, Config)
+    assert isinstance(config, GenerationConfig)
     return EnergyFit(config, 7, CPU)
 
 
@@ -68,11 +70,11 @@ def test_a_preset_trains_until_its_last_block_is_all_there(name: str) -> None:
 
 
 def test_too_few_iterations_to_grow_are_refused() -> None:
-    document = PRESETS["tiny"].model_dump()
+    document = GENERATION_PRESETS["tiny"].model_dump()
     least = 51 + 25
-    Config.model_validate(document | {"training": {"iterations": least}})
+    GenerationConfig.model_validate(document | {"training": {"iterations": least}})
     with pytest.raises(ValidationError, match=f"the growth takes {least} iterations"):
-        Config.model_validate(document | {"training": {"iterations": least - 1}})
+        GenerationConfig.model_validate(document | {"training": {"iterations": least - 1}})
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_the_steps_of_the_whole_chain(preset: str, steps: int) -> None:
 )
 def test_configurations_that_make_no_sense_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=r"stages must double|can't be padded|its growth is single"):
-        Config.model_validate(PRESETS["tiny"].model_dump() | changes)
+        GenerationConfig.model_validate(GENERATION_PRESETS["tiny"].model_dump() | changes)
 
 
 @pytest.mark.parametrize(("alpha", "variance"), [(0, 0.25), (0.25, 0.2552), (0.5, 0.2708), (0.75, 0.2969), (1, 0.3333)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,34 +13,44 @@ import torch
 from torch import Tensor
 
 from models.core.jobs import DenoiseJob
-from models.core.loop import Loop, Rows, run
+from models.core.loop import Loop, Rows, Task, run
+from models.core.model import Model
 from models.core.noise import Noise
+from models.core.output import Output
 from models.data.holes import centred_square
 from models.data.unpaired import drop_pairs
 from models.samplers.shortrun import shortrun
-from models.systems.base import Output
 from models.systems.calibration import summary
 from models.systems.cfebm.chain import split_steps
-from models.systems.cfebm.generation.model import EnergyModel, calibrate
+from models.systems.cfebm.generation.calibration import calibrate
+from models.systems.cfebm.generation.model import EnergyModel
 from models.systems.cfebm.generation.tasks.denoise import denoise
-from models.systems.cfebm.translation.model import CFEBMTranslation, calibrate_translation
+from models.systems.cfebm.translation import calibration as translation
+from models.systems.cfebm.translation.model import CFEBMTranslation
 from models.systems.cfebm.translation.tasks import shades
 from tests.models.zoo import ZOO, domains, images, job, pairs, picture, tiny_model
 
+loaded = cache(tiny_model)
 
-@cache
+
 def model_of(name: str) -> Any:
-    return tiny_model(f"cfebm-{name}")
+    return loaded(f"cfebm-{name}").kernels
 
 
-def make(name: str, task: str, **changes: Any) -> Output:
-    return run(model_of(name).tasks[task](job(f"cfebm-{name}", task, **changes)))
+def begin(name: str, task: str, model: Model | None = None, **changes: Any) -> Task[Output]:
+    """A task of a model of the zoo, or of another model of its kind."""
+    own = loaded(f"cfebm-{name}")
+    return replace(own, kernels=model or own.kernels).start(task, job(f"cfebm-{name}", task, **changes))
+
+
+def make(name: str, task: str, model: Model | None = None, **changes: Any) -> Output:
+    return run(begin(name, task, model, **changes))
 
 
 def loops_of(name: str, task: str, **changes: Any) -> list[Loop]:
     """The loops of a task, none of which is run."""
     model, found = model_of(name), []
-    chain = model.tasks[task](job(f"cfebm-{name}", task, **changes))
+    chain = begin(name, task, **changes)
     loop = next(chain)
     while True:
         found.append(loop)
@@ -111,7 +122,7 @@ def test_noise_that_a_request_turns_off_is_off_at_the_end_of_the_chain_too() -> 
     sampler = model.config.sampler.model_copy(update={"s0": 0.01, "s1": 0.01})
     constant = EnergyModel(model.config.model_copy(update={"sampler": sampler}), model.energies, {}, model.device)
     for noise, expected in ((0.0, 0.0), (0.005, 0.005), (0.02, 0.01)):
-        chain = constant.tasks["denoise"](job("cfebm-single", "denoise", noise=noise))
+        chain = begin("single", "denoise", constant, noise=noise)
         assert next(chain).rows["s1"].unique().item() == pytest.approx(expected)
 
 
@@ -152,8 +163,8 @@ def test_an_image_that_is_hidden_altogether_is_a_new_one() -> None:
     config = model.config.model_copy(update={"image_size": 32})
     whole = EnergyModel(config, model.energies, {}, model.device)
     asked = {"image": torch.zeros(1, 32, 32), "mask": torch.ones(1, 32, 32), "steps": 6}
-    filled = run(whole.tasks["inpaint"](job("cfebm-chained", "inpaint", **asked)))
-    made = run(whole.tasks["generate"](job("cfebm-chained", "generate", steps=6)))
+    filled = make("chained", "inpaint", whole, **asked)
+    made = make("chained", "generate", whole, steps=6)
     assert torch.equal(images_of(filled), images_of(made))
     assert torch.equal(filled.energy, made.energy)
 
@@ -205,8 +216,7 @@ def test_a_score_is_set_against_held_out_images(growth: str) -> None:
     by_f = f.argsort()
     percentiles = []
     for place in (0, 20, 39):
-        asked = job(f"cfebm-{growth}", "score", image=fitted.images[by_f[place]] / 127.5 - 1, steps=0)
-        output = run(judge.tasks["score"](asked))
+        output = make(growth, "score", judge, image=fitted.images[by_f[place]] / 127.5 - 1, steps=0)
         assert output.numbers["f"][0] == pytest.approx(float(f[by_f[place]]), abs=1e-5)
         assert output.energy.item() == -output.numbers["f"][0]
         assert "trace" not in output.numbers
@@ -279,12 +289,12 @@ def test_a_film_leads_from_the_source_to_the_translation(steps: int, frames: int
 
 def test_a_translations_score_is_that_of_the_domain_asked_for() -> None:
     model = model_of("translate")
-    found = calibrate_translation(model, domains())
+    found = translation.calibrate(model, domains())
     assert found["conditions"].keys() == {"A", "B"}
     judge = CFEBMTranslation(model.config, model.energies, found, model.device)
     image = picture(ZOO["cfebm-translate"].card()["image"])
     for label, energy in model.energies.items():
-        output = run(judge.tasks["score"](job("cfebm-translate", "score", image=image, steps=0, label={label: 1.0})))
+        output = make("translate", "score", judge, image=image, steps=0, label={label: 1.0})
         f = float(energy.f(image[None]))
         assert output.numbers["f"][0] == pytest.approx(f, abs=1e-5)
         known = found["conditions"][label]

@@ -166,7 +166,7 @@ def test_a_wounded_network_is_noticed_before_the_update_and_rolled_back(
     assert any(word in warning.data["message"] for word in reason.split("|"))
     assert (training.progress.iteration, training.progress.rollbacks) == (ITERATIONS, 1)
     model = load_model(training.publish(tmp_path / "models"), CPU)
-    made = run(model.tasks["generate"](generate_job())).images
+    made = run(model.start("generate", generate_job())).images
     assert made is not None
     assert made.isfinite().all()
 

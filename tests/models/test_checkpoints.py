@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from models.checkpoints import CheckpointError, latest_version, load_model, load_state, publish, save_state
-from models.systems.registry import SYSTEMS
+from models.systems.registry import VARIANTS
 from models.training.configuration import configure
 from tests.models.zoo import CLASSES, TINY, images
 
 
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
-    data, entry = images(), SYSTEMS["ccoopnets"]
+    data, entry = images(), VARIANTS["ccoopnets/labels"]
     config = configure("ccoopnets", "small", data, TINY["ccoopnets"])
     tensors = entry.trainer(config, data, 3, torch.device("cpu")).export()
     return publish(tmp_path, {"name": "m", "system": "ccoopnets", **entry.card(config, CLASSES)}, tensors)

@@ -15,8 +15,8 @@ from models.data.catalog import read
 from models.data.images import DataError
 from models.data.kinds import one_set, two_domains
 from models.data.unpaired import UnpairedData
-from models.systems.registry import SYSTEMS
-from models.training.configuration import TrainingError, choose, configure, fit
+from models.systems.registry import VARIANTS, system_of
+from models.training.configuration import TrainingError, choose, configure
 from models.training.plan import Plan
 from models.training.training import Training
 from tests.models.zoo import domains, images, pairs
@@ -37,9 +37,7 @@ def save_domains(root: Path, **counts: int) -> Path:
 
 def test_every_preset_names_its_kind() -> None:
     kinds = {
-        (name, preset): system.data(config)
-        for name, system in SYSTEMS.items()
-        for preset, config in system.presets.items()
+        (system_of(name), preset): variant.data for name, variant in VARIANTS.items() for preset in variant.presets
     }
     assert {key for key, kind in kinds.items() if kind == "domains"} == {
         ("cfebm", "small-translate"),
@@ -48,9 +46,9 @@ def test_every_preset_names_its_kind() -> None:
     assert set(kinds.values()) == {"images", "domains"}
 
 
-def test_settings_that_change_the_task_change_the_kind() -> None:
-    config = choose("cfebm", "tiny", {"growth": "single", "task": "translate"})
-    assert SYSTEMS["cfebm"].data(config) == "domains"
+def test_no_setting_changes_the_kind() -> None:
+    with pytest.raises(TrainingError, match="task: Input should be 'generate'"):
+        choose("cfebm/generation", "tiny", {"growth": "single", "task": "translate"})
 
 
 def test_data_are_read_as_the_kind_that_is_asked_for(tmp_path: Path) -> None:
@@ -83,7 +81,7 @@ def test_another_kind_is_refused(system: str, preset: str, data: Any, reason: st
 def test_a_trainer_refuses_another_kind_as_well() -> None:
     config = configure("cfebm", "small-translate", domains(), SMALL)
     with pytest.raises(DataError, match="two domains without pairs are wanted"):
-        SYSTEMS["cfebm"].trainer(config, pairs(), 0, torch.device("cpu"))
+        VARIANTS["cfebm/translation"].trainer(config, pairs(), 0, torch.device("cpu"))
     assert one_set(pairs()).name == "pairs"
     assert two_domains(domains()).name == "pairs"
 
@@ -95,8 +93,9 @@ def blocks(pictures: torch.Tensor) -> torch.Tensor:
 
 def test_a_training_on_two_domains_ends_in_a_model_that_says_so(tmp_path: Path) -> None:
     data = read("domains", str(save_domains(tmp_path / "horses", trainA=8, trainB=5)), "train", tmp_path)
-    config = fit("cfebm", choose("cfebm", "small-translate", {**SMALL, "source": "horse", "target": "zebra"}), data)
-    plan = Plan("cfebm", config, data, "horses", 3, torch.device("cpu"), "coopserve train ...", features=blocks)
+    config = configure("cfebm", "small-translate", data, {**SMALL, "source": "horse", "target": "zebra"})
+    cpu, variant = torch.device("cpu"), "cfebm/translation"
+    plan = Plan(variant, config, data, "horses", 3, cpu, "coopserve train ...", features=blocks)
     training = Training(plan, tmp_path / "run")
     assert training.run()
     folder = training.publish(tmp_path / "models")

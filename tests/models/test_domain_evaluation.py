@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from torch import Tensor
 from models.checkpoints import publish
 from models.core.jobs import TranslateJob
 from models.core.loop import Loop, Task
+from models.core.model import LoadedModel
+from models.core.output import Output
 from models.data.catalog import load_domains
 from models.data.images import DataError, ImageData
 from models.data.unpaired import keep_pairs
 from models.evaluation import domains as domain_evaluation
 from models.evaluation.domains import DomainBench
-from models.systems.base import Model, Output
 from models.systems.cfebm.translation.model import CFEBMTranslation
-from models.systems.registry import SYSTEMS
+from models.systems.registry import VARIANTS
 from models.training.configuration import configure
 from tests.models.test_energy_evaluation import still
 
@@ -42,12 +43,11 @@ class Inverting:
 
     def __init__(self) -> None:
         self.asked: list[Mapping[str, float]] = []
-        self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {"translate": self._translate}
 
     def examples(self) -> list[Any]:
         return []
 
-    def _translate(self, job: TranslateJob) -> Task[Output]:
+    def translate(self, job: TranslateJob) -> Task[Output]:
         self.asked.append(job.label)
         left = (torch.arange(SIZE) < SIZE // 2).expand(1, 1, SIZE, SIZE)
         rows = yield Loop(still, {"y": torch.where(left, -job.image[None], job.image[None])}, 1, [job.seed])
@@ -65,9 +65,9 @@ def pairs(n: int = 30) -> ImageData:
 
 def bench(model: Inverting, *, paired: bool = True) -> DomainBench:
     data = replace(keep_pairs(pairs()), paired=paired)
-    return DomainBench(
-        model, {"n": 1, "steps": 3, "step_size": 1.0, "noise": 0.0, "refine": True}, ("dark", "light"), data, data, data
-    )
+    loaded = LoadedModel(model, {"translate": Inverting.translate}, {})
+    defaults = {"n": 1, "steps": 3, "step_size": 1.0, "noise": 0.0, "refine": True}
+    return DomainBench(loaded, defaults, ("dark", "light"), data, data, data)
 
 
 def test_a_perfect_translation_has_perfect_figures_in_both_directions() -> None:
@@ -112,7 +112,7 @@ def archive(root: Path, test: int = 10) -> str:
 
 def checkpoint(root: Path, data: str) -> Path:
     """An untrained CF-EBM."""
-    domains, system = load_domains(data, "train", root), SYSTEMS["cfebm"]
+    domains, system = load_domains(data, "train", root), VARIANTS["cfebm/translation"]
     config = configure("cfebm", "small-translate", domains, {"network.c": 1, "source": "ink", "target": "photo"})
     weights = system.trainer(config, domains, 0, torch.device("cpu")).export()
     return publish(root / "models", {"name": "m", "system": "cfebm", **system.card(config, ())}, weights)
@@ -121,14 +121,14 @@ def checkpoint(root: Path, data: str) -> Path:
 def test_a_checkpoint_is_measured_and_calibrated(tmp_path: Path) -> None:
     data = archive(tmp_path)
     bench = domain_evaluation.prepare(checkpoint(tmp_path, data), data, tmp_path)
-    model: Model = bench.model
+    model = bench.model.kernels
     assert isinstance(model, CFEBMTranslation)
     assert bench.domains == ("ink", "photo")
     report = domain_evaluation.evaluate(replace(bench, defaults={**bench.defaults, "steps": 2}), features)
     assert report["pairs"] is True
     assert set(report["directions"]["photo"]["saliency"]) == {"net", "path"}
     assert "NaN" not in json.dumps(report)
-    known = SYSTEMS["cfebm"].calibrate(model, bench.valid)
+    known = VARIANTS["cfebm/translation"].calibrate(model, bench.valid)
     assert {name: values["images"] for name, values in known["conditions"].items()} == {"ink": 10, "photo": 10}
 
 

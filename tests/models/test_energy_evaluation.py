@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,18 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import publish
-from models.core.jobs import DenoiseJob, InpaintJob, Job
+from models.core.jobs import DenoiseJob, GenerateJob, InpaintJob, Job, ScoreJob
 from models.core.loop import Loop, Rows, Task
+from models.core.model import LoadedModel
 from models.core.noise import Noise
+from models.core.output import Output
 from models.data.catalog import load
 from models.data.images import DataError, ImageData, to_float, to_uint8
 from models.evaluation import generation as energy_evaluation
 from models.evaluation.energy_figures import EnergyBench, denoising, generation, inpainting, separation
 from models.evaluation.jobs import run_jobs
 from models.metrics.classifier import Classifier
-from models.systems.base import Model, Output
-from models.systems.registry import SYSTEMS
+from models.systems.registry import VARIANTS
 from models.training.configuration import configure
 
 CPU = torch.device("cpu")
@@ -66,27 +67,39 @@ class Plain:
 
     def __init__(self) -> None:
         self.noisy: list[Tensor] = []
-        self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
-            "generate": lambda job: answered(torch.full((job.n, 1, SIZE, SIZE), 0.25), job),
-            "inpaint": self._inpaint,
-            "denoise": self._denoise,
-            "score": lambda job: answered(job.image[None], job, (job.image.min() - job.image.max())[None]),
-        }
 
     def examples(self) -> list[Any]:
         return []
 
-    def _inpaint(self, job: InpaintJob) -> Task[Output]:
+    def generate(self, job: GenerateJob) -> Task[Output]:
+        return answered(torch.full((job.n, 1, SIZE, SIZE), 0.25), job)
+
+    def score(self, job: ScoreJob) -> Task[Output]:
+        return answered(job.image[None], job, (job.image.min() - job.image.max())[None])
+
+    def inpaint(self, job: InpaintJob) -> Task[Output]:
         assert float((job.image * job.mask).abs().max()) == 0  # what is hidden is not shown
         error = 0.1 * torch.tensor([(-1.0) ** k for k in range(job.n)])[:, None, None, None]
         filled = torch.where(job.mask > 0, job.image[:, :1, :1] + error, job.image)
         return answered(filled, job)
 
-    def _denoise(self, job: DenoiseJob) -> Task[Output]:
+    def denoise(self, job: DenoiseJob) -> Task[Output]:
         self.noisy.append(job.image)
         share = min(1.0, job.steps / 10)
         clean = (1 - share) * job.image + share * job.image.mean() - 0.01 * max(0, job.steps - 10)
         return answered(clean[None], job)
+
+
+TASKS: Mapping[str, Any] = {
+    "generate": Plain.generate,
+    "inpaint": Plain.inpaint,
+    "denoise": Plain.denoise,
+    "score": Plain.score,
+}
+
+
+def loaded(model: Plain) -> LoadedModel:
+    return LoadedModel(model, TASKS, {})
 
 
 def bench(classifier: Classifier | None = None, model: Plain | None = None) -> EnergyBench:
@@ -94,16 +107,16 @@ def bench(classifier: Classifier | None = None, model: Plain | None = None) -> E
     train, valid, test = (plain(levels + k) for k in range(3))
     others = {"digits": torch.randn(12, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(3)).clamp(-1, 1)}
     defaults = {"n": 1, "steps": 5, "step_size": 1.0, "noise": 0.0, "refine": True}
-    model = model or Plain()
-    return EnergyBench(model, dict.fromkeys(model.tasks, defaults), train, valid, test, classifier, others)
+    model = loaded(model or Plain())
+    return EnergyBench(model, dict.fromkeys(TASKS, defaults), train, valid, test, classifier, others)
 
 
 def test_jobs_have_the_defaults_and_seeds_of_their_own() -> None:
     defaults = {"n": 2, "steps": 5, "step_size": 1.0, "noise": 0.0, "refine": True}
-    outputs = run_jobs(Plain(), "generate", defaults, [{}, {"n": 3}, {}], seed=1, at_once=2)
+    outputs = run_jobs(loaded(Plain()), "generate", defaults, [{}, {"n": 3}, {}], seed=1, at_once=2)
     assert [len(output.seeds) for output in outputs] == [2, 3, 2]
     assert len({output.seeds[0] for output in outputs}) == 3
-    alone = run_jobs(Plain(), "generate", defaults, [{}, {"n": 3}, {}], seed=1, at_once=1)
+    alone = run_jobs(loaded(Plain()), "generate", defaults, [{}, {"n": 3}, {}], seed=1, at_once=1)
     assert [output.seeds for output in alone] == [output.seeds for output in outputs]
 
 
@@ -172,7 +185,7 @@ def archive(root: Path, name: str = "sample", test: int = 12) -> str:
 
 def checkpoint(root: Path, data: str) -> Path:
     """A grown, untrained CF-EBM."""
-    images, system = load(data, "train", root), SYSTEMS["cfebm"]
+    images, system = load(data, "train", root), VARIANTS["cfebm/generation"]
     changes = {"network.c": 1, "training.iterations": 200}
     config = configure("cfebm", "tiny", images, changes)
     trainer = system.trainer(config, images, 0, CPU)
@@ -185,7 +198,7 @@ def checkpoint(root: Path, data: str) -> Path:
 def test_a_checkpoint_is_measured_by_all_its_tasks(tmp_path: Path) -> None:
     data, said = archive(tmp_path), []
     bench = energy_evaluation.prepare(checkpoint(tmp_path, data), data, tmp_path, said.append)
-    model: Model = bench.model
+    model: LoadedModel = bench.model
     assert set(model.tasks) == {"generate", "inpaint", "denoise", "score"}
     report = energy_evaluation.evaluate(bench, features, images=20, progress=said.append)
     assert {"generated", "real", "inpainting", "denoising", "detection"} < report.keys()

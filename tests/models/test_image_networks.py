@@ -6,13 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from models.core.model import LoadedModel
 from models.core.noise import Key, Noise
 from models.data.images import ImageData
 from models.networks.layers import PooledConv2d, Upsampling
 from models.networks.unet import UNet
 from models.systems.ccoopnets.images import networks
 from models.systems.ccoopnets.images.config import IMAGE_PRESETS
-from models.systems.ccoopnets.images.model import ImageCCoopNets
 from models.systems.ccoopnets.images.networks import PairSolver
 from models.systems.ccoopnets.images.problem import ImageProblem
 from models.training.configuration import configure
@@ -72,14 +72,14 @@ def test_the_small_networks_fit_a_small_file(preset: str) -> None:
 # The initializer
 
 
-def test_the_dropout_masks_are_the_noise_of_each_row(translator: ImageCCoopNets) -> None:
+def test_the_dropout_masks_are_the_noise_of_each_row(translator: LoadedModel) -> None:
     c = line_art(1).expand(3, 1, 64, 64)
     numbers = {"eta": torch.ones(3, 1, 1, 1)}
     keys = [Key(1, 0, 0), Key(2, 0, 0), Key(1, 0, 0)]
-    y = translator.propose({"c": c, **numbers}, torch.zeros(3), Noise(keys))["y"]
+    y = translator.kernels.propose({"c": c, **numbers}, torch.zeros(3), Noise(keys))["y"]
     assert torch.equal(y[0], y[2])
     assert (y[0] - y[1]).abs().mean() > 1e-3
-    half = translator.propose({"c": c[:1], "eta": numbers["eta"][:1]}, torch.zeros(1), Noise(keys[:1]))["y"]
+    half = translator.kernels.propose({"c": c[:1], "eta": numbers["eta"][:1]}, torch.zeros(1), Noise(keys[:1]))["y"]
     torch.testing.assert_close(half, y[:1], atol=1e-5, rtol=0)
 
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from models.checkpoints import load_model, publish
 from models.core.jobs import JOBS
 from models.core.loop import Loop, Rows, RowsError, Task, run
-from models.systems.base import Output
-from models.systems.registry import SYSTEMS
+from models.core.output import Output
+from models.systems.registry import VARIANTS, system_of
 from service.contract.jobs import TASKS
 from tests.models.zoo import FIELDS, TINY, ZOO, job, tiny_model
 from workers.engine.engine import Engine
@@ -44,7 +44,7 @@ def engine() -> Iterator[Engine]:
 
 
 def make(name: str, task: str, **changes: Any) -> Output:
-    return run(tiny_model(name).tasks[task](job(name, task, **changes)))
+    return run(tiny_model(name).start(task, job(name, task, **changes)))
 
 
 def tensors(output: Output) -> dict[str, Tensor]:
@@ -77,7 +77,8 @@ def _leaves(value: Any) -> Iterator[str | float]:
 
 
 def test_the_zoo_covers_every_system_and_task() -> None:
-    assert {tiny.system for tiny in ZOO.values()} == SYSTEMS.keys() == TINY.keys()
+    assert {tiny.variant for tiny in ZOO.values()} == VARIANTS.keys()
+    assert {system_of(variant) for variant in VARIANTS} == TINY.keys()
     assert {task for _, task in CASES} == FIELDS.keys() == TASKS.keys() == JOBS.keys()
 
 
@@ -97,7 +98,7 @@ def test_same_seed_same_output_and_another_seed_another(name: str, task: str) ->
 def test_an_output_has_one_entry_a_row(name: str, task: str) -> None:
     """As many rows as the contract counts for the request, whatever the output consists of."""
     asked = job(name, task, n=min(3, most(name, task)))
-    output = run(tiny_model(name).tasks[task](asked))
+    output = run(tiny_model(name).start(task, asked))
     n = TASKS[task].model_construct(**vars(asked)).rows
     assert output.energy.shape == (n,)
     assert len(output.seeds) == n
@@ -128,7 +129,7 @@ def test_more_images_of_one_seed_begin_with_the_same_ones(name: str, task: str) 
 def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: Engine) -> None:
     """Nine jobs of different sizes, steps, step sizes and noises share batches; each equals itself alone."""
     model = tiny_model(name)
-    sizes = probe(model.examples(), engine.max_rows)
+    sizes = probe(model.kernels.examples(), engine.max_rows)
     engine.pad_to(sizes)
     jobs = [
         job(
@@ -142,12 +143,12 @@ def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: En
         )
         for k in range(9)
     ]
-    tickets = [engine.submit(model.tasks[task](job)) for job in jobs]
+    tickets = [engine.submit(model.start(task, job)) for job in jobs]
     together = [ticket.result() for ticket in tickets]
     assert engine.rows_advanced > 2 * engine.steps  # they did share batches
     for asked, crowd in zip(jobs, together, strict=True):
-        by_itself = engine.submit(model.tasks[task](asked)).result()
-        assert_close(crowd, run(model.tasks[task](asked)))
+        by_itself = engine.submit(model.start(task, asked)).result()
+        assert_close(crowd, run(model.start(task, asked)))
         assert_close(crowd, by_itself)
         if all(sizes.values()):
             assert same(crowd, by_itself)
@@ -160,11 +161,11 @@ def test_every_kernel_of_a_task_has_an_example(name: str) -> None:
     Rows may carry more than the example: a mask, a map that gathers. Such state goes pixel by pixel.
     """
     model = tiny_model(name)
-    known = {kernel: _form(rows) for kernel, rows in model.examples()}
+    known = {kernel: _form(rows) for kernel, rows in model.kernels.examples()}
     used = set()
-    for task, make_task in model.tasks.items():
+    for task in model.tasks:
         for asked in _variants(name, task):
-            for loop in _loops(make_task(asked)):
+            for loop in _loops(model.start(task, asked)):
                 assert known[loop.kernel] <= _form(loop.rows), f"{task}: {loop.name}"
                 used.add(loop.kernel)
     assert used == known.keys()
@@ -202,10 +203,10 @@ def _just(loop: Loop) -> Task[Rows]:
 
 @pytest.mark.parametrize("name", ZOO)
 def test_a_loaded_model_is_frozen(name: str) -> None:
-    parts = list(_parts(tiny_model(name), set()))
+    parts = list(_parts(tiny_model(name).kernels, set()))
     tensors = [part for part in parts if isinstance(part, Tensor)]
     modules = [part for part in parts if isinstance(part, nn.Module)]
-    assert sum(tensor.numel() * tensor.element_size() for tensor in tensors) >= tiny_model(name).nbytes > 0
+    assert sum(tensor.numel() * tensor.element_size() for tensor in tensors) >= tiny_model(name).kernels.nbytes > 0
     assert not any(tensor.requires_grad for tensor in tensors)
     assert not any(module.training for module in modules)
 
@@ -235,8 +236,8 @@ def test_a_checkpoint_makes_the_same_output(name: str, tmp_path: Path) -> None:
     tiny = ZOO[name]
     folder = publish(tmp_path, {"name": "m", **tiny.card()}, tiny.weights())
     loaded, model = load_model(folder, torch.device("cpu")), tiny_model(name)
-    for task, make_task in loaded.tasks.items():
-        assert same(run(make_task(job(name, task))), run(model.tasks[task](job(name, task))))
+    for task in loaded.tasks:
+        assert same(run(loaded.start(task, job(name, task))), run(model.start(task, job(name, task))))
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)

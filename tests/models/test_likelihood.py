@@ -20,8 +20,8 @@ from models.core.noise import row_seeds
 from models.evaluation.bounds import dequantised, evaluate_likelihood
 from models.evaluation.likelihood import LikelihoodError, Mean, Settings, effective_size, log_mean_exp, measure_log_z
 from models.evaluation.spaces import Box
-from models.systems.base import System
-from models.systems.registry import SYSTEMS
+from models.systems.base import Variant
+from models.systems.registry import VARIANTS
 
 
 def test_weights_are_summed_up_as_they_should_be() -> None:
@@ -138,9 +138,19 @@ CARD = {
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the model ``toy``, which has a density, and with data."""
-    toy: Any = System("Toy", {}, None, None, None, lambda card, tensors, device: Toy(), None, None)  # type: ignore[arg-type]
-    monkeypatch.setitem(SYSTEMS, "toy", toy)
-    publish(tmp_path / "models", {**CARD, "name": "toy", "system": "toy"}, {"w": torch.zeros(1)})
+    absent: dict[str, Any] = dict.fromkeys(("config", "presets", "fit_to", "trainer", "card", "calibrate"))
+    toy = Variant(
+        title="Toy",
+        data="images",
+        load=lambda card, tensors, device: Toy(),
+        tasks={},
+        density=lambda model: model.log_density,
+        **absent,
+    )
+    monkeypatch.setitem(VARIANTS, "toy/gaussian", toy)
+    publish(
+        tmp_path / "models", {**CARD, "name": "toy", "system": "toy", "variant": "toy/gaussian"}, {"w": torch.zeros(1)}
+    )
     np.savez(tmp_path / "data.npz", images=pictures(120).repeat(1, 1, 2, 1)[..., :2].repeat(1, 1, 1, 2)[:, 0].numpy())
     yield tmp_path
     torch.set_flush_denormal(False)

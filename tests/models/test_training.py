@@ -18,15 +18,15 @@ from models.systems.ccoopnets.labels.config import Config
 from models.systems.ccoopnets.labels.networks import Solver
 from models.systems.ccoopnets.labels.problem import LabelProblem
 from models.systems.ccoopnets.training import CCoopTrainer
-from models.systems.registry import SYSTEMS
-from models.training.configuration import TrainingError, configure
+from models.systems.registry import VARIANTS, system_of
+from models.training.configuration import TrainingError, configure, find_variant
 from models.training.plan import Event, Plan, Rhythm
 from models.training.training import Training
 from tests.models.around import Around, Step
 from tests.models.zoo import QUICK, generate_job, images
 
 SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"
-SYSTEM_NAMES = list(SYSTEMS)
+SYSTEM_NAMES = list(dict.fromkeys(map(system_of, VARIANTS)))
 
 
 def plan(system: str, data: ImageData | None = None, seed: int = 1, **overrides: Any) -> Plan:
@@ -34,7 +34,8 @@ def plan(system: str, data: ImageData | None = None, seed: int = 1, **overrides:
     preset, quick = QUICK[system]
     settings = {**quick, **{name.replace("__", "."): value for name, value in overrides.items()}}
     config = configure(system, preset, data, settings)
-    return Plan(system, config, data, "a-model", seed, torch.device("cpu"), "coopserve train ...", {"license": "MIT"})
+    variant = find_variant(system, preset)
+    return Plan(variant, config, data, "a-model", seed, torch.device("cpu"), "coopserve train ...", {"license": "MIT"})
 
 
 def log(folder: Path) -> list[dict[str, Any]]:
@@ -85,7 +86,7 @@ def test_a_training_ends_in_a_model_with_a_true_card(system: str, tmp_path: Path
     assert card["training"]["command"] == "coopserve train ..."
     assert card["license"] == "MIT"
     assert (folder / "model.safetensors").stat().st_size == card["files"]["model.safetensors"]["bytes"]
-    made = run(load_model(folder, torch.device("cpu")).tasks["generate"](generate_job()))
+    made = run(load_model(folder, torch.device("cpu")).start("generate", generate_job()))
     assert made.images.isfinite().all()
     assert {event.kind for event in events} == {"metrics", "sample"}
     for path in (events[-1].data["path"], tmp_path / "run" / "training.png"):

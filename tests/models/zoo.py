@@ -12,12 +12,13 @@ from pydantic import BaseModel
 from torch import Tensor
 
 from models.core.jobs import JOBS, GenerateJob, Job
+from models.core.model import LoadedModel
 from models.data.images import ImageData
 from models.data.kinds import Data
 from models.data.unpaired import UnpairedData, drop_pairs
-from models.systems.base import Model, Trainer
-from models.systems.registry import SYSTEMS
-from models.training.configuration import configure
+from models.systems.base import Trainer
+from models.systems.registry import VARIANTS, load_from
+from models.training.configuration import configure, find_variant
 
 CLASSES = ("round", "square", "thin")
 CPU = torch.device("cpu")
@@ -67,16 +68,21 @@ class Tiny:
     data: Callable[[], Data]
     changes: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
+    @property
+    def variant(self) -> str:
+        return find_variant(self.system, self.preset)
+
     def config(self) -> BaseModel:
         return configure(self.system, self.preset, self.data(), {**TINY[self.system], **self.changes})
 
     def trainer(self) -> Trainer:
         """A fresh training."""
-        return SYSTEMS[self.system].trainer(self.config(), self.data(), 3, CPU)
+        return VARIANTS[self.variant].trainer(self.config(), self.data(), 3, CPU)
 
     def card(self) -> dict[str, Any]:
         """The parts of the card that the system knows."""
-        return {"system": self.system, **SYSTEMS[self.system].card(self.config(), self.data().classes)}
+        own = VARIANTS[self.variant].card(self.config(), self.data().classes)
+        return {"system": self.system, "variant": self.variant, **own}
 
     @cache  # noqa: B019 (a handful of them)
     def weights(self) -> dict[str, Tensor]:
@@ -98,10 +104,10 @@ ZOO: dict[str, Tiny] = {
 """At least one model of every system; together they do every task."""
 
 
-def tiny_model(name: str) -> Model:
+def tiny_model(name: str) -> LoadedModel:
     """An untrained model of the zoo, the same each time."""
     tiny = ZOO[name]
-    return SYSTEMS[tiny.system].load(tiny.card(), tiny.weights(), CPU)
+    return load_from(tiny.card(), tiny.weights(), CPU)
 
 
 def generate_job(**changes: Any) -> GenerateJob:

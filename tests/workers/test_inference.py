@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,10 +134,10 @@ def test_an_exception_in_a_task_fails_that_job_alone(bench: Bench, caplog: Any) 
         yield Loop(lambda rows, t, noise: 1 / 0, {"x": bench_row()}, 1, [0])  # type: ignore[arg-type, return-value]
 
     with bench.residency.use("tiny@1") as resident:
-        good = resident.model.tasks
-        resident.model.tasks = {"generate": broken}  # type: ignore[misc]
+        good = resident.model
+        resident.model = replace(good, tasks={"generate": broken})
         record = bench.run()
-        resident.model.tasks = good  # type: ignore[misc]
+        resident.model = good
     assert record.error is not None
     assert record.error.kind == "internal"
     assert "ZeroDivisionError" in caplog.text
@@ -178,14 +179,14 @@ def test_a_worker_that_was_taken_over_commits_nothing(bench: Bench, client: redi
     """The store gives its job to another worker, which finishes it; the first one wakes up too late."""
     gate, entered = threading.Event(), threading.Event()
 
-    def slow(job: Any):  # type: ignore[no-untyped-def]
+    def slow(model: Any, job: Any):  # type: ignore[no-untyped-def]
         entered.set()
         assert gate.wait(20)
-        return (yield from original(job))
+        return (yield from original(model, job))
 
     with bench.residency.use("tiny@1") as resident:
         original = resident.model.tasks["generate"]
-        resident.model.tasks = {"generate": slow}  # type: ignore[misc]
+        resident.model = replace(resident.model, tasks={"generate": slow})
     bench.heart.stop()  # no heartbeat from now on: the lease runs out
     job = InThread(bench, n=1, steps=2)
     assert entered.wait(10)

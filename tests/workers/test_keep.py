@@ -13,9 +13,9 @@ from torch import Tensor
 
 from models.core.loop import Loop, Rows, Task, run
 from models.core.noise import row_seeds
+from models.core.output import Output
 from models.evaluation.ais import Annealed, AnnealedSampler, linear
 from models.evaluation.spaces import Box
-from models.systems.base import Output
 from tests.models.zoo import ZOO, job, tiny_model
 from workers.chains.chain import Chain, ChainError, decode, encode
 from workers.engine.engine import Engine
@@ -64,7 +64,7 @@ def test_what_a_task_keeps_is_enough_to_go_on_in_any_of_its_loops(name: str, tas
     model = tiny_model(name)
 
     def begin() -> Task[Output]:
-        return model.tasks[task](job(name, task))
+        return model.start(task, job(name, task))
 
     expected, loops = run(begin()), finished_loops(begin())
     for number, (loop, _) in enumerate(loops):

@@ -14,8 +14,8 @@ from torch import Tensor
 from models.core.jobs import GenerateJob
 from models.core.loop import Loop, Rows, Task, run
 from models.core.noise import Noise, row_seeds
+from models.core.output import Output as TaskOutput
 from models.data.images import to_float
-from models.systems.base import Output as TaskOutput
 from service.pictures.blobs import Blobs
 from tests.models.zoo import generate_job
 from workers.jobs.framing import Frame

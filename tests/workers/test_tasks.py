@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.core.loop import run
-from models.systems.base import Model
+from models.core.model import LoadedModel
 from service.contract.cards import ImageShape, ModelCard
 from service.contract.errors import UnprocessableError
 from service.contract.jobs import TASKS, JobRecord, JobRequest, Output, Role
@@ -65,12 +65,12 @@ def fitting(card: ModelCard, role: Role) -> Image.Image:
     return noise(shape.width, shape.height, mode)
 
 
-def outputs_of(model: Model, request: JobRequest, card: ModelCard, blobs: Blobs) -> list[Output]:
+def outputs_of(model: LoadedModel, request: JobRequest, card: ModelCard, blobs: Blobs) -> list[Output]:
     for sent in request.given_pictures():
         png = read(encoded(fitting(card, sent.role), "PNG"), PictureLimits(2**22, 2**22)).picture.png
         blobs.put(job_input("job_1", sent.name).key, png)
     prepared = prepare("job_1", request, card, blobs)
-    return store_outputs("job_1", run(model.tasks[request.task](prepared.job)), prepared, blobs)
+    return store_outputs("job_1", run(model.start(request.task, prepared.job)), prepared, blobs)
 
 
 @pytest.mark.parametrize(("name", "task"), list(abilities()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -140,13 +141,13 @@ def test_a_slow_model_takes_half_of_the_room(settings: Settings, client: redis.R
     bench.start()
     gate = threading.Event()
 
-    def held(job: Any):  # type: ignore[no-untyped-def]
+    def held(model: Any, job: Any):  # type: ignore[no-untyped-def]
         assert gate.wait(30)
-        return (yield from original(job))
+        return (yield from original(model, job))
 
     with bench.residency.use("slow@1") as resident:
         original = resident.model.tasks["generate"]
-        resident.model.tasks = {"generate": held}  # type: ignore[misc]
+        resident.model = replace(resident.model, tasks={"generate": held})
     slow = [bench.submit(model="slow", steps=1, priority=9).id for _ in range(20)]
     # The first task holds the engine's thread; the worker's threads that wait for it must not be all of them.
     threads = [threading.Thread(target=bench.worker.run) for _ in range(settings.worker_threads)]

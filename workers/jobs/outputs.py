@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from models.systems.base import Output as TaskOutput
+from models.core.output import Output as TaskOutput
 from service.contract.jobs import Output
 from service.pictures.blobs import Blobs
 from service.pictures.places import job_extra, job_image

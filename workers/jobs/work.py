@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from models.systems.base import Output
+from models.core.output import Output
 from service.contract.records import Progress
 from workers.chains.keeper import Keeper
 from workers.engine.tickets import Ticket

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import torch
 
 from models.checkpoints import load_model
+from models.core.model import LoadedModel
 from models.serving import fast_networks
-from models.systems.base import Model
 from service.contract.cards import ModelCard
 from service.contract.catalog import Catalog
 from workers.engine.engine import Engine
@@ -36,14 +36,14 @@ class Resident:
         users: how many jobs have it now.
     """
 
-    model: Model
+    model: LoadedModel
     card: ModelCard
     exact: bool
     users: int = 0
     nbytes: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.nbytes = self.model.nbytes
+        self.nbytes = self.model.kernels.nbytes
 
 
 class Residency:
@@ -132,10 +132,10 @@ class Residency:
     def _load(self, ref: str) -> Resident:
         with fast_networks(self._fast):
             model = load_model(self._catalog.folder(ref), self._device)
-        sizes = probe(model.examples(), self._engine.max_rows) if self._exact else {}
+        sizes = probe(model.kernels.examples(), self._engine.max_rows) if self._exact else {}
         self._engine.pad_to(sizes)
         exact = self._exact and all(sizes.values())
-        log.info("loaded %s (%d bytes%s)", ref, model.nbytes, "" if exact else ", not bit-exact across batches")
+        log.info("loaded %s (%d bytes%s)", ref, model.kernels.nbytes, "" if exact else ", not bit-exact across batches")
         resident = Resident(model, self._catalog.get(ref), exact, users=1)
         with self._lock:
             self._models[ref] = resident
@@ -157,5 +157,5 @@ class Residency:
 
     def _drop(self, ref: str) -> None:
         self._leaving.discard(ref)
-        self._engine.forget([kernel for kernel, _ in self._models.pop(ref).model.examples()])
+        self._engine.forget([kernel for kernel, _ in self._models.pop(ref).model.kernels.examples()])
         log.info("unloaded %s", ref)

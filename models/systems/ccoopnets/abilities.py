@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from models.core.rows import MAX_STEPS
-from models.systems.ccoopnets.labels.config import RefinementConfig
+from models.systems.ccoopnets.config import RefinementConfig
 
 FRAMES = 8
 """Frames of an interpolation, if a request does not say."""

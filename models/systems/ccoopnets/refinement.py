@@ -11,7 +11,7 @@ from torch import Tensor
 from models.core.jobs import Job, Label, needed
 from models.core.loop import Kernel, Loop, Rows, Task
 from models.core.rows import check_range, pictures
-from models.systems.ccoopnets.labels.config import RefinementConfig
+from models.systems.ccoopnets.config import RefinementConfig
 
 
 class Refiner(Protocol):

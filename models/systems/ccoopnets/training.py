@@ -9,13 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.core.loop import Rows, run
-from models.data.images import ImageData, to_float
+from models.data.images import to_float
 from models.networks.layers import initialize_as_paper
 from models.samplers.langevin import langevin
 from models.systems.ccoopnets.images.config import ImageConfig
-from models.systems.ccoopnets.images.problem import ImageProblem
 from models.systems.ccoopnets.labels.config import Config
-from models.systems.ccoopnets.labels.problem import LabelProblem
 from models.systems.ccoopnets.problem import Batch, Problem
 from models.systems.ccoopnets.refinement import refined, trained_numbers
 from models.training.draws import Draws, Purpose
@@ -179,13 +177,3 @@ class CCoopTrainer:
         )
         pair = [v.detach().clamp(-1, 1) for v in (proposal, rows["y"])]
         return self.problem.show(batch, *pair).cpu()
-
-
-def make_trainer(config: Config | ImageConfig, data: ImageData, seed: int, device: torch.device) -> CCoopTrainer:
-    """A fresh training of a configuration that was fitted to the data."""
-    problem: Problem
-    if isinstance(config, ImageConfig):
-        problem = ImageProblem(config, data, seed, device)
-    else:
-        problem = LabelProblem(config, data, seed, device)
-    return CCoopTrainer(config, problem, seed, device)

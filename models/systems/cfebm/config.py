@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar, final
 
 from pydantic import Field, model_validator
 
 from models.core.config import BaseConfig, Count, NonNegative, Positive
+from models.data.kinds import Data
 
 
 class NetworkConfig(BaseConfig):
@@ -85,14 +86,13 @@ class TrainingConfig(BaseConfig):
 
 
 class Config(BaseConfig):
-    """A whole CF-EBM.
+    """What both kinds of CF-EBM have.
 
-    ``task`` is what the chain starts from: noise (``generate``), or an image of another domain (``translate``, with an
-    energy for each direction). ``image_size`` is that of the data; images are padded by ``border`` up to the size of
+    ``image_size`` is that of the data; images are padded by ``border`` up to the size of
     the last stage, and results cropped again. ``source`` and ``target`` name the domains of a translation.
     """
 
-    task: Literal["generate", "translate"] = "generate"
+    task: Literal["generate", "translate"]
     source: str = "A"
     target: str = "B"
     channels: Literal[1, 3]
@@ -111,12 +111,6 @@ class Config(BaseConfig):
             raise ValueError(f"stages must double from a power of two, at least 8; got {sizes}")
         if self.image_size > self.size or (self.size - self.image_size) % 2:
             raise ValueError(f"images of {self.image_size} pixels can't be padded to {self.size} evenly")
-        if self.task == "translate" and self.growth == "chained":
-            raise ValueError("a translation starts at an image: its growth is single")
-        if self.task == "translate" and self.training.spoiled:
-            raise ValueError(
-                "the chains of a translation start at images of the other domain: training.spoiled must be 0"
-            )
         if self.training.iterations < (least := self._least_iterations()):
             raise ValueError(f"the growth takes {least} iterations; give training.iterations at least as many")
         return self
@@ -139,6 +133,49 @@ class Config(BaseConfig):
     def steps(self) -> int:
         """Steps of the whole chain of the finished model."""
         return sum(stage.steps for stage in self.stages) if self.growth == "chained" else self.stages[-1].steps
+
+
+@final
+class GenerationConfig(Config):
+    """A CF-EBM whose chain starts from noise."""
+
+    task: Literal["generate"] = "generate"
+
+
+@final
+class TranslationConfig(Config):
+    """A CF-EBM whose chain starts from an image of another domain, with an energy for each direction."""
+
+    task: Literal["translate"] = "translate"
+
+    @model_validator(mode="after")
+    def _from_images(self) -> Self:
+        if self.growth == "chained":
+            raise ValueError("a translation starts at an image: its growth is single")
+        if self.training.spoiled:
+            raise ValueError(
+                "the chains of a translation start at images of the other domain: training.spoiled must be 0"
+            )
+        return self
+
+
+C = TypeVar("C", bound=Config)
+
+
+def fit_to(config: C, data: Data) -> C:
+    """The configuration for images of these data: their channels, and their size if it can be padded to the model's.
+
+    Larger images are resized to the last stage; smaller ones are padded by the border.
+
+    Raises:
+        ValueError: smaller images can't be padded evenly.
+    """
+    channels, height, width = data.shape
+    size = min(height, width, config.size)
+    if size < config.size and (config.size - size) % 2:
+        raise ValueError(f"images of {size} pixels can't be padded to {config.size} evenly; resize them (image size)")
+    # Validated anew: model_copy would not.
+    return type(config).model_validate({**config.model_dump(), "channels": channels, "image_size": size})
 
 
 def growth_iterations(stages: tuple[StageConfig, ...]) -> int:

@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Literal
 
 from models.systems.cfebm.config import (
-    Config,
+    GenerationConfig,
     NetworkConfig,
     SamplerConfig,
     StageConfig,
     TrainingConfig,
+    TranslationConfig,
     growth_iterations,
 )
 
@@ -48,10 +49,10 @@ def _paper(
     s1: float = 0.0,
     flip: bool = True,
     data_noise: float = 0.0,
-) -> Config:
+) -> GenerationConfig:
     stages = _stages(sizes, phase, chained=chained)
     noise = s0 if s0 is not None else (0.015 if chained else 0.02)
-    return Config(
+    return GenerationConfig(
         channels=channels,
         image_size=image_size or sizes[-1],
         growth="chained" if chained else "single",
@@ -74,13 +75,13 @@ def _small(
     channels: Literal[1, 3],
     image_size: int,
     flip: bool,
-) -> Config:
+) -> GenerationConfig:
     """Chained, 15 steps a stage; ``phases``: (size, batch, phase, rate)."""
     stages = tuple(
         StageConfig(size=size, steps=15, batch_size=batch, phase=phase, learning_rate=rate)
         for size, batch, phase, rate in phases
     )
-    return Config(
+    return GenerationConfig(
         channels=channels,
         image_size=image_size,
         stages=stages,
@@ -103,9 +104,8 @@ def _translation(
     precision: Literal["fp32", "bf16"] = "fp32",
     flip: bool = False,
     lr_final: float = 1.0,
-) -> Config:
-    return Config(
-        task="translate",
+) -> TranslationConfig:
+    return TranslationConfig(
         channels=3,
         image_size=size,
         border=1.0,
@@ -121,7 +121,7 @@ def _translation(
 
 _SMALL_STAGES = ((8, 128, 12_000, 1e-3), (16, 64, 12_000, 1e-3), (32, 32, 12_000, 5e-4))
 
-PRESETS: dict[str, Config] = {
+GENERATION_PRESETS: dict[str, GenerationConfig] = {
     "small": _small(
         _SMALL_STAGES,
         3_000,
@@ -136,8 +136,7 @@ PRESETS: dict[str, Config] = {
         image_size=28,
         flip=False,
     ),
-    "small-translate": _translation(32, 20, 16, 8, 2e-4, 900, precision="bf16", lr_final=0.05),
-    "tiny": Config(
+    "tiny": GenerationConfig(
         channels=1,
         image_size=16,
         stages=(
@@ -166,6 +165,9 @@ PRESETS: dict[str, Config] = {
         flip=False,
         data_noise=0.03,
     ),
+}
+
+TRANSLATION_PRESETS: dict[str, TranslationConfig] = {
+    "small-translate": _translation(32, 20, 16, 8, 2e-4, 900, precision="bf16", lr_final=0.05),
     "paper-i2i-256": _translation(256, 50, 16, 32, 2e-3, 100_000, flip=True),
 }
-"""Configurations by name."""

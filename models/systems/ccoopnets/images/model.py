@@ -5,33 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.core.loop import Kernel, Rows, Task
+from models.core.loop import Kernel, Rows
 from models.core.noise import Noise
 from models.core.rows import MAX_STEPS, begin_film
 from models.networks.unet import UNet
 from models.samplers.langevin import Value, langevin
 from models.samplers.values import evaluation, filmed, tracked
 from models.serving import served
-from models.systems.base import Output
-from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.networks import PairSolver, unet
-from models.systems.ccoopnets.images.tasks.inpaint import inpaint
-from models.systems.ccoopnets.images.tasks.interpolate import interpolate
-from models.systems.ccoopnets.images.tasks.score import score
-from models.systems.ccoopnets.images.tasks.translate import translate
 from models.systems.weights import fill, frozen, nbytes
-
-_TASKS: Mapping[str, Mapping[str, Callable[..., Task[Output]]]] = {
-    "translate": {"translate": translate, "interpolate": interpolate, "score": score},
-    "inpaint": {"inpaint": inpaint, "score": score},
-}
 
 
 @dataclass
@@ -77,9 +65,6 @@ class ImageCCoopNets:
         self.track: Kernel = tracked(self.refine, self.evaluate)
         self.film: Kernel = filmed(self.refine)
         self.between = Between(langevin(self._value_between), evaluation(self._value_between))
-        self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
-            name: partial(task, self) for name, task in _TASKS[config.task].items()
-        }
 
     @property
     def nbytes(self) -> int:
@@ -165,7 +150,7 @@ class ImageCCoopNets:
         return torch.linspace(-1, 1, channels * size**2, device=self.device).reshape(1, channels, size, size)
 
 
-def load_image_model(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> ImageCCoopNets:
+def load(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> ImageCCoopNets:
     """Build the model of a checkpoint.
 
     Raises:
@@ -175,16 +160,3 @@ def load_image_model(card: Mapping[str, Any], tensors: Mapping[str, Tensor], dev
     initializer, solver = unet(config), PairSolver(config)
     fill({"initializer": initializer, "solver": solver}, tensors)
     return ImageCCoopNets(config, initializer, solver, card.get("calibration") or {}, device)
-
-
-def describe_image_model(config: ImageConfig) -> dict[str, Any]:
-    """The parts of a card that follow from the configuration: image, condition, tasks with defaults and limits."""
-    shape = {"height": config.size, "width": config.size}
-    translates = config.task == "translate"
-    return {
-        "image": {**shape, "channels": config.channels},
-        "condition": {**shape, "channels": config.condition_channels} if translates else None,
-        "classes": None,
-        "tasks": abilities(config.refinement, _TASKS[config.task]),
-        "config": config.model_dump(mode="json"),
-    }

@@ -9,17 +9,13 @@ from models.data.augment import jitter
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
 from models.networks.layers import channels_last
+from models.systems.ccoopnets.images.conditions import condition_of
 from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.networks import PairSolver, unet
 from models.systems.ccoopnets.problem import Batch
 from models.training.draws import Draws, Purpose
 
 _SHEET_ROWS = 12
-
-
-def condition_of(y: Tensor, mask: Tensor) -> Tensor:
-    """What an inpainting is given: the image with its hidden pixels (mask 1) at 0, and the mask as one more channel."""
-    return torch.cat([torch.where(mask > 0, torch.zeros_like(y), y), mask.to(y.dtype)], 1)
 
 
 def fill(y: Tensor, proposal: Tensor, mask: Tensor) -> Tensor:

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.core.loop import Kernel, Rows, Task
+from models.core.loop import Kernel, Rows
 from models.core.noise import Noise
 from models.core.rows import MAX_STEPS
 from models.samplers.langevin import Value, langevin
 from models.samplers.latent import LatentChain, known_label, log_joint
 from models.samplers.values import evaluation, tracked
 from models.serving import served
-from models.systems.base import Output
-from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.labels.config import Config
 from models.systems.ccoopnets.labels.networks import Initializer, Solver
-from models.systems.ccoopnets.labels.tasks.generate import generate
-from models.systems.ccoopnets.labels.tasks.interpolate import interpolate
-from models.systems.ccoopnets.labels.tasks.latents import LATENT_STEPS, STEP_SIZE, reconstruct, restyle
-from models.systems.ccoopnets.labels.tasks.score import score
 from models.systems.weights import fill, frozen, nbytes
 
-_TASKS: Mapping[str, Callable[..., Task[Output]]] = {
-    "generate": generate,
-    "interpolate": interpolate,
-    "restyle": restyle,
-    "reconstruct": reconstruct,
-    "score": score,
-}
-
-_FRAMES = 8
+STEP_SIZE = 0.1
+"""s of eqs. 19 and 20 at the start, as in the authors' settings; rows in which it is too large halve it."""
 
 
 class CCoopNets:
@@ -71,9 +57,6 @@ class CCoopNets:
         self.refine: Kernel = langevin(self._value)
         self.evaluate: Kernel = evaluation(self._value)
         self.track: Kernel = tracked(self.refine, self.evaluate)
-        self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
-            name: partial(task, self) for name, task in _TASKS.items()
-        }
 
     @property
     def nbytes(self) -> int:
@@ -138,14 +121,3 @@ def load(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.d
     initializer, solver = Initializer(parsed), Solver(parsed)
     fill({"initializer": initializer, "solver": solver}, tensors)
     return CCoopNets(parsed, initializer, solver, classes, card.get("calibration") or {}, device)
-
-
-def describe(config: Config, classes: Sequence[str]) -> dict[str, Any]:
-    """The parts of a card that follow from the configuration: image, classes, tasks with defaults and limits."""
-    latent = {"options": {"latent_steps": LATENT_STEPS}}
-    return {
-        "image": {"height": config.size, "width": config.size, "channels": config.channels},
-        "classes": list(classes),
-        "tasks": abilities(config.refinement, _TASKS, {"restyle": latent, "reconstruct": latent}),
-        "config": config.model_dump(mode="json"),
-    }

@@ -9,35 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.core.loop import Kernel, Loop, Rows, Task, run
+from models.core.loop import Kernel, Rows
 from models.core.noise import Noise
 from models.core.rows import MAX_STEPS
-from models.data.images import ImageData, to_float
 from models.samplers.langevin import Value
-from models.systems.base import Output
-from models.systems.calibration import summary
-from models.systems.cfebm.abilities import ability
 from models.systems.cfebm.chain import chain_numbers
-from models.systems.cfebm.config import Config
+from models.systems.cfebm.config import GenerationConfig
 from models.systems.cfebm.energies import FrozenEnergy, restore
 from models.systems.cfebm.frame import Frame
-from models.systems.cfebm.generation.tasks.denoise import denoise
-from models.systems.cfebm.generation.tasks.generate import generate
-from models.systems.cfebm.generation.tasks.inpaint import inpaint
-from models.systems.cfebm.generation.tasks.score import score
-
-_TASKS: Mapping[str, Callable[..., Task[Output]]] = {
-    "generate": generate,
-    "inpaint": inpaint,
-    "denoise": denoise,
-    "score": score,
-}
-
-_CHUNK = 250
-_DENOISE_PART = 5
-"""Denoising takes the finest stage's trained steps divided by this: 10 of 50, as in the paper."""
-_PER_PIXEL = 1.8
-"""Inpainting takes the trained steps divided by this (27 of 50): its start is nearer to an image than noise is."""
 
 
 class EnergyModel:
@@ -51,15 +30,16 @@ class EnergyModel:
     """
 
     def __init__(
-        self, config: Config, energies: list[FrozenEnergy], calibration: Mapping[str, Any], device: torch.device
+        self,
+        config: GenerationConfig,
+        energies: list[FrozenEnergy],
+        calibration: Mapping[str, Any],
+        device: torch.device,
     ) -> None:
         self.config, self.energies, self.calibration, self.device = config, energies, calibration, device
         frame = Frame(config)
         self.padded, self.cropped, self.shown = frame.padded, frame.cropped, frame.shown
         self.begin: Kernel = partial(_begin, config.channels, energies[0].size)
-        self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
-            name: partial(task, self) for name, task in _TASKS.items()
-        }
 
     @property
     def finest(self) -> FrozenEnergy:
@@ -100,35 +80,7 @@ def load(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.d
     Raises:
         KeyError, ValueError: the card lacks something, or the tensors are not those of the configuration.
     """
-    config = Config.model_validate(card["config"])
+    config = GenerationConfig.model_validate(card["config"])
     stages = range(len(config.stages)) if config.growth == "chained" else [len(config.stages) - 1]
     energies = [restore(config, stage, tensors, device) for stage in stages]
     return EnergyModel(config, energies, card.get("calibration") or {}, device)
-
-
-def describe(config: Config) -> dict[str, Any]:
-    """The parts of a card that follow from the configuration: image and tasks with defaults and limits."""
-    inpaint_steps = config.steps if config.growth == "chained" else round(config.steps / _PER_PIXEL)
-    denoise_steps = max(1, round(config.stages[-1].steps / _DENOISE_PART))
-    steps = {"generate": config.steps, "inpaint": inpaint_steps, "denoise": denoise_steps, "score": 0}
-    shape = {"height": config.image_size, "width": config.image_size, "channels": config.channels}
-    return {
-        "image": shape,
-        "condition": None,
-        "classes": None,
-        "tasks": {name: ability(config, name, steps[name]) for name in _TASKS},
-        "config": config.model_dump(mode="json"),
-    }
-
-
-def calibrate(model: EnergyModel, data: ImageData) -> dict[str, Any]:
-    """The values of images that the model was not trained on, for a card's ``calibration``."""
-    fitted = data.fit(model.config.image_size, model.config.channels)
-    f = torch.cat([run(_values(model, to_float(part)), device=model.device) for part in fitted.images.split(_CHUNK)])
-    return {"data": data.name, "pooled": summary(f)}
-
-
-def _values(model: EnergyModel, images: Tensor) -> Task[Tensor]:
-    rows = {"y": model.padded(images.to(model.device))}
-    rows = yield Loop(model.finest.evaluate, rows, steps=1, seeds=[0] * len(images))
-    return rows["f"].cpu()

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.core.loop import Kernel, Loop, Rows, Task, run
+from models.core.loop import Kernel, Rows
 from models.core.rows import MAX_STEPS, begin_film
-from models.data.images import to_float
-from models.data.unpaired import UnpairedData
 from models.samplers.langevin import Value
-from models.systems.base import Output
-from models.systems.calibration import summary
-from models.systems.cfebm.abilities import ability
 from models.systems.cfebm.chain import chain_numbers
-from models.systems.cfebm.config import Config
+from models.systems.cfebm.config import TranslationConfig
 from models.systems.cfebm.energies import FrozenEnergy, restore
 from models.systems.cfebm.frame import Frame
-from models.systems.cfebm.translation.tasks import score, translate
-
-_TASKS: Mapping[str, Callable[..., Task[Output]]] = {"translate": translate, "score": score}
-
-_CHUNK = 250
 
 
 class CFEBMTranslation:
@@ -40,7 +29,7 @@ class CFEBMTranslation:
 
     def __init__(
         self,
-        config: Config,
+        config: TranslationConfig,
         energies: Mapping[str, FrozenEnergy],
         calibration: Mapping[str, Any],
         device: torch.device,
@@ -49,9 +38,6 @@ class CFEBMTranslation:
         frame = Frame(config)
         self.padded, self.cropped, self.shown = frame.padded, frame.cropped, frame.shown
         self.cropped_film = frame.cropped_film
-        self.tasks: Mapping[str, Callable[[Any], Task[Output]]] = {
-            name: partial(task, self) for name, task in _TASKS.items()
-        }
 
     @property
     def nbytes(self) -> int:
@@ -76,46 +62,13 @@ class CFEBMTranslation:
         return found
 
 
-def load_translation(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> CFEBMTranslation:
+def load(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> CFEBMTranslation:
     """Build the model of a checkpoint.
 
     Raises:
         KeyError, ValueError: the card lacks something, or the tensors are not those of the configuration.
     """
-    config = Config.model_validate(card["config"])
+    config = TranslationConfig.model_validate(card["config"])
     last = len(config.stages) - 1
     energies = {name: restore(config, last, tensors, device, f"{name}/") for name in (config.source, config.target)}
     return CFEBMTranslation(config, energies, card.get("calibration") or {}, device)
-
-
-def describe_translation(config: Config) -> dict[str, Any]:
-    """The parts of a card that follow from the configuration; the domains are its classes."""
-    shape = {"height": config.image_size, "width": config.image_size, "channels": config.channels}
-    steps = {"translate": config.steps, "score": 0}
-    return {
-        "image": shape,
-        "condition": None,
-        "classes": [config.source, config.target],
-        "tasks": {name: ability(config, name, steps[name]) for name in _TASKS},
-        "config": config.model_dump(mode="json"),
-    }
-
-
-def calibrate_translation(model: CFEBMTranslation, data: UnpairedData) -> dict[str, Any]:
-    """The values of images of both domains that the model was not trained on, for a card's ``calibration``."""
-    config = model.config
-    fitted = data.fit(config.image_size, config.channels)
-    domains = {config.source: fitted.source, config.target: fitted.target}
-    return {
-        "data": data.name,
-        "conditions": {name: summary(_values(model, name, own.images)) for name, own in domains.items()},
-    }
-
-
-def _values(model: CFEBMTranslation, name: str, images: Tensor) -> Tensor:
-    def task(part: Tensor) -> Task[Tensor]:
-        rows = {"y": model.padded(to_float(part).to(model.device))}
-        rows = yield Loop(model.energies[name].evaluate, rows, steps=1, seeds=[0] * len(part))
-        return rows["f"].cpu()
-
-    return torch.cat([run(task(part), device=model.device) for part in images.split(_CHUNK)])

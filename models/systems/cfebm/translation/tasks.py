@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from models.core.jobs import Label, ScoreJob, TranslateJob, needed
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
+from models.core.output import Output
 from models.core.rows import begin_film, check_range, end_film, repeat
-from models.systems.base import Output
 from models.systems.cfebm.chain import FREE, chain_numbers
+from models.systems.cfebm.translation.model import CFEBMTranslation
 from models.systems.judging import judge
-
-if TYPE_CHECKING:
-    from models.systems.cfebm.translation.model import CFEBMTranslation
 
 
 def translate(model: CFEBMTranslation, job: TranslateJob) -> Task[Output]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from models.core.jobs import InpaintJob
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
+from models.core.output import Output
 from models.core.rows import pictures, repeat
-from models.systems.base import Output
-from models.systems.ccoopnets.images.problem import condition_of
+from models.systems.ccoopnets.images.conditions import condition_of
+from models.systems.ccoopnets.images.model import ImageCCoopNets
 from models.systems.ccoopnets.refinement import refine, step_numbers
-
-if TYPE_CHECKING:
-    from models.systems.ccoopnets.images.model import ImageCCoopNets
 
 
 def inpaint(model: ImageCCoopNets, job: InpaintJob) -> Task[Output]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from models.core.jobs import InterpolateJob, needed
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
+from models.core.output import Output
 from models.core.rows import pictures, repeat
-from models.systems.base import Output
 from models.systems.ccoopnets.images.drawings import upright
+from models.systems.ccoopnets.images.model import ImageCCoopNets
 from models.systems.ccoopnets.refinement import refine, step_numbers
-
-if TYPE_CHECKING:
-    from models.systems.ccoopnets.images.model import ImageCCoopNets
 
 
 def interpolate(model: ImageCCoopNets, job: InterpolateJob) -> Task[Output]:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from models.core.jobs import ScoreJob, needed
 from models.core.loop import Task
+from models.core.output import Output
 from models.core.rows import repeat
 from models.data.holes import centred_square
-from models.systems.base import Output
+from models.systems.ccoopnets.images.conditions import condition_of
 from models.systems.ccoopnets.images.drawings import upright
-from models.systems.ccoopnets.images.problem import condition_of
+from models.systems.ccoopnets.images.model import ImageCCoopNets
 from models.systems.ccoopnets.refinement import step_numbers
 from models.systems.judging import judge
-
-if TYPE_CHECKING:
-    from models.systems.ccoopnets.images.model import ImageCCoopNets
 
 
 def score(model: ImageCCoopNets, job: ScoreJob) -> Task[Output]:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from models.core.jobs import TranslateJob
 from models.core.loop import Kernel, Loop, Task
 from models.core.noise import row_seeds
+from models.core.output import Output
 from models.core.rows import begin_film, end_film, pictures, repeat
-from models.systems.base import Output
 from models.systems.ccoopnets.images.drawings import upright
+from models.systems.ccoopnets.images.model import ImageCCoopNets
 from models.systems.ccoopnets.refinement import refine, step_numbers
-
-if TYPE_CHECKING:
-    from models.systems.ccoopnets.images.model import ImageCCoopNets
 
 
 class Filmed(NamedTuple):

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from models.core.jobs import InterpolateJob, needed
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
+from models.core.output import Output
 from models.core.rows import pictures
-from models.systems.base import Output
+from models.systems.ccoopnets.labels.model import CCoopNets
 from models.systems.ccoopnets.refinement import label_weights, refine, step_numbers
-
-if TYPE_CHECKING:
-    from models.systems.ccoopnets.labels.model import CCoopNets
 
 
 def interpolate(model: CCoopNets, job: InterpolateJob) -> Task[Output]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from models.core.jobs import Label, ReconstructJob, RestyleJob
 from models.core.loop import Loop, Rows, Task
 from models.core.noise import row_seeds
+from models.core.output import Output
 from models.core.rows import pictures, repeat
-from models.systems.base import Output
+from models.systems.ccoopnets.labels.model import STEP_SIZE, CCoopNets
 from models.systems.ccoopnets.refinement import label_weights, refine, step_numbers
-
-if TYPE_CHECKING:
-    from models.systems.ccoopnets.labels.model import CCoopNets
 
 LATENT_STEPS = {
     "type": "integer",
@@ -25,8 +23,6 @@ LATENT_STEPS = {
     "cost": {"start": 1, "per": "n", "each_class": True},
 }
 """The option as cards declare it. A chain also takes its first evaluation, and without a label there is one a class."""
-STEP_SIZE = 0.1
-"""s of eqs. 19 and 20 at the start, as in the authors' settings; rows in which it is too large halve it."""
 
 
 def reconstruct(model: CCoopNets, job: ReconstructJob) -> Task[Output]:

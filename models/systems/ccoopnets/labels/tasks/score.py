@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from models.core.jobs import ScoreJob, needed
 from models.core.loop import Task
+from models.core.output import Output
 from models.core.rows import repeat
-from models.systems.base import Output
+from models.systems.ccoopnets.labels.model import CCoopNets
 from models.systems.ccoopnets.refinement import label_weights, step_numbers
 from models.systems.judging import judge
-
-if TYPE_CHECKING:
-    from models.systems.ccoopnets.labels.model import CCoopNets
 
 
 def score(model: CCoopNets, job: ScoreJob) -> Task[Output]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from models.core.jobs import DenoiseJob
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
+from models.core.output import Output
 from models.core.rows import check_range, repeat
-from models.systems.base import Output
 from models.systems.cfebm.chain import FREE, chain_numbers
-
-if TYPE_CHECKING:
-    from models.systems.cfebm.generation.model import EnergyModel
+from models.systems.cfebm.generation.model import EnergyModel
 
 
 def denoise(model: EnergyModel, job: DenoiseJob) -> Task[Output]:

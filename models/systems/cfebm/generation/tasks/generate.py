@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from models.core.jobs import GenerateJob
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
-from models.systems.base import Output
+from models.core.output import Output
 from models.systems.cfebm.chain import annealed, chain_numbers, split_steps, walk
-
-if TYPE_CHECKING:
-    from models.systems.cfebm.generation.model import EnergyModel
+from models.systems.cfebm.generation.model import EnergyModel
 
 
 def generate(model: EnergyModel, job: GenerateJob) -> Task[Output]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,12 +9,10 @@ from torch import Tensor
 from models.core.jobs import InpaintJob
 from models.core.loop import Loop, Rows, Task
 from models.core.noise import row_seeds
+from models.core.output import Output
 from models.core.rows import repeat
-from models.systems.base import Output
 from models.systems.cfebm.chain import Segment, annealed, chain_numbers, resized, split_steps, walk
-
-if TYPE_CHECKING:
-    from models.systems.cfebm.generation.model import EnergyModel
+from models.systems.cfebm.generation.model import EnergyModel
 
 _FAINT = 0.4
 """Where one energy does all, the hole starts from noise cut to this range, as in the authors' code."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from models.core.jobs import ScoreJob
 from models.core.loop import Task
+from models.core.output import Output
 from models.core.rows import repeat
-from models.systems.base import Output
 from models.systems.cfebm.chain import FREE, chain_numbers
+from models.systems.cfebm.generation.model import EnergyModel
 from models.systems.judging import judge
-
-if TYPE_CHECKING:
-    from models.systems.cfebm.generation.model import EnergyModel
 
 
 def score(model: EnergyModel, job: ScoreJob) -> Task[Output]:

@@ -1,0 +1,46 @@
+"""CF-EBM that translates between two domains, learned without pairs (section 3.3 of the paper)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from models.core.model import Tasks
+from models.systems.base import Variant
+from models.systems.cfebm.abilities import ability
+from models.systems.cfebm.config import TranslationConfig, fit_to
+from models.systems.cfebm.presets import TRANSLATION_PRESETS
+from models.systems.cfebm.translation.calibration import calibrate
+from models.systems.cfebm.translation.model import CFEBMTranslation, load
+from models.systems.cfebm.translation.tasks import score, translate
+from models.systems.cfebm.translation.training import make_trainer
+
+TASKS: Tasks[CFEBMTranslation] = {"translate": translate, "score": score}
+
+
+def describe(config: TranslationConfig, classes: Sequence[str]) -> dict[str, Any]:
+    """The parts of a card that follow from the configuration; the domains are its classes."""
+    del classes  # of the data: they have none
+    shape = {"height": config.image_size, "width": config.image_size, "channels": config.channels}
+    steps = {"translate": config.steps, "score": 0}
+    return {
+        "image": shape,
+        "condition": None,
+        "classes": [config.source, config.target],
+        "tasks": {name: ability(config, name, steps[name]) for name in TASKS},
+        "config": config.model_dump(mode="json"),
+    }
+
+
+TRANSLATION = Variant(
+    title="CF-EBM",
+    config=TranslationConfig,
+    presets=TRANSLATION_PRESETS,
+    data="domains",
+    fit_to=fit_to,
+    trainer=make_trainer,
+    load=load,
+    card=describe,
+    tasks=TASKS,
+    calibrate=calibrate,
+)
