@@ -9,7 +9,7 @@ from typing import Any, final
 
 from models.checkpoints import CheckpointError
 from models.core.loop import RowsError, Task
-from models.systems.base import Output as TaskOutput
+from models.core.output import Output as TaskOutput
 from service.contract.errors import ServiceError, StaleAttemptError
 from service.contract.jobs import JobRecord, Output
 from service.contract.records import Failure, Status

@@ -9,9 +9,7 @@ from pydantic import Field
 from models.core.config import BaseConfig, Count, NonNegative
 from models.data.images import ImageData
 from models.networks.layers import Layer
-from models.systems.ccoopnets.labels.config import (
 from models.systems.ccoopnets.config import (
-
     RefinementConfig,
     TrainingConfig,
     conv,

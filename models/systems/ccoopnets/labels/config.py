@@ -9,7 +9,7 @@ from pydantic import Field
 from models.core.config import BaseConfig, Count, NonNegative, Positive
 from models.data.images import ImageData
 from models.networks.layers import Layer
-from models.systems.ccoopnets.config import Layer, RefinementConfig, TrainingConfig, conv, paper_refinement
+from models.systems.ccoopnets.config import RefinementConfig, TrainingConfig, conv, paper_refinement
 
 
 class InitializerConfig(BaseConfig):
