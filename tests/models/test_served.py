@@ -149,7 +149,7 @@ def test_the_served_u_net_answers_with_the_same_images(name: str) -> None:
 
 def outputs(name: str) -> dict[str, Output]:
     model = tiny_model(name)
-    return {task: run(make(job(name, task))) for task, make in model.tasks.items()}
+    return {task: run(model.start(task, job(name, task))) for task in model.tasks}
 
 
 @pytest.mark.parametrize("name", ZOO)
