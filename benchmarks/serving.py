@@ -13,12 +13,15 @@ from service.settings import Settings
 from workers.app import make_residency
 from workers.device import engine_threads
 from workers.engine.engine import Engine
+from workers.engine.policy import Policy
 
 
 @contextmanager
-def serving(settings: Settings, ref: str, device: torch.device) -> Iterator[tuple[LoadedModel, Engine]]:
+def serving(
+    settings: Settings, ref: str, device: torch.device, policy: Policy | None = None
+) -> Iterator[tuple[LoadedModel, Engine]]:
     """The model name@version, as a worker has it, and the running engine."""
-    engine = Engine(settings.max_rows, device, threads=engine_threads(settings))
+    engine = Engine(settings.max_rows, device, threads=engine_threads(settings), policy=policy or Policy())
     engine.start()
     residency = make_residency(settings, Catalog((settings.checkpoints_dir,)), engine, device)
     try:

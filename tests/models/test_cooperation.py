@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.core.loop import Rows
-from models.core.noise import Key, Noise
+from models.core.loop import Loop, Rows, Task, run
+from models.core.noise import mix
 from models.samplers.langevin import langevin
 
 _ITERATIONS, _BATCH, _STEPS, _ETA = 3_000, 512, 10, 0.1
@@ -45,18 +45,20 @@ def found() -> Outcome:
     generator = torch.Generator().manual_seed(0)
     step, one = langevin(value), torch.ones(4, 1, 1, 1)
     theta, a, b = torch.zeros(4, 2), torch.zeros(4, 1), torch.full((4, 1), 0.1)
-    sums, index = [torch.zeros(4, 1), torch.zeros(4, 1), torch.zeros(4, 2), torch.zeros(4)], torch.zeros(4)
+    sums = [torch.zeros(4, 1), torch.zeros(4, 1), torch.zeros(4, 2), torch.zeros(4)]
+
+    def refined(rows: Rows, iteration: int) -> Task[Rows]:
+        return (yield Loop(step, rows, _STEPS, [mix(row, iteration) for row in range(4)]))
+
     for iteration in range(_ITERATIONS):
         observed = _MEAN + _STD * torch.randn(4, _BATCH, generator=generator)
         x = torch.randn(4, _BATCH, generator=generator)
         proposal = a + b * x
         rows = {"y": proposal[:, None, None], "theta": theta, "eta": one * _ETA, "rho": one * 0, "tau": _TAU}
-        for k in range(_STEPS):
-            rows = step(rows, index, Noise([Key(row, iteration, k) for row in range(4)]))
-        refined = rows["y"][:, 0, 0]
-        gap = [observed - refined, -(observed.square() - refined.square()) / 2]
+        ends = run(refined(rows, iteration))["y"][:, 0, 0]
+        gap = [observed - ends, -(observed.square() - ends.square()) / 2]
         theta = theta + 0.02 * torch.cat([part.mean(1, keepdim=True) for part in gap], 1)
-        residual = refined - proposal
+        residual = ends - proposal
         a = a + 0.1 * residual.mean(1, keepdim=True)
         b = b + 0.1 * (residual * x).mean(1, keepdim=True)
         if iteration >= _ITERATIONS - 1000:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import pytest
 import torch
 from PIL import Image
+from torch import Tensor
 
 from models.checkpoints import load_model, load_state
-from models.core.loop import run
+from models.core.loop import RowsError, run
 from models.data.catalog import load
 from models.data.images import ImageData, to_float
+from models.systems.base import Trainer
 from models.systems.ccoopnets.labels.config import Config
 from models.systems.ccoopnets.labels.networks import Solver
 from models.systems.ccoopnets.labels.problem import LabelProblem
@@ -131,6 +133,30 @@ def test_divergence_is_rolled_back_with_lower_rates(tmp_path: Path) -> None:
     assert all(value.isfinite().all() for value in training.trainer.state().values())
     (warning,) = [event for event in events if event.kind == "warning"]
     assert "iteration 7 undone (f_data is not finite); back to 0" in warning.data["message"]
+
+
+@final
+class Unshowable:
+    """A trainer whose chains diverge wherever pictures are drawn for people."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+
+    def samples(self) -> Tensor:
+        raise RowsError("the chain diverged")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trainer, name)
+
+
+def test_pictures_that_can_not_be_drawn_do_not_end_a_training(tmp_path: Path) -> None:
+    events: list[Event] = []
+    training = Training(plan("ccoopnets"), tmp_path, events.append, Rhythm(sample=6))
+    training.trainer = Unshowable(training.trainer)
+    assert training.run()
+    warnings = [event.data["message"] for event in events if event.kind == "warning"]
+    assert warnings == [f"no samples of iteration {k}: the chain diverged" for k in (6, 12)]
+    assert training.progress.rollbacks == 0
 
 
 def test_a_hopeless_training_fails_with_its_reason(tmp_path: Path) -> None:

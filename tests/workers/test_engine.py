@@ -14,7 +14,7 @@ import torch
 from models.core.loop import Loop, Rows, RowsError, run
 from models.core.noise import Noise
 from workers.engine.engine import Engine
-from workers.engine.group import LONG_STEP
+from workers.engine.policy import Policy
 from workers.engine.tickets import CancelledError, Preview
 
 
@@ -343,7 +343,7 @@ def test_rows_whose_steps_are_long_are_divided_down_to_one() -> None:
 
     def slow(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
         parts.append(len(t))
-        time.sleep(2 * LONG_STEP)
+        time.sleep(2 * Policy.long_step)
         if len(t) == 1:
             meeting.wait()
         return walk(rows, t, noise)

@@ -25,6 +25,7 @@ from workers.chains.chain import Chain, ChainError
 from workers.engine.batch import Batch
 from workers.engine.group import Group
 from workers.engine.member import Member
+from workers.engine.policy import Policy
 from workers.engine.saver import Saver
 from workers.engine.schedule import Schedule
 from workers.engine.sizes import Sizes
@@ -39,6 +40,7 @@ class Engine:
         device: where the rows live.
         checkpoint_seconds: how often the chains of tasks are kept that have run for so long; 0: never.
         threads: how many batches are advanced at the same time.
+        policy: when groups wait for company, and how small their batches may be.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Engine:
         device: torch.device | str = "cpu",
         checkpoint_seconds: float = 0.0,
         threads: int = 1,
+        policy: Policy = Policy(),  # noqa: B008 (it is immutable)
     ) -> None:
         self.max_rows, self.device, self.checkpoint_seconds = max_rows, torch.device(device), checkpoint_seconds
         self.steps = 0
@@ -54,7 +57,7 @@ class Engine:
         self.busy_seconds = 0.0  # of all threads together
         self._threads = [threading.Thread(target=self._work, name=f"engine-{k}", daemon=True) for k in range(threads)]
         self._working = threads
-        self._schedule = Schedule(max_rows, threads)
+        self._schedule = Schedule(max_rows, threads, policy)
         self._sizes: dict[Kernel, Sizes] = {}
         self._state = threading.Lock()
         self._new: deque[Ticket[Any]] = deque()

@@ -11,14 +11,9 @@ from models.core.loop import Kernel, Loop, Rows
 from workers.chains.chain import Part, Snapshot
 from workers.engine.batch import Batch
 from workers.engine.member import Member, Slot
+from workers.engine.policy import Policy
 from workers.engine.sizes import Sizes
 from workers.engine.tickets import Ticket
-
-LEAST_ROWS = 2
-"""A group is not divided into smaller batches: a call of a kernel costs as much as some rows."""
-
-LONG_STEP = 0.005
-"""Groups whose steps take so many seconds are divided down to single rows: the call itself is nothing then."""
 
 
 def group_key(loop: Loop) -> tuple[Any, ...]:
@@ -32,6 +27,7 @@ class Group:
     Args:
         kernel: what advances them.
         sizes: batch sizes at which this kernel's results agree bit for bit.
+        policy: how small its batches may be.
 
     Attributes:
         waited: for how many turns it has waited for company.
@@ -39,8 +35,8 @@ class Group:
         step_seconds: how long its last step took.
     """
 
-    def __init__(self, kernel: Kernel, sizes: Sizes) -> None:
-        self.kernel, self._sizes, self.waited = kernel, sizes, 0
+    def __init__(self, kernel: Kernel, sizes: Sizes, policy: Policy) -> None:
+        self.kernel, self._sizes, self._policy, self.waited = kernel, sizes, policy, 0
         self.feeders: set[Kernel] = set()
         self.step_seconds = 0.0
         self._moved: set[str] = set()
@@ -74,7 +70,7 @@ class Group:
 
     def _small(self, max_rows: int) -> bool:
         """True if it is not worth two batches."""
-        least = 1 if self.step_seconds > LONG_STEP else LEAST_ROWS
+        least = 1 if self.step_seconds > self._policy.long_step else self._policy.least_rows
         return self.rows < 2 * least and self.rows <= max_rows
 
     def members(self) -> list[Member]:

@@ -11,16 +11,11 @@ from models.core.loop import Kernel
 from workers.engine.batch import Advanced, Batch
 from workers.engine.group import Group, group_key
 from workers.engine.member import Member
+from workers.engine.policy import Policy
 from workers.engine.sizes import Sizes
 from workers.engine.tickets import CancelledError
 
 log = logging.getLogger(__name__)
-
-GATHER_TURNS = 6
-"""For how many turns at most a one-step loop waits for others, while rows of other groups advance."""
-
-FEED_TURNS = 2
-"""The same for each step of a batch that is not full, while rows advance that will join it next."""
 
 
 class Schedule:
@@ -31,10 +26,11 @@ class Schedule:
     Args:
         max_rows: the most rows of a batch.
         threads: how many batches are advanced at the same time.
+        policy: when groups wait for company.
     """
 
-    def __init__(self, max_rows: int, threads: int) -> None:
-        self._max_rows, self._threads = max_rows, threads
+    def __init__(self, max_rows: int, threads: int, policy: Policy) -> None:
+        self._max_rows, self._threads, self._policy = max_rows, threads, policy
         self._groups: dict[Any, Group] = {}  # the one that had its turn last is the last
         self._taken = 0  # batches that are being advanced
 
@@ -54,7 +50,7 @@ class Schedule:
             sizes: batch sizes at which its kernel's results agree bit for bit.
             feeder: the kernel of the chain that its rows come from.
         """
-        group = self._groups.setdefault(group_key(member.loop), Group(member.loop.kernel, sizes))
+        group = self._groups.setdefault(group_key(member.loop), Group(member.loop.kernel, sizes, self._policy))
         group.add(member)
         if feeder is not None:
             group.feeders.add(feeder)
@@ -110,16 +106,13 @@ class Schedule:
         return ceil(self._threads / max(1, lasting))
 
     def _gathers(self, group: Group) -> bool:
-        """Whether a group waits for company. Only for a few turns, and only while others advance: a network call for
-        one row costs a good part of one for thirty-two, and jobs drift apart, most of all on their way through the
-        chains of several sizes.
-        """
+        """Whether a group waits for company: only for a few turns, and only while others advance."""
         others = [other for other in self._groups.values() if other is not group and not other.brief]
         if group.brief:
-            turns, rows = GATHER_TURNS if others else 0, group.waiting_rows
+            turns, rows = self._policy.gather_turns if others else 0, group.waiting_rows
         else:
             fed = any(other.kernel in group.feeders for other in others)
-            turns, rows = FEED_TURNS if fed else 0, group.rows
+            turns, rows = self._policy.feed_turns if fed else 0, group.rows
         return rows < self._max_rows and group.waited < turns
 
     def _drop_cancelled(self, group: Group) -> None:

@@ -65,7 +65,7 @@ class CCoopTrainer:
         batch = self.problem.batch(iteration, salt)
         with self._precision():
             proposal = self.problem.propose(self.initializer.network, batch)
-        y = self._refined(proposal.detach(), batch, iteration, salt)
+        y = self.refine(proposal.detach(), batch, iteration, salt)
         metrics = self._solver_losses(
             self._noisy(batch.y, iteration, salt, 0), self._noisy(y, iteration, salt, 1), batch
         )
@@ -106,8 +106,8 @@ class CCoopTrainer:
         metrics["gap"] = metrics["f_data"] - metrics["f_model"]
         return metrics | {name: term.item() for name, term in terms.items()}
 
-    def _refined(self, y: Tensor, batch: Batch, iteration: int, salt: int) -> Tensor:
-        """The refinement that is served, under the parameters of now."""
+    def refine(self, y: Tensor, batch: Batch, iteration: int, salt: int) -> Tensor:
+        """The refinement that is served, under the weights of now and the keys of an iteration."""
         r, t = self.config.refinement, self.config.training
         tau = r.tau if iteration < t.noise_fraction * t.iterations else 0.0
         seeds = self.draws.rows(len(y), Purpose.CHAIN, iteration, salt)
