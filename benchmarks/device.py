@@ -234,7 +234,10 @@ def accuracy(shipped: Shipped, rows: int = 8) -> Figures:
             with tf32(on):
                 given = ours(moved, at.to(shipped.device), Noise(keys, shipped.device))
             found[name] = _errors(given, truth, state)
-        yield f"kernel {index} ({', '.join(sorted(k for k in truth if k not in state or truth[k] is not state[k]))})", found
+        yield (
+            f"kernel {index} ({', '.join(sorted(k for k in truth if k not in state or truth[k] is not state[k]))})",
+            found,
+        )
 
 
 def _doubled(value: Tensor) -> Tensor:
@@ -265,14 +268,22 @@ def jobs(shipped: Shipped, repeats: int = 3) -> Figures:
         wanted = run(on_cpu.tasks[shipped.task](job)).images
         for name, on in (("fp32", False), ("tf32", True)):
             with tf32(on):
-                made = [run(shipped.model.tasks[shipped.task](job), device=shipped.device).images for _ in range(repeats)]
-            assert wanted is not None and made[0] is not None
+                made = [
+                    run(shipped.model.tasks[shipped.task](job), device=shipped.device).images for _ in range(repeats)
+                ]
+            assert wanted is not None
+            assert made[0] is not None
             levels = (to_uint8(made[0].cpu()).int() - to_uint8(wanted).int()).abs()
-            yield f"{steps or 'default'} steps, {name}", {
-                "most of 255": int(levels.max()),
-                "share of values that differ": float((levels > 0).float().mean()),
-                "repeated with the same bits": all(torch.equal(made[0], again) for again in made[1:] if again is not None),
-            }
+            yield (
+                f"{steps or 'default'} steps, {name}",
+                {
+                    "most of 255": int(levels.max()),
+                    "share of values that differ": float((levels > 0).float().mean()),
+                    "repeated with the same bits": all(
+                        torch.equal(made[0], again) for again in made[1:] if again is not None
+                    ),
+                },
+            )
 
 
 def company(shipped: Shipped) -> Figures:
@@ -292,7 +303,9 @@ def company(shipped: Shipped) -> Figures:
 
 def _advance(kernel: Kernel, rows: Rows, n: int, device: torch.device) -> Rows:
     part = {k: v[:n].contiguous() for k, v in rows.items()}
-    return kernel(part, torch.zeros(n, dtype=torch.int64, device=device), Noise([Key(k, 0, 0) for k in range(n)], device))
+    return kernel(
+        part, torch.zeros(n, dtype=torch.int64, device=device), Noise([Key(k, 0, 0) for k in range(n)], device)
+    )
 
 
 def steps(shipped: Shipped, seconds: float = 0.12) -> Figures:
@@ -338,7 +351,7 @@ def _graph(kernel: Kernel, rows: Rows, at: Tensor, noise: Noise, noisy: bool) ->
                 state[name].copy_(value)
 
     with decided(noisy):
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(3):
@@ -391,7 +404,7 @@ def launches(shipped: Shipped, rows: int = 8, repeats: int = 5) -> Figures:
             for _ in range(repeats):
                 advance()
             torch.cuda.synchronize()
-        on_device = [e for e in profile.events() if e.device_type == torch.autograd.DeviceType.CUDA]
+        on_device = [e for e in profile.events() if e.device_type.name == "CUDA"]
         copies = [e for e in on_device if "memcpy" in e.name.lower() or "memset" in e.name.lower()]
         busy = sum(e.device_time for e in on_device) / repeats
         torch.cuda.set_sync_debug_mode("warn")
@@ -400,12 +413,15 @@ def launches(shipped: Shipped, rows: int = 8, repeats: int = 5) -> Figures:
             for _ in range(repeats):
                 advance()
         torch.cuda.set_sync_debug_mode("default")
-        yield name, {
-            "kernels": (len(on_device) - len(copies)) / repeats,
-            "copies": len(copies) / repeats,
-            "device busy us": round(busy, 1),
-            "synchronisations": sum("synchron" in str(w.message) for w in caught) / repeats,
-        }
+        yield (
+            name,
+            {
+                "kernels": (len(on_device) - len(copies)) / repeats,
+                "copies": len(copies) / repeats,
+                "device busy us": round(busy, 1),
+                "synchronisations": sum("synchron" in str(w.message) for w in caught) / repeats,
+            },
+        )
 
 
 def engine(shipped: Shipped, length: int = 150) -> Figures:
@@ -456,7 +472,7 @@ class Section:
                     if time.monotonic() - began > self.seconds:
                         figures["cut short"] = f"after {self.seconds:g} s"
                         break
-            except Exception as error:  # noqa: BLE001 (one failure must not cost the other figures)
+            except Exception as error:
                 figures["failed"] = f"{type(error).__name__}: {error}"
                 traceback.print_exc()
         print(f"{self.name}: {time.monotonic() - began:.1f} s", flush=True)
@@ -485,7 +501,7 @@ def main() -> None:
         began = time.monotonic()
         try:
             model = load_model(folder, device)
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             report["loading"][folder.parent.name] = f"failed: {error}"
             traceback.print_exc()
             continue
@@ -497,12 +513,12 @@ def main() -> None:
         if a.out:
             a.out.parent.mkdir(parents=True, exist_ok=True)
             a.out.write_text(json.dumps(report, indent=1) + "\n")
-    for section, found in report.items():
+    for title, found in report.items():
         if not isinstance(found, dict):
             continue
         for model_name, figures in found.items():
             for what, figure in figures.items() if isinstance(figures, dict) else [("", figures)]:
-                print(f"{section} | {model_name} | {what} | {json.dumps(figure)}")
+                print(f"{title} | {model_name} | {what} | {json.dumps(figure)}")
 
 
 if __name__ == "__main__":

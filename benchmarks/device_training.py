@@ -1,11 +1,10 @@
 """Trainings of minutes on a GPU: ``python -m benchmarks.device_training --recipe NAME ... --data FOLDER --out O``.
 
 Cooperative training of the two models that answer images, without a word between host and device: data, augmentation
-and noise are made on the device, an iteration is one captured graph, and figures are read now and then; several trainings share the card, each on its own stream.
-It needs torch, numpy, safetensors and pydantic alone. The rate follows the time that is left. ``FOLDER`` holds ``noto.npz``, ``twemoji.npz`` (arrays ``train``, ``valid``: red, green, blue on
-white and opacity, ``[N, 4, 64, 64]``) and ``fluent.npz`` as ``coopserve data fetch fluent`` makes it.
-
-What the recipes vary is what the objective leaves free: see :class:`Recipe`.
+and noise are made on the device, an iteration is one captured graph, and figures are read now and then. Several
+trainings may share the card, each on its own stream or each in its own process. It needs torch, numpy, safetensors and
+pydantic alone. The rates follow the time that is left. ``python -m benchmarks.device_data``
+makes ``FOLDER``. What the recipes vary is what the objective leaves free: see :class:`Recipe`.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from models.data.images import to_float, to_uint8
 from models.data.line_art import synthesize, transformed
 from models.systems.ccoopnets.config import RefinementConfig, pooled
 from models.systems.ccoopnets.image_config import IMAGE_PRESETS, ImageConfig, PairSolverConfig
-from models.systems.ccoopnets.networks import PooledConv2d
+from models.systems.ccoopnets.networks import PooledConv2d, channels_last
 from models.systems.ccoopnets.unet import PairSolver, UNet
 
 _STATS = ("loss_solver", "gap", "scale", "l1_proposal", "l1_refined", "move", "range", "l1_supervised")
@@ -183,10 +182,15 @@ def _hidden(y: Tensor, mask: Tensor) -> Batch:
 # The solver as it is in a chain
 
 
+def _layers(solver: PairSolver) -> list[PooledConv2d]:
+    """Its layers; all recipes have pooled ones."""
+    return [layer for layer in solver.layers if isinstance(layer, PooledConv2d)]
+
+
 def drift_function(solver: PairSolver, c: Tensor, low: torch.dtype, *, graph: bool) -> Callable[[Tensor], Tensor]:
     """Y -> grad f(Y, C) with the weights cast once; with ``graph`` differentiable by the weights too."""
-    split = solver.layers[0].weight.shape[1] - c.shape[1]
-    layers = [(layer.fused().to(low), layer.bias.to(low)) for layer in solver.layers]
+    split = _layers(solver)[0].weight.shape[1] - c.shape[1]
+    layers = [(layer.fused().to(low), _bias(layer).to(low)) for layer in _layers(solver)]
     head = solver.head.weight.sum(0)
     if not graph:
         layers, head = [(w.detach(), b.detach()) for w, b in layers], head.detach()
@@ -204,6 +208,11 @@ def drift_function(solver: PairSolver, c: Tensor, low: torch.dtype, *, graph: bo
         return gradient
 
     return drift
+
+
+def _bias(layer: PooledConv2d) -> Tensor:
+    assert layer.bias is not None
+    return layer.bias
 
 
 def _update(y: Tensor, move: Tensor, mask: Tensor | None) -> Tensor:
@@ -238,10 +247,11 @@ class Trainer:
         self.config = self.recipe.config(self.batch_size)
         cuda = self.device.type == "cuda"
         self.low = torch.bfloat16 if cuda else torch.float32
-        layout = torch.channels_last if cuda else torch.contiguous_format
-        self.unet = UNet(self.config).to(self.device, memory_format=layout)
+        self.unet = channels_last(UNet(self.config)).to(self.device)
         self.solver = PairSolver(self.config).to(self.device)
-        self.average = [copy.deepcopy(n).requires_grad_(False) for n in (self.unet, self.solver)]
+        self.average = copy.deepcopy(self.unet), copy.deepcopy(self.solver)
+        for network in self.average:
+            network.requires_grad_(False)
         t = self.config.training
         self.rates = [torch.tensor(lr, device=self.device) for lr in (t.lr_initializer, t.lr_solver)]
         self.optimizers = [
@@ -251,7 +261,7 @@ class Trainer:
         self.decay = torch.tensor(0.0, device=self.device)
         self.stats = torch.zeros(len(_STATS), device=self.device)
         self._vectors = [F.normalize(torch.randn(layer.weight.shape[0], device=self.device), dim=0)
-                         for layer in self.solver.layers]  # fmt: skip
+                         for layer in _layers(self.solver)]  # fmt: skip
 
     def _autocast(self) -> torch.autocast | nullcontext[None]:
         if self.device.type == "cpu":
@@ -280,9 +290,10 @@ class Trainer:
         self._descend(0, t.l2_weight * l2 / (2 * t.sigma**2) + t.l1_weight * l1)
         with torch.no_grad():
             for average, network in zip(self.average, (self.unet, self.solver), strict=True):
-                old, new = list(average.parameters()), list(network.parameters())
+                old: list[Tensor] = list(average.parameters())
+                new: list[Tensor] = list(network.parameters())
                 torch._foreach_mul_(old, self.decay)
-                torch._foreach_add_(old, torch._foreach_mul(new, 1 - self.decay))
+                torch._foreach_add_(old, list(torch._foreach_mul(new, 1 - self.decay)))
             now = torch.stack([
                 loss_solver.detach(), gap, scale, l1.detach(), (refined - batch.y).abs().sum() / count,
                 (refined - start).abs().sum() / count, refined.abs().amax(), refined_by_weights,
@@ -311,13 +322,13 @@ class Trainer:
 
     def _descend(self, which: int, loss: Tensor) -> None:
         self.optimizers[which].zero_grad(set_to_none=False)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimizers[which].step()
 
     def _limit_spectrum(self, limit: float) -> None:
         """Divide each layer's weights by as much as their norm (one power iteration) is above the limit."""
         with torch.no_grad():
-            for layer, u in zip(self.solver.layers, self._vectors, strict=True):
+            for layer, u in zip(_layers(self.solver), self._vectors, strict=True):
                 matrix = layer.weight.flatten(1)
                 v = F.normalize(matrix.t() @ u, dim=0)
                 wv = matrix @ v
@@ -337,7 +348,7 @@ class Trainer:
         """The iteration as one launch; on a CPU the iteration itself."""
         if self.device.type != "cuda":
             return self.iterate
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             for _ in range(4):
@@ -390,7 +401,7 @@ class Run:
         self.log: list[dict[str, Any]] = []
         self.valid: dict[str, dict[str, float]] = {}
         self.ended = False
-        self._stream = torch.cuda.Stream() if trainer.device.type == "cuda" else None
+        self._stream = torch.cuda.Stream() if trainer.device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._advance = trainer.captured()
 
     def on_stream(self) -> AbstractContextManager[Any]:

@@ -1,7 +1,7 @@
 """Line art made from coloured pictures, on the device: what teaches a model to colour drawings by any hand.
 
-A set of aligned pairs knows one hand. Edges of any coloured picture are line art too: drawn here at several thicknesses,
-in black or grey, with gaps, and with or without solid blacks, so that no two hands are alike.
+A set of aligned pairs knows one hand. Edges of any coloured picture are line art too: drawn here at several
+thicknesses, in black or grey, with gaps, and with or without solid blacks, so that no two hands are alike.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def strokes(fine: Tensor, u: Tensor) -> Tensor:
     for k, extent in enumerate(_WIDTHS):
         chosen = (width * len(_WIDTHS)).floor() == k
         ink = torch.where(chosen, F.max_pool2d(lines.float(), extent, 1, extent // 2), ink)
-    luma = sum(weight * smooth[:, k : k + 1] for k, weight in enumerate(_LUMA))
-    ink = torch.where((solid < 0.35) & (luma < 0.2), torch.ones_like(ink), ink)
+    red, green, blue = (weight * smooth[:, k : k + 1] for k, weight in enumerate(_LUMA))
+    ink = torch.where((solid < 0.35) & (red + green + blue < 0.2), torch.ones_like(ink), ink)
     return F.avg_pool2d(ink, _FINE)
 
 

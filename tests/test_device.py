@@ -1,0 +1,53 @@
+"""The scripts for a GPU run on a CPU, too, with small budgets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from benchmarks.device import Shipped, jobs, steps
+from benchmarks.device_training import RECIPES, Drawings, Holes, Run, Trainer, train
+from models.checkpoints import load_model, read_card
+from models.systems.ccoopnets.image_config import ImageConfig
+from models.systems.ccoopnets.unet import PairSolver, UNet
+from models.systems.weights import fill
+
+CPU = torch.device("cpu")
+CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "fashion-ccoopnets" / "1"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    random = np.random.default_rng(0)
+    for name in ("noto", "twemoji"):
+        pictures = {split: random.integers(0, 256, (3, 4, 64, 64), np.uint8) for split in ("train", "valid")}
+        np.savez(tmp_path / f"{name}.npz", **pictures)
+    pairs = {f"images_{split}": random.integers(0, 256, (3, 64, 64, 3), np.uint8) for split in ("train", "valid")}
+    lines = {f"conditions_{split}": random.integers(0, 256, (3, 64, 64), np.uint8) for split in ("train", "valid")}
+    np.savez(tmp_path / "fluent.npz", **pairs, **lines)
+    return tmp_path
+
+
+@pytest.mark.parametrize("recipe", ["colour-spectral", "fill-supervised"])
+def test_a_recipe_makes_a_model_that_the_loader_takes(recipe: str, folder: Path, tmp_path: Path) -> None:
+    data = Drawings(folder, CPU) if recipe.startswith("colour") else Holes(folder, CPU, masks=8)
+    run = Run(recipe, Trainer(RECIPES[recipe], data, 4, CPU))
+    train([run], 0.01, 1, lambda run, mark: run.trainer.export(tmp_path / "model.safetensors"))
+    assert run.iteration == 1
+    assert run.valid["1"]["psnr_0"] > 0
+    config = ImageConfig.model_validate(run.trainer.config.model_dump(mode="json"))
+    fill({"initializer": UNet(config), "solver": PairSolver(config)}, load_file(tmp_path / "model.safetensors"))
+
+
+def test_a_shipped_model_is_measured() -> None:
+    shipped = Shipped("fashion-ccoopnets", CHECKPOINT, read_card(CHECKPOINT), load_model(CHECKPOINT, CPU), CPU)
+    _, figures = next(jobs(shipped, repeats=2))
+    assert figures["most of 255"] == 0
+    assert figures["repeated with the same bits"]
+    rows, times = next(steps(shipped, seconds=0.01))
+    assert rows == "1 rows"
+    assert times["eager"] > 0
