@@ -41,7 +41,7 @@ def test_the_card_is_whole(folder: Path) -> None:
     assert card.license
     assert card.notice
     assert card.known_weaknesses
-    assert card.training["command"].startswith("coopserve train ")
+    assert card.training["command"].startswith(("coopserve train ", "python -m benchmarks.device_training "))
     assert {"data", "wall_seconds", "seed", "versions", "iterations"} <= card.training.keys()
     assert card.metrics
 
