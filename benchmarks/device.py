@@ -23,10 +23,10 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import median
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -34,13 +34,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from models.checkpoints import WEIGHTS, load_model, read_card
+from models.core.jobs import JOBS, Job
+from models.core.loop import Kernel, Rows, Task, run
+from models.core.model import LoadedModel
+from models.core.noise import Key, Noise
+from models.core.output import Output
 from models.data.holes import holes
 from models.data.images import to_uint8
-from models.kernels import langevin, shortrun
-from models.loop import Kernel, Rows, Task, run
-from models.noise import Key, Noise
-from models.systems.base import Model, Output
-from models.systems.registry import SYSTEMS
+from models.samplers import langevin, shortrun
+from models.systems.registry import load_from
 
 SIZES = (1, 8, 32, 128, 256)
 _COMPANY = (2, 8, 32, 128)
@@ -145,20 +147,20 @@ class Shipped:
     name: str
     folder: Path
     card: Mapping[str, Any]
-    model: Model
+    model: LoadedModel
     device: torch.device
 
-    def reference(self) -> Model:
+    def reference(self) -> LoadedModel:
         """In float64 on the CPU."""
         tensors = {k: v.double() for k, v in load_file(self.folder / WEIGHTS).items()}
         with in_double():
-            return SYSTEMS[self.card["system"]].load(self.card, tensors, torch.device("cpu"))
+            return load_from(self.card, tensors, torch.device("cpu"))
 
     @property
     def task(self) -> str:
         return next(task for task in ("generate", "translate", "inpaint") if task in self.card["tasks"])
 
-    def job(self, n: int, seed: int, steps: int | None = None) -> SimpleNamespace:
+    def job(self, n: int, seed: int, steps: int | None = None, **changes: Any) -> Job:
         """A request of the model's main task with the card's defaults."""
         card, shape = self.card, self.card.get("condition") or self.card["image"]
         channels, size = shape["channels"], shape["height"]
@@ -166,16 +168,21 @@ class Shipped:
         image = ((ramp[:, None] ** 2 + ramp[None] ** 2).sqrt() % 1 < 0.2).float() * -2 + 1
         defaults = card["tasks"][self.task]["defaults"]
         labels = {card["classes"][0]: 1.0} if card.get("classes") else None
-        return SimpleNamespace(
-            **{**defaults, "steps": defaults["steps"] if steps is None else steps, "n": n, "seed": seed},
-            label=labels,
-            image=image.expand(channels, size, size).clone(),
-            mask=holes(1, size, 3)[0],
-            animate=False,
-        )
+        kind = JOBS[self.task]
+        given = {
+            **defaults,
+            "steps": defaults["steps"] if steps is None else steps,
+            "n": n,
+            "seed": seed,
+            "label": labels,
+            "image": image.expand(channels, size, size).clone(),
+            "mask": holes(1, size, 3)[0],
+            **changes,
+        }
+        return kind(**{field.name: given[field.name] for field in fields(kind) if field.name in given})
 
     def start(self, n: int, seed: int = 1) -> Task[Output]:
-        return self.model.tasks[self.task](self.job(n, seed))
+        return self.model.start(self.task, self.job(n, seed))
 
     def chain(self, rows: int) -> tuple[Kernel, Rows]:
         """The kernel of the refinement (of the finest size, if there are several) and the rows that enter it."""
@@ -221,7 +228,7 @@ Figures = Iterator[tuple[str, Any]]
 def accuracy(shipped: Shipped, rows: int = 8) -> Figures:
     exact = shipped.reference()
     for index, ((kernel, example), (ours, _)) in enumerate(
-        zip(exact.examples(), shipped.model.examples(), strict=True)
+        zip(exact.kernels.examples(), shipped.model.kernels.examples(), strict=True)
     ):
         state = {k: _doubled(_varied(v, rows)) for k, v in example.items()}
         keys = [Key(seed, 0, 0) for seed in range(1, rows + 1)]
@@ -265,11 +272,11 @@ def jobs(shipped: Shipped, repeats: int = 3) -> Figures:
     on_cpu = load_model(shipped.folder, torch.device("cpu"))
     for steps in (None, 20):
         job = shipped.job(4, 7, steps)
-        wanted = run(on_cpu.tasks[shipped.task](job)).images
+        wanted = run(on_cpu.start(shipped.task, job)).images
         for name, on in (("fp32", False), ("tf32", True)):
             with tf32(on):
                 made = [
-                    run(shipped.model.tasks[shipped.task](job), device=shipped.device).images for _ in range(repeats)
+                    run(shipped.model.start(shipped.task, job), device=shipped.device).images for _ in range(repeats)
                 ]
             assert wanted is not None
             assert made[0] is not None
@@ -290,7 +297,7 @@ def company(shipped: Shipped) -> Figures:
     for deterministic in (False, True):
         torch.backends.cudnn.deterministic = deterministic
         agree: dict[str, list[int]] = {}
-        for index, (kernel, example) in enumerate(shipped.model.examples()):
+        for index, (kernel, example) in enumerate(shipped.model.kernels.examples()):
             rows = {k: _varied(v, max(_COMPANY)) for k, v in example.items()}
             alone = _advance(kernel, rows, 1, shipped.device)
             agree[f"kernel {index}"] = [
@@ -426,7 +433,7 @@ def launches(shipped: Shipped, rows: int = 8, repeats: int = 5) -> Figures:
 
 def engine(shipped: Shipped, length: int = 150) -> Figures:
     """Jobs of one row and many steps, all at once: microseconds of a step of the batch."""
-    from workers.engine import Engine
+    from workers.engine.engine import Engine
 
     for n in (1, 8, 32, 128) if shipped.device.type == "cuda" else (1, 8):
         made = Engine(max_rows=n, device=shipped.device)
@@ -434,7 +441,7 @@ def engine(shipped: Shipped, length: int = 150) -> Figures:
         try:
             seconds = []
             for _ in range(2):  # the first warms up
-                work = [shipped.model.tasks[shipped.task](_gentle(shipped.job(1, k, length))) for k in range(n)]
+                work = [shipped.model.start(shipped.task, shipped.job(1, k, length, step_size=0.01)) for k in range(n)]
                 began = time.perf_counter()
                 for ticket in [made.submit(task) for task in work]:
                     ticket.result()
@@ -442,12 +449,6 @@ def engine(shipped: Shipped, length: int = 150) -> Figures:
             yield f"{n} jobs", round(seconds[-1] / length * 1e6, 1)
         finally:
             made.stop()
-
-
-def _gentle(job: SimpleNamespace) -> SimpleNamespace:
-    """With a step so small that even a chain of hundreds of steps stays among images."""
-    job.step_size = 0.01
-    return job
 
 
 @dataclass

@@ -31,10 +31,10 @@ from torch import Tensor, nn
 from models.data.holes import holes
 from models.data.images import to_float, to_uint8
 from models.data.line_art import synthesize, transformed
+from models.networks.layers import PooledConv2d, channels_last, pooled_kernel
 from models.systems.ccoopnets.config import RefinementConfig, pooled
-from models.systems.ccoopnets.image_config import IMAGE_PRESETS, ImageConfig, PairSolverConfig
-from models.systems.ccoopnets.networks import PooledConv2d, channels_last
-from models.systems.ccoopnets.unet import PairSolver, UNet
+from models.systems.ccoopnets.images.config import IMAGE_PRESETS, ImageConfig, PairSolverConfig
+from models.systems.ccoopnets.images.networks import PairSolver, unet
 
 _STATS = ("loss_solver", "gap", "scale", "l1_proposal", "l1_refined", "move", "range", "l1_supervised")
 _ALIGNED = 0.3
@@ -190,7 +190,7 @@ def _layers(solver: PairSolver) -> list[PooledConv2d]:
 def drift_function(solver: PairSolver, c: Tensor, low: torch.dtype, *, graph: bool) -> Callable[[Tensor], Tensor]:
     """Y -> grad f(Y, C) with the weights cast once; with ``graph`` differentiable by the weights too."""
     split = _layers(solver)[0].weight.shape[1] - c.shape[1]
-    layers = [(layer.fused().to(low), _bias(layer).to(low)) for layer in _layers(solver)]
+    layers = [(pooled_kernel(layer.weight).to(low), _bias(layer).to(low)) for layer in _layers(solver)]
     head = solver.head.weight.sum(0)
     if not graph:
         layers, head = [(w.detach(), b.detach()) for w, b in layers], head.detach()
@@ -247,7 +247,7 @@ class Trainer:
         self.config = self.recipe.config(self.batch_size)
         cuda = self.device.type == "cuda"
         self.low = torch.bfloat16 if cuda else torch.float32
-        self.unet = channels_last(UNet(self.config)).to(self.device)
+        self.unet = channels_last(unet(self.config)).to(self.device)
         self.solver = PairSolver(self.config).to(self.device)
         self.average = copy.deepcopy(self.unet), copy.deepcopy(self.solver)
         for network in self.average:

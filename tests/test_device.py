@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 from benchmarks.device import Shipped, jobs, steps
 from benchmarks.device_training import RECIPES, Drawings, Holes, Run, Trainer, train
 from models.checkpoints import load_model, read_card
-from models.systems.ccoopnets.image_config import ImageConfig
-from models.systems.ccoopnets.unet import PairSolver, UNet
+from models.systems.ccoopnets.images.config import ImageConfig
+from models.systems.ccoopnets.images.networks import PairSolver, unet
 from models.systems.weights import fill
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ def test_a_recipe_makes_a_model_that_the_loader_takes(recipe: str, folder: Path,
     assert run.iteration == 1
     assert run.valid["1"]["psnr_0"] > 0
     config = ImageConfig.model_validate(run.trainer.config.model_dump(mode="json"))
-    fill({"initializer": UNet(config), "solver": PairSolver(config)}, load_file(tmp_path / "model.safetensors"))
+    fill({"initializer": unet(config), "solver": PairSolver(config)}, load_file(tmp_path / "model.safetensors"))
 
 
 def test_a_shipped_model_is_measured() -> None:

@@ -93,7 +93,7 @@ def test_there_is_no_checkerboard(fashion: LoadedModel, sample: Mapping[str, Ima
 
 def test_fixed_seeds_give_equal_png_bytes_alone_and_in_company(fashion: LoadedModel) -> None:
     engine = Engine(max_rows=32, threads=2)
-    sizes = probe(fashion.examples(), engine.max_rows)
+    sizes = probe(fashion.kernels.examples(), engine.max_rows)
     assert all(sizes.values()), "no batch sizes agree on this machine"
     engine.pad_to(sizes)
     engine.start()
