@@ -116,7 +116,9 @@ class Ablation:
             figures: dict[str, Any] = json.loads(known.read_text(encoding="utf-8"))
             return figures
         command = "python -m benchmarks.ablations"
-        plan = Plan("cfebm", fitted, self.data, "ablation", self.seed, self.device, command, {}, self.features)
+        plan = Plan(
+            "cfebm/generation", fitted, self.data, "ablation", self.seed, self.device, command, {}, self.features
+        )
         training = Training(plan, folder)
         figures = {"variant": name, "outcome": self._train(training), **self._state(training)}
         known.write_text(json.dumps(figures, indent=2), encoding="utf-8")

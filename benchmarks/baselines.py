@@ -25,9 +25,10 @@ from benchmarks.loops import synchronize
 from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
 from benchmarks.rivals import Rival, fit
 from coopserve.configured import settings_from
-from models.checkpoints import CheckpointError, read_card
+from models.checkpoints import CheckpointError, load_model, read_card
 from models.data.images import DataError
 from models.evaluation import pictures as picture_evaluation
+from models.evaluation.base import Run
 from models.evaluation.pictures import PictureBench
 from models.metrics.effnet import EffNetFeatures, Features, FeaturesError
 from models.networks.unet import UNet
@@ -117,10 +118,11 @@ def open_contest(folder: Path, data: str, direction: Direction, datasets: Path, 
     if not {"translate", "inpaint"} & card["tasks"].keys():
         raise click.ClickException(f"{card['name']} neither translates nor inpaints; there is nothing to compare")
     training = card["training"]
-    bench = picture_evaluation.prepare(folder, data, datasets, direction)
+    config = ImageConfig.model_validate(card["config"])
+    model = load_model(folder, torch.device("cpu"))
+    bench = picture_evaluation.prepare(model, Run(data, datasets, direction), config.task)
     if training["data"]["sha256"] != bench.train.sha256():
         raise click.ClickException(f"{card['name']} was not trained on {data} but on {training['data']['name']}")
-    config = ImageConfig.model_validate(card["config"])
     return Contest(bench, config, training["seed"], device)
 
 

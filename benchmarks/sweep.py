@@ -22,10 +22,13 @@ import torch
 
 from benchmarks.report import machine, show_machine, show_table, write_json
 from coopserve.configured import settings_from
+from models.checkpoints import load_model
 from models.data.catalog import load
 from models.evaluation import pictures as picture_evaluation
+from models.evaluation.base import Run
 from models.metrics.effnet import EffNetFeatures, Features
-from models.training.configuration import configure
+from models.systems.registry import VARIANTS
+from models.training.configuration import configure, find_variant
 from models.training.plan import Plan
 from models.training.training import Training
 
@@ -56,10 +59,12 @@ class Sweep:
             figures: dict[str, Any] = json.loads(known.read_text())
             return figures
         command = "python -m benchmarks.sweep"
-        plan = Plan(self.system, config, data, f"sweep-{name}", self.seed, torch.device("cpu"), command)
+        variant = find_variant(self.system, self.preset)
+        plan = Plan(variant, config, data, f"sweep-{name}", self.seed, torch.device("cpu"), command)
         training = Training(plan, folder)
         training.run()
-        bench = picture_evaluation.prepare(training.publish(self.work / "models"), self.data, self.datasets)
+        model = load_model(training.publish(self.work / "models"), torch.device("cpu"))
+        bench = VARIANTS[variant].evaluation.prepare(model, Run(self.data, self.datasets))
         row = picture_evaluation.evaluate(bench, self.features, bench.valid)
         figures = {
             "variant": overrides,

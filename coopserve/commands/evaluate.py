@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,18 +14,23 @@ from coopserve.configured import settings_from
 from service.contract.catalog import Catalog
 from service.contract.errors import ServiceError
 
-Direction = Literal["AtoB", "BtoA"]
+if TYPE_CHECKING:
+    from models.core.model import LoadedModel
+    from models.evaluation.base import Run
+
+NUMBERS = ("per_class", "parzen_samples", "images")
+"""Options that some kinds of model take, see ``Evaluation.options``."""
 
 
 @click.command()
 @click.argument("reference")
 @click.option("--data", "data_name", required=True, help="The data set that the model was trained on.")
 @click.option("--direction", default="AtoB", show_default=True, type=click.Choice(["AtoB", "BtoA"]), help=DIRECTION)
-@click.option("--per-class", default=100, show_default=True, help="Models with classes: images a class.")
-@click.option("--parzen-samples", default=10_000, show_default=True, help="Models with classes: images for Parzen.")
+@click.option("--per-class", type=click.IntRange(1), help="Models with classes: images a class. [default: 100]")
 @click.option(
-    "--images", default=1000, show_default=True, type=click.IntRange(10), help="Models from noise alone: how many."
+    "--parzen-samples", type=click.IntRange(1), help="Models with classes: images for Parzen. [default: 10000]"
 )
+@click.option("--images", type=click.IntRange(10), help="Models from noise alone: how many. [default: 1000]")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch. [default: torch's own choice]")
 @click.option("--choose-steps", is_flag=True, help="First set the default steps to what is best on validation images.")
 @click.option(
@@ -48,9 +53,10 @@ def evaluate(reference: str, **options: Any) -> None:
     """
     import torch
 
-    from models.checkpoints import CheckpointError, read_card, write_card
+    from models.checkpoints import CheckpointError, load_model, write_card
     from models.core.loop import RowsError
     from models.data.images import DataError
+    from models.evaluation.base import EvaluationError, Run
     from models.evaluation.likelihood import LikelihoodError
     from models.metrics.effnet import FeaturesError
 
@@ -58,122 +64,58 @@ def evaluate(reference: str, **options: Any) -> None:
     if options["threads"]:
         torch.set_num_threads(options["threads"])
     home = settings_from()
+    source = Run(options["data_name"], home.datasets_dir, options["direction"], progress=click.echo)
     try:
         folder = Catalog(home.model_dirs).folder(reference)
-        card = read_card(folder)
-        kept = card.get("metrics", {})
-        if options["likelihood"]:
-            metrics = {"likelihood": _likelihood(card, folder, home.datasets_dir, options)}
-        else:
-            metrics = _images(card, folder, home.datasets_dir, options)
-            kept = {name: kept[name] for name in kept if name == "likelihood"}
+        model = load_model(folder, torch.device("cpu"))
+        changes = (_likelihood if options["likelihood"] else _images)(model, source, options)
     except ServiceError as error:
         raise click.ClickException(error.detail) from None
+    except EvaluationError as error:
+        raise click.UsageError(str(error)) from None
     except (CheckpointError, DataError, FeaturesError, LikelihoodError, RowsError) as error:
         raise click.ClickException(str(error)) from None
     if options["write"]:
-        write_card(folder, {**card, "metrics": {**kept, **metrics}})
-    click.echo(json.dumps(metrics, indent=2))
+        write_card(folder, {**model.card, **changes})
+    click.echo(json.dumps(changes["metrics"], indent=2))
 
 
-def _images(card: dict[str, Any], folder: Path, root: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """The figures of the model's images; the card is given what follows from them for its tasks."""
+def _images(model: LoadedModel, source: Run, options: dict[str, Any]) -> dict[str, Any]:
+    """What changes on the card: ``metrics``, ``calibration``, and the default steps if they were to be chosen."""
     from models.systems.registry import VARIANTS, variant_of
 
-    data, direction, choose = options["data_name"], options["direction"], options["choose_steps"]
-    if choose and not all(task["limits"].get("proposal", True) for task in card["tasks"].values()):
-        raise click.UsageError(f"--choose-steps is for models that refine proposals; {card['name']} makes none")
-    generates, labelled = "generate" in card["tasks"], bool(card.get("classes"))
-    if generates and labelled:
-        counts = options["per_class"], options["parzen_samples"]
-        bench, metrics = _with_classes(card, folder, data, root, direction, *counts, choose)
-    elif generates:
-        bench, metrics = _from_noise(folder, data, root, direction, options["images"])
-    elif labelled:
-        bench, metrics = _between_domains(folder, data, root, direction)
-    else:
-        bench, metrics = _with_pictures(card, folder, data, root, direction, choose)
-    card["calibration"] = VARIANTS[variant_of(card)].calibrate(bench.model.kernels, bench.valid)
-    return metrics
+    variant = VARIANTS[variant_of(model.card)]
+    given = {name: options[name] for name in NUMBERS if options[name] is not None}
+    run = replace(source, options=variant.evaluation.chosen(given))
+    bench, metrics, steps = variant.evaluation.measure(model, run, choose=options["choose_steps"])
+    kept = {name: value for name, value in model.card.get("metrics", {}).items() if name == "likelihood"}
+    changes = {"metrics": {**kept, **metrics}, "calibration": variant.calibrate(model.kernels, bench.valid)}
+    return changes if steps is None else {**changes, "tasks": _with_steps(model.card["tasks"], steps)}
 
 
-def _likelihood(card: dict[str, Any], folder: Path, root: Path, options: dict[str, Any]) -> dict[str, Any]:
-    import torch
-
-    from models.checkpoints import load_model
-    from models.data.catalog import load
+def _likelihood(model: LoadedModel, source: Run, options: dict[str, Any]) -> dict[str, Any]:
+    """The card's ``metrics`` with those of the likelihood."""
     from models.evaluation.bounds import evaluate_likelihood
+    from models.evaluation.labels import splits_for
     from models.evaluation.likelihood import LikelihoodError, Settings
     from models.systems.registry import VARIANTS, variant_of
 
+    card = model.card
     density = VARIANTS[variant_of(card)].density
     if density is None:
         raise LikelihoodError(
             f"{card['name']} has no density over images by themselves, so its likelihood can't be measured; "
             "leave out --likelihood, or give a model of a system that learns one"
         )
-    size, channels = card["image"]["height"], card["image"]["channels"]
-    test = load(options["data_name"], "test", root, image_size=size, channels=channels, direction=options["direction"])
-    model = load_model(folder, torch.device("cpu")).kernels
     settings = Settings(options["temperatures"], options["leapfrog"], options["chains"], options["tau"])
-    return evaluate_likelihood(density(model), test.images, settings, click.echo)
+    *_, test = splits_for(model, source)
+    figures = evaluate_likelihood(density(model.kernels), test.images, settings, source.progress)
+    return {"metrics": {**card.get("metrics", {}), "likelihood": figures}}
 
 
-def _with_classes(
-    card: dict[str, Any],
-    folder: Path,
-    data: str,
-    root: Path,
-    direction: Direction,
-    per_class: int,
-    parzen_samples: int,
-    choose: bool,
-) -> tuple[Any, dict[str, Any]]:
-    from models.evaluation import labels as evaluation
-
-    bench, chosen = evaluation.prepare(folder, data, root, click.echo, direction=direction), {}
-    if choose:
-        steps, distances = evaluation.choose_steps(bench, per_class=3 * per_class, progress=click.echo)
-        bench = replace(bench, defaults=_set_steps(card, bench.defaults, steps))
-        chosen = {"steps_chosen_on_validation": {"steps": steps, "kid": distances}}
-    metrics = evaluation.evaluate(bench, per_class=per_class, parzen_samples=parzen_samples, progress=click.echo)
-    return bench, {**metrics, **chosen}
-
-
-def _with_pictures(
-    card: dict[str, Any], folder: Path, data: str, root: Path, direction: Direction, choose: bool
-) -> tuple[Any, dict[str, Any]]:
-    from models.evaluation import pictures as picture_evaluation
-    from models.metrics.effnet import EffNetFeatures
-
-    bench, features, chosen = picture_evaluation.prepare(folder, data, root, direction), EffNetFeatures(), {}
-    if choose:
-        report = picture_evaluation.choose_steps(bench, features, click.echo)
-        bench = replace(bench, defaults=_set_steps(card, bench.defaults, report["steps"]))
-        chosen = {"steps_chosen_on_validation": report}
-    return bench, {**picture_evaluation.evaluate(bench, features, bench.test, click.echo), **chosen}
-
-
-def _from_noise(folder: Path, data: str, root: Path, direction: Direction, images: int) -> tuple[Any, dict[str, Any]]:
-    from models.evaluation import generation as energy_evaluation
-    from models.metrics.effnet import EffNetFeatures
-
-    features = EffNetFeatures()
-    bench = energy_evaluation.prepare(folder, data, root, click.echo, direction)
-    return bench, energy_evaluation.evaluate(bench, features, images=images, progress=click.echo)
-
-
-def _between_domains(folder: Path, data: str, root: Path, direction: Direction) -> tuple[Any, dict[str, Any]]:
-    from models.evaluation import domains as domain_evaluation
-    from models.metrics.effnet import EffNetFeatures
-
-    features, bench = EffNetFeatures(), domain_evaluation.prepare(folder, data, root, direction)
-    return bench, domain_evaluation.evaluate(bench, features, click.echo)
-
-
-def _set_steps(card: dict[str, Any], defaults: Any, steps: int) -> dict[str, Any]:
-    """Write the number of refinement steps to all tasks of the card; gives the defaults with it."""
-    for task in card["tasks"].values():
-        if task["defaults"]["steps"] > 0:  # 0: a task that judges the given image as it is
-            task["defaults"]["steps"] = steps
-    return {**defaults, "steps": steps}
+def _with_steps(tasks: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """The tasks of a card with another default number of refinement steps; those that take none keep it so."""
+    return {
+        name: {**task, "defaults": {**task["defaults"], "steps": steps}} if task["defaults"]["steps"] > 0 else task
+        for name, task in tasks.items()
+    }

@@ -5,19 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.checkpoints import load_model, read_card
 from models.core.model import LoadedModel
 from models.data.catalog import load_domains
 from models.data.images import DataError, to_float
-from models.data.pairs import Direction
+from models.data.splits import SPLITS
 from models.data.unpaired import UnpairedData
-from models.evaluation.jobs import defaults_of, pictures, run_jobs
+from models.evaluation.base import Evaluation, Run
+from models.evaluation.jobs import defaults_for, pictures, run_jobs
 from models.metrics.effnet import Features
 from models.metrics.kid import Estimate, kid_with_error
 from models.metrics.unpaired import protocol, saliency_mass, score_pairs
@@ -58,23 +57,19 @@ class DomainBench:
     test: UnpairedData
 
 
-def prepare(folder: Path, data_name: str, data_root: Path, direction: Direction = "AtoB") -> DomainBench:
-    """Load a checkpoint and its data; ``direction`` is the one in which it was trained.
+def prepare(model: LoadedModel, run: Run) -> DomainBench:
+    """The model with its data.
 
     Raises:
-        CheckpointError: the checkpoint can't be used.
         DataError: the data can't be used, or are too few to measure anything.
     """
-    card = read_card(folder)
+    card = model.card
     source, target = card["classes"]
     shape = {"image_size": card["image"]["height"], "channels": card["image"]["channels"]}
-    train, valid, test = (
-        load_domains(data_name, split, data_root, direction=direction, **shape) for split in ("train", "valid", "test")
-    )
+    train, valid, test = (load_domains(run.data, split, run.root, direction=run.direction, **shape) for split in SPLITS)
     if (fewest := min(len(test.source), len(test.target))) < _LEAST:
         raise DataError(f"{test.name} holds out {fewest} images of a domain; measuring needs at least {_LEAST}")
-    model = load_model(folder, torch.device("cpu"))
-    return DomainBench(model, defaults_of(card["tasks"]["translate"]), (source, target), train, valid, test)
+    return DomainBench(model, defaults_for(model, "translate"), (source, target), train, valid, test)
 
 
 def evaluate(
@@ -146,3 +141,16 @@ def _mass(shades: Tensor, source: Tensor, target: Tensor) -> dict[str, float]:
     """Of a map as it is shown: -1 where nothing changed."""
     mass = saliency_mass(shades + 1, source, target)
     return {"mass": mass.mass, "area": mass.area, "images": mass.images}
+
+
+def _prepare(model: LoadedModel, run: Run) -> DomainBench:
+    run.features()  # if the network is missing, say so at once
+    return prepare(model, run)
+
+
+EVALUATION = Evaluation(
+    options={},
+    prepare=_prepare,
+    evaluate=lambda bench, run: evaluate(bench, run.features(), run.progress),
+)
+"""Models that translate between two domains: distances to the other domain, and true pairs where there are any."""

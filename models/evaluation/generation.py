@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import torch
-
-from models.checkpoints import load_model, read_card
+from models.core.model import LoadedModel
 from models.data.catalog import load
 from models.data.images import DataError, to_float
-from models.data.pairs import Direction
+from models.evaluation.base import Evaluation, EvaluationError, Run
 from models.evaluation.energy_figures import (
     NOISE,
     PICTURES,
@@ -25,7 +22,7 @@ from models.evaluation.energy_figures import (
     inpainting,
     separation,
 )
-from models.evaluation.jobs import defaults_of
+from models.evaluation.jobs import defaults_for
 from models.evaluation.labels import splits_for
 from models.metrics.classifier_store import load_or_train
 from models.metrics.effnet import Features
@@ -69,28 +66,24 @@ PROTOCOL: dict[str, str] = {
 }
 
 
-def prepare(
-    folder: Path, data_name: str, data_root: Path, progress: Callable[[str], None], direction: Direction = "AtoB"
-) -> EnergyBench:
-    """Load a checkpoint, its data, and where these have labels a classifier, which is trained once and then kept.
+def prepare(model: LoadedModel, run: Run) -> EnergyBench:
+    """The model with its data, and where these have labels a classifier, which is trained once and then kept.
 
     Raises:
-        CheckpointError: the checkpoint can't be used.
         DataError: the data can't be used, or are too few to measure anything.
     """
-    card = read_card(folder)
-    model = load_model(folder, torch.device("cpu"))
-    train, valid, test = splits_for(card, data_name, data_root, direction)
+    train, valid, test = splits_for(model, run)
     if fewest := next((data for data in (train, valid, test) if len(data) < LEAST), None):
         raise DataError(f"{fewest.name} has {len(fewest)} images in one split; measuring needs {LEAST} in each")
-    classifier = load_or_train(data_root, data_name, train, progress=progress) if train.labels is not None else None
-    size, channels = card["image"]["height"], card["image"]["channels"]
+    labelled = train.labels is not None
+    classifier = load_or_train(run.root, run.data, train, progress=run.progress) if labelled else None
+    size, channels = model.card["image"]["height"], model.card["image"]["channels"]
     others = {
-        name: to_float(load(name, "test", data_root, image_size=size, channels=channels).images)
+        name: to_float(load(name, "test", run.root, image_size=size, channels=channels).images)
         for name in _OTHERS
-        if name != data_name and (data_root / name).is_dir()
+        if name != run.data and (run.root / name).is_dir()
     }
-    tasks = {name: defaults_of(task) for name, task in card["tasks"].items()}
+    tasks = {task: defaults_for(model, task) for task in model.tasks}
     return EnergyBench(model, tasks, train, valid, test, classifier, others)
 
 
@@ -149,3 +142,18 @@ def _protocol(bench: EnergyBench, images: int, report: Mapping[str, Any]) -> dic
     absent = {"inpainting", "denoising", "detection", "detection_by_slope"} - report.keys()
     absent |= set() if bench.classifier else {"kid_judge", "classes"}
     return {name: text.format(**words) for name, text in PROTOCOL.items() if name not in absent}
+
+
+def _prepare(model: LoadedModel, run: Run) -> EnergyBench:
+    if run.options["images"] < LEAST:
+        raise EvaluationError(f"--images must be at least {LEAST}")
+    run.features()  # not after a classifier was trained
+    return prepare(model, run)
+
+
+EVALUATION = Evaluation(
+    options={"images": 1000},
+    prepare=_prepare,
+    evaluate=lambda bench, run: evaluate(bench, run.features(), **run.options, progress=run.progress),
+)
+"""Models that make images from noise alone: kernel distances to held-out images, and what else their tasks show."""

@@ -23,6 +23,17 @@ def defaults_of(ability: Mapping[str, Any]) -> dict[str, Any]:
     return {**fields, "options": options}
 
 
+def defaults_for(model: LoadedModel, task: str) -> dict[str, Any]:
+    """The same of a task of a model."""
+    return defaults_of(model.card["tasks"][task])
+
+
+def trained_steps(model: LoadedModel, task: str) -> int:
+    """Refinement steps that the model was trained with."""
+    steps: int = model.card["tasks"][task]["limits"]["trained_steps"]
+    return steps
+
+
 def job_of(task: str, defaults: Mapping[str, Any], **fields: Any) -> Job:
     """A job of a task: a card's defaults, with fields of its own."""
     return JOBS[task](**{**defaults, **fields})

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.checkpoints import load_model, read_card
 from models.core.loop import run, run_together
 from models.core.model import LoadedModel
 from models.core.noise import mix
 from models.data.catalog import load
 from models.data.images import ImageData, to_float
-from models.data.pairs import Direction
 from models.data.splits import SPLITS
-from models.evaluation.jobs import defaults_of, energies, job_of
+from models.evaluation.base import Choice, Evaluation, Run
+from models.evaluation.jobs import defaults_for, energies, job_of, trained_steps
 from models.evaluation.latents import evaluate_latents
 from models.metrics.classifier import Classifier
 from models.metrics.classifier_store import load_or_train
@@ -56,7 +54,7 @@ def sampler(
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class LabelBench:
     """A checkpoint with the data and the classifier that it is measured against.
 
     Args:
@@ -75,52 +73,41 @@ class Bench:
     classifier: Classifier
 
 
-def splits_for(
-    card: Mapping[str, Any], data_name: str, data_root: Path, direction: Direction
-) -> tuple[ImageData, ImageData, ImageData]:
-    """The train, valid and test images of a set, in the size and channels of a card.
+def splits_for(model: LoadedModel, run: Run) -> tuple[ImageData, ImageData, ImageData]:
+    """The train, valid and test images of a set, in the size and channels of a model.
 
     Raises:
         DataError: the data can't be used.
     """
-    size, channels = card["image"]["height"], card["image"]["channels"]
+    size, channels = model.card["image"]["height"], model.card["image"]["channels"]
     train, valid, test = (
-        load(data_name, split, data_root, image_size=size, channels=channels, direction=direction) for split in SPLITS
+        load(run.data, split, run.root, image_size=size, channels=channels, direction=run.direction) for split in SPLITS
     )
     return train, valid, test
 
 
-def prepare(
-    folder: Path,
-    data_name: str,
-    data_root: Path,
-    progress: Callable[[str], None],
-    *,
-    direction: Direction = "AtoB",
-) -> Bench:
-    """Load a checkpoint, its held-out data and an independent classifier, which is trained once and then kept.
-
-    Args:
-        folder: a checkpoint.
-        data_name: the data set that it was trained on.
-        data_root: the folder of data sets; trained classifiers are kept there as well.
-        direction: of aligned pairs, the one in which the model was trained.
+def prepare(model: LoadedModel, run: Run) -> LabelBench:
+    """The model with its data and an independent classifier, which is trained once and then kept.
 
     Raises:
-        CheckpointError: the checkpoint can't be used.
         DataError: the data can't be used, or do not fit the model.
     """
-    card = read_card(folder)
-    model = load_model(folder, torch.device("cpu"))
-    train, valid, test = splits_for(card, data_name, data_root, direction)
-    classifier = load_or_train(data_root, data_name, train, progress=progress)
-    task = card["tasks"]["generate"]
-    restyle = defaults_of(card["tasks"]["restyle"]) if "restyle" in card["tasks"] else None
-    trained_steps = task["limits"]["trained_steps"]
-    return Bench(model, card["classes"], defaults_of(task), restyle, trained_steps, train, valid, test, classifier)
+    train, valid, test = splits_for(model, run)
+    classifier = load_or_train(run.root, run.data, train, progress=run.progress)
+    return LabelBench(
+        model,
+        model.card["classes"],
+        defaults_for(model, "generate"),
+        defaults_for(model, "restyle") if "restyle" in model.tasks else None,
+        trained_steps(model, "generate"),
+        train,
+        valid,
+        test,
+        classifier,
+    )
 
 
-def choose_steps(bench: Bench, *, per_class: int, progress: Callable[[str], None]) -> tuple[int, dict[str, float]]:
+def choose_steps(bench: LabelBench, *, per_class: int, progress: Callable[[str], None]) -> tuple[int, dict[str, float]]:
     """How many refinement steps make images nearest to held-out *validation* images, by kernel distance (KID).
 
     A solver that has converged moves images little, and its last steps may overshoot: fewer steps than in training can
@@ -140,7 +127,7 @@ def choose_steps(bench: Bench, *, per_class: int, progress: Callable[[str], None
     return best, {str(steps): distance for steps, distance in distances.items()}
 
 
-def label_use(bench: Bench) -> float:
+def label_use(bench: LabelBench) -> float:
     """Whether the model's value tells labels apart: the share of positive swap margins.
 
     Of pairs of test images of different classes; see :func:`models.metrics.margins.swap_margins`.
@@ -161,7 +148,9 @@ def label_use(bench: Bench) -> float:
     return float((margins > 0).double().mean())
 
 
-def evaluate(bench: Bench, *, per_class: int, parzen_samples: int, progress: Callable[[str], None]) -> dict[str, Any]:
+def evaluate(
+    bench: LabelBench, *, per_class: int, parzen_samples: int, progress: Callable[[str], None]
+) -> dict[str, Any]:
     """What goes on a card as ``metrics``: see :func:`models.metrics.generation.evaluate_generation`.
 
     With it ``swap_margin_positive`` (:func:`label_use`) and ``latents``
@@ -190,3 +179,19 @@ def evaluate(bench: Bench, *, per_class: int, parzen_samples: int, progress: Cal
             per_class=_STYLES,
         )
     return metrics
+
+
+def _choose(bench: LabelBench, run: Run) -> Choice:
+    steps, distances = choose_steps(bench, per_class=3 * run.options["per_class"], progress=run.progress)
+    better = replace(bench, defaults={**bench.defaults, "steps": steps})
+    return Choice(better, steps, {"steps": steps, "kid": distances})
+
+
+def _evaluate(bench: LabelBench, run: Run) -> dict[str, Any]:
+    return evaluate(bench, **run.options, progress=run.progress)
+
+
+EVALUATION = Evaluation(
+    options={"per_class": 100, "parzen_samples": 10_000}, prepare=prepare, evaluate=_evaluate, choose_steps=_choose
+)
+"""Models with classes: a classifier that was trained on real images judges, and kernel distances and Parzen windows."""

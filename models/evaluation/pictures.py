@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from models.checkpoints import load_model, read_card
 from models.core.loop import run_together
 from models.core.model import LoadedModel
 from models.core.noise import mix
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
-from models.data.pairs import Direction
-from models.evaluation.jobs import defaults_of, job_of
+from models.evaluation.base import Choice, Evaluation, Run
+from models.evaluation.jobs import defaults_for, job_of, trained_steps
 from models.evaluation.labels import splits_for
 from models.metrics.effnet import Features
 from models.metrics.kid import kid
 from models.metrics.pictures import psnr
 from models.metrics.translation import PictureSampler, evaluate_pictures
+
+PictureTask: TypeAlias = Literal["translate", "inpaint"]
 
 _ROWS = 64
 _MASK_SEED = 11
@@ -41,7 +41,7 @@ class PictureBench:
     """
 
     model: LoadedModel
-    task: Literal["translate", "inpaint"]
+    task: PictureTask
     defaults: Mapping[str, Any]
     trained_steps: int
     train: ImageData
@@ -77,19 +77,13 @@ def sampler(bench: PictureBench) -> PictureSampler:
     return sample
 
 
-def prepare(folder: Path, data_name: str, data_root: Path, direction: Direction = "AtoB") -> PictureBench:
-    """Load a checkpoint and its data.
+def prepare(model: LoadedModel, run: Run, task: PictureTask) -> PictureBench:
+    """The model with its data.
 
     Raises:
-        CheckpointError: the checkpoint can't be used.
         DataError: the data can't be used, or do not fit the model.
     """
-    card = read_card(folder)
-    model = load_model(folder, torch.device("cpu"))
-    train, valid, test = splits_for(card, data_name, data_root, direction)
-    task: Literal["translate", "inpaint"] = "inpaint" if "inpaint" in card["tasks"] else "translate"
-    ability = card["tasks"][task]
-    return PictureBench(model, task, defaults_of(ability), ability["limits"]["trained_steps"], train, valid, test)
+    return PictureBench(model, task, defaults_for(model, task), trained_steps(model, task), *splits_for(model, run))
 
 
 def choose_steps(bench: PictureBench, features: Features, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -131,4 +125,24 @@ def evaluate(
         features=features,
         progress=progress,
         others=bench.train,
+    )
+
+
+def evaluation(task_of: Callable[[Any], PictureTask]) -> Evaluation:
+    """Models that answer images: held-out answers judge, and kernel distances.
+
+    Args:
+        task_of: kernels -> the task that the model was trained for.
+    """
+
+    def choose(bench: PictureBench, run: Run) -> Choice:
+        report = choose_steps(bench, run.features(), run.progress)
+        better = replace(bench, defaults={**bench.defaults, "steps": report["steps"]})
+        return Choice(better, report["steps"], report)
+
+    return Evaluation(
+        options={},
+        prepare=lambda model, run: prepare(model, run, task_of(model.kernels)),
+        evaluate=lambda bench, run: evaluate(bench, run.features(), bench.test, run.progress),
+        choose_steps=choose,
     )

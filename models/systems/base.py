@@ -12,6 +12,7 @@ from torch import Tensor
 
 from models.core.model import Model, Tasks
 from models.data.kinds import Kind
+from models.evaluation.base import Evaluation
 
 
 class Trainer(Protocol):
@@ -68,6 +69,7 @@ class Variant:
         load: (card, tensors, device) -> model to serve; it reads ``config``, ``classes`` and ``calibration``.
         card: (configuration, class names) -> the parts of a card that follow from them: image, classes, tasks.
         tasks: all tasks that its models can do; a card names those of one model.
+        evaluation: how its models are measured.
         calibrate: (model, held-out images) -> a card's ``calibration``, against which ``score`` sets its values.
         density: model -> its log density up to a constant, of images ``[n, C, H, W]`` in [-1, 1], ``[n]``, each by
             itself and differentiable; None where images have no density without a condition.
@@ -82,5 +84,6 @@ class Variant:
     load: Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.device], Model]
     card: Callable[[Any, Sequence[str]], dict[str, Any]]
     tasks: Tasks[Any]
+    evaluation: Evaluation
     calibrate: Callable[[Any, Any], dict[str, Any]]
     density: Callable[[Any], Callable[[Tensor], Tensor]] | None = None

@@ -19,7 +19,7 @@ from models.core.noise import Key, Noise
 from models.core.output import Output
 from models.data.images import ImageData, to_float
 from models.data.splits import SPLITS
-from models.evaluation.labels import Bench, label_use
+from models.evaluation.labels import LabelBench, label_use
 from models.evaluation.latents import evaluate_latents
 from models.metrics.classifier import Classifier
 from models.systems.calibration import against, summary
@@ -250,5 +250,5 @@ def test_against_the_quantiles() -> None:
 
 def test_the_value_tells_labels_apart(fashion: LoadedModel, sample: Mapping[str, ImageData], judge: Classifier) -> None:
     card = read_card(FASHION)
-    bench = Bench(fashion, card["classes"], COMMON, None, 10, *(sample[split] for split in SPLITS), judge)
+    bench = LabelBench(fashion, card["classes"], COMMON, None, 10, *(sample[split] for split in SPLITS), judge)
     assert label_use(bench) > 0.9

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from models.checkpoints import CheckpointError, latest_version, load_model, load_state, publish, save_state
-from models.systems.registry import VARIANTS
+from models.systems.registry import VARIANTS, systems, variant_of
 from models.training.configuration import configure
-from tests.models.zoo import CLASSES, TINY, images
+from tests.models.zoo import CLASSES, TINY, ZOO, images
 
 
 @pytest.fixture
@@ -17,7 +17,11 @@ def checkpoint(tmp_path: Path) -> Path:
     data, entry = images(), VARIANTS["ccoopnets/labels"]
     config = configure("ccoopnets", "small", data, TINY["ccoopnets"])
     tensors = entry.trainer(config, data, 3, torch.device("cpu")).export()
-    return publish(tmp_path, {"name": "m", "system": "ccoopnets", **entry.card(config, CLASSES)}, tensors)
+    return publish(
+        tmp_path,
+        {"name": "m", "system": "ccoopnets", "variant": "ccoopnets/labels", **entry.card(config, CLASSES)},
+        tensors,
+    )
 
 
 def edit(folder: Path, **changes: object) -> None:
@@ -72,7 +76,11 @@ def test_tensors_of_another_configuration_are_refused(checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"system": "gan"}, "unknown system 'gan'"),
+        ({"variant": "gan/small"}, "unknown variant 'gan/small'"),
+        ({"variant": None, "system": "gan"}, "unknown system 'gan'"),
+        ({"variant": None, "config": {"size": 28}}, "no variant of ccoopnets takes the configuration"),
+        ({"variant": "ccoopnets/images"}, "validation error"),
+        ({"tasks": {"denoise": {}}}, "models of ccoopnets/labels can't do 'denoise'"),
         ({"files": {}}, "the card lacks"),
         ({"config": {"size": 28}}, "validation error"),
         ({"classes": ["one"]}, "names 1 classes"),
@@ -81,6 +89,21 @@ def test_tensors_of_another_configuration_are_refused(checkpoint: Path) -> None:
 def test_a_card_that_does_not_fit_is_refused(checkpoint: Path, changes: dict[str, object], message: str) -> None:
     edit(checkpoint, **changes)
     assert message in refused(checkpoint)
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_a_card_of_an_earlier_version_names_its_system_alone(name: str, tmp_path: Path) -> None:
+    card = ZOO[name].card()
+    variant = card.pop("variant")
+    assert variant_of(card) == variant
+    folder = publish(tmp_path, {"name": "m", **card}, ZOO[name].weights())
+    assert load_model(folder, torch.device("cpu")).tasks.keys() == card["tasks"].keys()
+
+
+def test_presets_have_one_variant_in_each_system() -> None:
+    for variants in systems().values():
+        presets = [preset for variant in variants for preset in VARIANTS[variant].presets]
+        assert len(set(presets)) == len(presets)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", "\x00"])

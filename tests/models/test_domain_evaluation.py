@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.checkpoints import publish
+from models.checkpoints import load_model, publish
 from models.core.jobs import TranslateJob
 from models.core.loop import Loop, Task
 from models.core.model import LoadedModel
@@ -22,6 +22,7 @@ from models.data.catalog import load_domains
 from models.data.images import DataError, ImageData
 from models.data.unpaired import keep_pairs
 from models.evaluation import domains as domain_evaluation
+from models.evaluation.base import Run
 from models.evaluation.domains import DomainBench
 from models.systems.cfebm.translation.model import CFEBMTranslation
 from models.systems.registry import VARIANTS
@@ -29,6 +30,7 @@ from models.training.configuration import configure
 from tests.models.test_energy_evaluation import still
 
 SIZE = 16
+CPU = torch.device("cpu")
 
 
 def features(images: Tensor) -> Tensor:
@@ -120,7 +122,7 @@ def checkpoint(root: Path, data: str) -> Path:
 
 def test_a_checkpoint_is_measured_and_calibrated(tmp_path: Path) -> None:
     data = archive(tmp_path)
-    bench = domain_evaluation.prepare(checkpoint(tmp_path, data), data, tmp_path)
+    bench = domain_evaluation.prepare(load_model(checkpoint(tmp_path, data), CPU), Run(data, tmp_path))
     model = bench.model.kernels
     assert isinstance(model, CFEBMTranslation)
     assert bench.domains == ("ink", "photo")
@@ -135,4 +137,4 @@ def test_a_checkpoint_is_measured_and_calibrated(tmp_path: Path) -> None:
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     data = archive(tmp_path, test=4)
     with pytest.raises(DataError, match="holds out 4 images of a domain; measuring needs at least 10"):
-        domain_evaluation.prepare(checkpoint(tmp_path, data), data, tmp_path)
+        domain_evaluation.prepare(load_model(checkpoint(tmp_path, data), CPU), Run(data, tmp_path))

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.checkpoints import publish
+from models.checkpoints import load_model, publish
 from models.core.jobs import DenoiseJob, GenerateJob, InpaintJob, Job, ScoreJob
 from models.core.loop import Loop, Rows, Task
 from models.core.model import LoadedModel
@@ -21,6 +21,7 @@ from models.core.output import Output
 from models.data.catalog import load
 from models.data.images import DataError, ImageData, to_float, to_uint8
 from models.evaluation import generation as energy_evaluation
+from models.evaluation.base import Run
 from models.evaluation.energy_figures import EnergyBench, denoising, generation, inpainting, separation
 from models.evaluation.jobs import run_jobs
 from models.metrics.classifier import Classifier
@@ -197,7 +198,9 @@ def checkpoint(root: Path, data: str) -> Path:
 
 def test_a_checkpoint_is_measured_by_all_its_tasks(tmp_path: Path) -> None:
     data, said = archive(tmp_path), []
-    bench = energy_evaluation.prepare(checkpoint(tmp_path, data), data, tmp_path, said.append)
+    bench = energy_evaluation.prepare(
+        load_model(checkpoint(tmp_path, data), CPU), Run(data, tmp_path, progress=said.append)
+    )
     model: LoadedModel = bench.model
     assert set(model.tasks) == {"generate", "inpaint", "denoise", "score"}
     report = energy_evaluation.evaluate(bench, features, images=20, progress=said.append)
@@ -217,7 +220,7 @@ def test_a_checkpoint_is_measured_by_all_its_tasks(tmp_path: Path) -> None:
 def test_too_few_images_are_refused(tmp_path: Path) -> None:
     data = archive(tmp_path, test=4)
     with pytest.raises(DataError, match="has 4 images in one split; measuring needs 10"):
-        energy_evaluation.prepare(checkpoint(tmp_path, data), data, tmp_path, lambda message: None)
+        energy_evaluation.prepare(load_model(checkpoint(tmp_path, data), CPU), Run(data, tmp_path))
 
 
 def test_what_a_client_would_send_is_what_is_cleaned() -> None:

@@ -138,7 +138,9 @@ CARD = {
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the model ``toy``, which has a density, and with data."""
-    absent: dict[str, Any] = dict.fromkeys(("config", "presets", "fit_to", "trainer", "card", "calibrate"))
+    absent: dict[str, Any] = dict.fromkeys(
+        ("config", "presets", "fit_to", "trainer", "card", "evaluation", "calibrate")
+    )
     toy = Variant(
         title="Toy",
         data="images",

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.checkpoints import publish
 from models.evaluation import pictures as picture_evaluation
-from tests.models.zoo import ZOO, pairs
+from models.evaluation.base import Run
+from models.evaluation.pictures import PictureBench
+from models.systems.registry import VARIANTS
+from tests.models.zoo import pairs, tiny_model
 
 
 def features(images: Tensor) -> Tensor:
@@ -18,8 +20,10 @@ def features(images: Tensor) -> Tensor:
     return torch.nn.functional.avg_pool2d(images.clamp(-1, 1), 16).flatten(1)
 
 
-def folder_of(name: str, root: Path) -> Path:
-    return publish(root / "models", {"name": "m", **ZOO[name].card()}, ZOO[name].weights())
+def prepared(name: str, root: Path) -> PictureBench:
+    bench = VARIANTS["ccoopnets/images"].evaluation.prepare(tiny_model(name), Run(archive(root), root))
+    assert isinstance(bench, PictureBench)
+    return bench
 
 
 def archive(root: Path) -> str:
@@ -34,7 +38,7 @@ def archive(root: Path) -> str:
 
 
 def test_steps_are_chosen_and_figures_given_for_a_translation(tmp_path: Path) -> None:
-    bench = picture_evaluation.prepare(folder_of("ccoopnets-translate", tmp_path), archive(tmp_path), tmp_path)
+    bench = prepared("ccoopnets-translate", tmp_path)
     assert bench.task == "translate"
     chosen = picture_evaluation.choose_steps(bench, features, lambda message: None)
     assert list(chosen["kid"]) == ["0", "1", "2", "3"]
@@ -45,7 +49,7 @@ def test_steps_are_chosen_and_figures_given_for_a_translation(tmp_path: Path) ->
 
 
 def test_the_holes_of_an_inpainting_are_the_same_each_time(tmp_path: Path) -> None:
-    bench = picture_evaluation.prepare(folder_of("ccoopnets-inpaint", tmp_path), archive(tmp_path), tmp_path)
+    bench = prepared("ccoopnets-inpaint", tmp_path)
     assert bench.task == "inpaint"
     masks = bench.masks(bench.test)
     assert masks is not None

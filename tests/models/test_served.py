@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from models.core.loop import Rows, run
+from models.core.output import Output
 from models.samplers.langevin import ascend
 from models.serving import fast_networks, served
-from models.systems.base import Output
 from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.networks import unet
 from models.systems.ccoopnets.labels.config import PRESETS, Config

@@ -20,10 +20,12 @@ from models.systems.ccoopnets.refinement import refined, trained_numbers
 from models.systems.ccoopnets.training import CCoopTrainer
 from models.systems.cfebm.chain import annealed, chain_numbers, split_steps, walk
 from models.systems.cfebm.generation.model import EnergyModel
+from models.systems.cfebm.generation.tasks.generate import generate
 from models.systems.cfebm.generation.training import GenerationTrainer
 from models.systems.cfebm.translation.model import CFEBMTranslation
+from models.systems.cfebm.translation.tasks import translate
 from models.systems.cfebm.translation.training import TranslationTrainer
-from models.systems.registry import SYSTEMS
+from models.systems.registry import load_from
 from models.training.draws import Purpose
 from tests.models.zoo import CPU, ZOO, Tiny, generate_job, picture
 
@@ -54,7 +56,7 @@ def test_the_solver_is_taught_by_the_refinement_that_is_served(name: str) -> Non
     tiny = noisy(name)
     trainer = tiny.trainer()
     assert isinstance(trainer, CCoopTrainer)
-    model = SYSTEMS[tiny.system].load(tiny.card(), trainer.export(), CPU)
+    model = load_from(tiny.card(), trainer.export(), CPU).kernels
     assert isinstance(model, CCoopNets | ImageCCoopNets)
     batch, trained = trainer.problem.batch(3, 0), trainer.config.refinement
     with torch.no_grad():
@@ -74,7 +76,7 @@ def grown(tiny: Tiny) -> tuple[GenerationTrainer, EnergyModel]:
     while trainer.leave_stage():
         pass
     trainer.fit.growth = trainer.fit.growth._replace(seen=trainer.fit.stage.phase)  # the last block is all there
-    model = SYSTEMS[tiny.system].load(tiny.card(), trainer.export(), CPU)
+    model = load_from(tiny.card(), trainer.export(), CPU).kernels
     assert isinstance(model, EnergyModel)
     return trainer, model
 
@@ -100,14 +102,14 @@ def test_the_task_generate_gives_the_ends_of_the_chain_that_teaches(name: str) -
     noise = Noise([Key(seed, 0, 0) for seed in SEEDS])
     start[:, :, :coarse, :coarse] = noise.uniform(config.channels, coarse, coarse) * 2 - 1
     job = generate_job(seed=5, steps=config.steps, noise=0.0, label=None)
-    close(model.cropped(trainer.fit.draw(start, SEEDS)), run(model.tasks["generate"](job)).images)
+    close(model.cropped(trainer.fit.draw(start, SEEDS)), run(generate(model, job)).images)
 
 
 def test_each_direction_of_a_translation_is_taught_by_the_task_that_is_served() -> None:
     tiny = noisy("cfebm-translate")
     trainer = tiny.trainer()
     assert isinstance(trainer, TranslationTrainer)
-    model = SYSTEMS[tiny.system].load(tiny.card(), trainer.export(), CPU)
+    model = load_from(tiny.card(), trainer.export(), CPU).kernels
     assert isinstance(model, CFEBMTranslation)
     image = picture(tiny.card()["image"])
     start = model.padded(image).expand(len(SEEDS), -1, -1, -1)
@@ -122,4 +124,4 @@ def test_each_direction_of_a_translation_is_taught_by_the_task_that_is_served() 
             image=image,
             label={name: 1.0},
         )
-        close(model.cropped(fit.draw(start, SEEDS)), run(model.tasks["translate"](job)).images)
+        close(model.cropped(fit.draw(start, SEEDS)), run(translate(model, job)).images)

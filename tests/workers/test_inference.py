@@ -130,7 +130,7 @@ def test_a_chain_that_diverges_fails_with_its_reason(bench: Bench) -> None:
 
 
 def test_an_exception_in_a_task_fails_that_job_alone(bench: Bench, caplog: Any) -> None:
-    def broken(job: Any):  # type: ignore[no-untyped-def]
+    def broken(model: Any, job: Any):  # type: ignore[no-untyped-def]
         yield Loop(lambda rows, t, noise: 1 / 0, {"x": bench_row()}, 1, [0])  # type: ignore[arg-type, return-value]
 
     with bench.residency.use("tiny@1") as resident:

@@ -83,7 +83,7 @@ class Runner:
         request = record.request()
         with self._residency.use(record.model) as resident:
             prepared = prepare(record.id, request, resident.card, self._blobs)
-            task = partial(resident.model.tasks[record.task], prepared.job)
+            task = partial(resident.model.start, record.task, prepared.job)
             result, warnings = self._drive(record, task, work)
             warnings += [] if resident.exact else [NOT_EXACT]
         return store_outputs(record.id, result, prepared, self._blobs), [*result.warnings, *warnings]

@@ -9,6 +9,7 @@ import torch
 
 from models.core.model import Tasks
 from models.data.images import ImageData
+from models.evaluation import pictures
 from models.systems.base import Variant
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.images.calibration import calibrate
@@ -61,5 +62,6 @@ IMAGES = Variant(
     load=load,
     card=describe,
     tasks=TASKS,
+    evaluation=pictures.evaluation(lambda model: model.config.task),
     calibrate=calibrate,
 )

@@ -9,6 +9,7 @@ import torch
 
 from models.core.model import Tasks
 from models.data.images import ImageData
+from models.evaluation import labels
 from models.systems.base import Variant
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.labels.calibration import calibrate
@@ -56,5 +57,6 @@ LABELS = Variant(
     load=load,
     card=describe,
     tasks=TASKS,
+    evaluation=labels.EVALUATION,
     calibrate=calibrate,
 )

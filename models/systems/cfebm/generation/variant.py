@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.core.model import Tasks
+from models.evaluation import generation
 from models.systems.base import Variant
 from models.systems.cfebm.abilities import ability
 from models.systems.cfebm.config import GenerationConfig, fit_to
@@ -57,6 +58,7 @@ GENERATION = Variant(
     load=load,
     card=describe,
     tasks=TASKS,
+    evaluation=generation.EVALUATION,
     calibrate=calibrate,
     density=lambda model: model.log_density,
 )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.core.model import Tasks
+from models.evaluation import domains
 from models.systems.base import Variant
 from models.systems.cfebm.abilities import ability
 from models.systems.cfebm.config import TranslationConfig, fit_to
@@ -42,5 +43,6 @@ TRANSLATION = Variant(
     load=load,
     card=describe,
     tasks=TASKS,
+    evaluation=domains.EVALUATION,
     calibrate=calibrate,
 )
