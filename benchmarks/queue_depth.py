@@ -6,6 +6,7 @@ to cancel one at both depths, and the memory of the database and of the API for 
 
 from __future__ import annotations
 
+import asyncio
 import random
 import tempfile
 import time
@@ -24,6 +25,8 @@ from benchmarks.report import Claim, machine, show_claims, show_machine, show_ta
 from coopserve.configured import settings_from
 from service.contract.cards import ModelCard
 from service.contract.jobs import JobRecord
+from service.store.connection import connect_async
+from service.store.submission import Submissions
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,15 @@ class Queue:
 
     def fill(self, queued: int) -> None:
         """Queue jobs until so many wait, without HTTP."""
-        while len(self._waiting) < queued:
-            record = JobRecord.new(self._params, [])
-            self._cluster.jobs.submit(record, queue=record.model)
-            self._waiting.append(record.id)
+        records = [JobRecord.new(self._params, []) for _ in range(queued - len(self._waiting))]
+
+        async def submit() -> None:
+            async with connect_async(self._cluster.settings.broker_url) as client:
+                submissions = Submissions(client, JobRecord)
+                await asyncio.gather(*(submissions.submit(record, queue=record.model) for record in records))
+
+        asyncio.run(submit())
+        self._waiting += [record.id for record in records]
 
     def measure(self, calls: int) -> Depth:
         """Submit and cancel so many jobs; as many wait before as after."""

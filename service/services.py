@@ -46,6 +46,7 @@ class Services:
     jobs: RecordStore[JobRecord]
     trainings: RecordStore[TrainingRecord]
     submissions: Submissions[JobRecord]
+    training_submissions: Submissions[TrainingRecord]
     presence: Presence
     control: Control
     guard: Guard
@@ -66,8 +67,8 @@ class Services:
         """Connect the parts; nothing is sent to Redis yet, so it may start later than the API."""
         client = connection.connect(settings.broker_url)
         streams, calls = events.connect(settings.broker_url), connection.connect_async(settings.broker_url)
-        jobs = RecordStore(client, JobRecord, keep_seconds=settings.keep_seconds)
-        trainings = RecordStore(client, TrainingRecord, keep_seconds=settings.keep_seconds)
+        jobs = RecordStore(client, JobRecord)
+        trainings = RecordStore(client, TrainingRecord)
         presence = Presence(client)
         blobs = Blobs(settings.blobs)
         uploads = Uploads(blobs, settings.keep_hours)
@@ -92,6 +93,7 @@ class Services:
             jobs=jobs,
             trainings=trainings,
             submissions=Submissions(calls, JobRecord, settings.keep_seconds),
+            training_submissions=Submissions(calls, TrainingRecord, settings.keep_seconds),
             presence=presence,
             control=Control(client),
             guard=Guard(settings, keys, RateLimits(settings.broker_url, client)),

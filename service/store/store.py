@@ -1,4 +1,4 @@
-"""Records of jobs and trainings in Redis: submitted, leased to workers, listed and finished, each in one round trip.
+"""Records of jobs and trainings in Redis: leased to workers, listed and finished, each in one round trip.
 
 Every change is a Lua script, so it is atomic and passes through one place (``move`` in ``lua/common.lua``) that
 allows only the transitions of :data:`service.contract.records.TRANSITIONS`. A worker holds a record by a **lease** that
@@ -7,20 +7,21 @@ it renews, and every write of it is fenced by its **attempt** number: a worker t
 The queue is here, too: by priority, then by creation, so that a record whose worker was lost keeps its place. Each
 record waits in a queue of its own model, and a worker holds at most a fixed **share** of its places for one model, so
 that no model keeps another one's jobs out. This order is the only scheduler: Celery wakes workers and runs their pool.
-A finished record is kept for a while and then forgotten with all that belongs to it.
+A finished record is kept for a while and then forgotten with all that belongs to it. New records come in by
+:mod:`service.store.submission`.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Generic, Unpack
+from typing import Any, Generic
 
 import redis
 
 from service.contract.errors import NotFoundError, StaleAttemptError
 from service.contract.records import Status
-from service.store import codec, submission
+from service.store import codec
 from service.store.codec import RecordT
 from service.store.scripts import Scripts
 from service.store.types import (
@@ -32,10 +33,8 @@ from service.store.types import (
     Expired,
     Pulse,
     Queued,
-    Terms,
 )
 
-KEEP_SECONDS = 86_400.0
 SWEEP_LIMIT = 100
 
 
@@ -46,36 +45,16 @@ class RecordStore(Generic[RecordT]):
         client: a client made by :func:`service.store.connection.connect`.
         record_type: :class:`service.contract.jobs.JobRecord` or :class:`service.contract.trainings.TrainingRecord`.
         namespace: what all keys begin with, for several deployments on one Redis.
-        keep_seconds: how long records that are submitted here are kept after their end.
     """
 
-    def __init__(
-        self,
-        client: redis.Redis,
-        record_type: type[RecordT],
-        namespace: str = "coopserve",
-        keep_seconds: float = KEEP_SECONDS,
-    ) -> None:
+    def __init__(self, client: redis.Redis, record_type: type[RecordT], namespace: str = "coopserve") -> None:
         self._type = record_type
         self._client = client
-        self._keep_seconds = keep_seconds
         self._scripts = Scripts(client, record_type, namespace)
         self._prefix = self._scripts.prefix
         self._unknown = f"unknown-{'job' if record_type.prefix == 'job' else 'training'}"
 
     # ---- clients -------------------------------------------------------------------------------------------------
-
-    def submit(self, record: RecordT, **terms: Unpack[Terms]) -> tuple[RecordT, bool]:
-        """Put a new record in the queue; gives the stored record and whether it is new.
-
-        With an idempotency key that was used before for the same body, gives the earlier record.
-
-        Raises:
-            IdempotencyError: the key was used before for another body.
-            TooManyError: a limit refuses it.
-        """
-        args = submission.arguments(record, self._keep_seconds, terms)
-        return submission.outcome(self._type, self._run("submit", *args), terms)
 
     def get(self, id: str) -> RecordT:
         """The record as it is now.

@@ -15,6 +15,7 @@ from service.store.scripts import load_scripts, prefix_of
 from service.store.types import QueueLimits, Terms
 
 IDEMPOTENCY_SECONDS = 86_400
+KEEP_SECONDS = 86_400.0
 _NO_LIMITS = QueueLimits()
 _AT_A_TIME = 64
 """Connections of a process for submissions: more requests than that wait here, not in the store."""
@@ -58,20 +59,20 @@ def outcome(record_type: type[RecordT], answer: Sequence[Any], terms: Terms) -> 
 
 
 class Submissions(Generic[RecordT]):
-    """:meth:`.RecordStore.submit` for the event loop: under load a thread for each request costs more.
+    """Puts records of one type into the queue, from the event loop: a thread for each request costs more under load.
 
     Args:
         client: a client made by :func:`service.store.connection.connect_async`.
         record_type: as the store's.
+        keep_seconds: how long the records are kept after their end.
         namespace: as the store's.
-        keep_seconds: as the store's.
     """
 
     def __init__(
         self,
         client: redis.asyncio.Redis,
         record_type: type[RecordT],
-        keep_seconds: float,
+        keep_seconds: float = KEEP_SECONDS,
         namespace: str = "coopserve",
     ) -> None:
         self._type, self._keep_seconds = record_type, keep_seconds
@@ -80,7 +81,14 @@ class Submissions(Generic[RecordT]):
         self._turns = asyncio.Semaphore(_AT_A_TIME)
 
     async def submit(self, record: RecordT, **terms: Unpack[Terms]) -> tuple[RecordT, bool]:
-        """As the store's."""
+        """Put a new record in the queue; gives the stored record and whether it is new.
+
+        With an idempotency key that was used before for the same body, gives the earlier record.
+
+        Raises:
+            IdempotencyError: the key was used before for another body.
+            TooManyError: a limit refuses it.
+        """
         args = arguments(record, self._keep_seconds, terms)
         async with self._turns:
             answer = await self._script(keys=self._keys, args=args)

@@ -19,8 +19,8 @@ from service.pictures.blobs import Blobs
 from service.settings import Settings
 from service.store.presence import Presence
 from service.store.queue import INFERENCE_QUEUE, TRAINING_QUEUE
-from service.store.store import RecordStore
 from tests.service.fakes import FakeWorker, cards, write_card
+from tests.service.submitting import SubmittingStore
 
 
 @pytest.fixture(scope="session")
@@ -51,13 +51,13 @@ def api(base_url: str, client: redis.Redis) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def jobs(client: redis.Redis) -> RecordStore[JobRecord]:
-    return RecordStore(client, JobRecord)
+def jobs(client: redis.Redis) -> SubmittingStore[JobRecord]:
+    return SubmittingStore(client, JobRecord)
 
 
 @pytest.fixture
-def trainings(client: redis.Redis) -> RecordStore[TrainingRecord]:
-    return RecordStore(client, TrainingRecord)
+def trainings(client: redis.Redis) -> SubmittingStore[TrainingRecord]:
+    return SubmittingStore(client, TrainingRecord)
 
 
 @pytest.fixture
@@ -83,5 +83,5 @@ def new_job() -> Callable[[], JobRecord]:
 
 
 @pytest.fixture
-def worker(jobs: RecordStore[JobRecord], settings: Settings) -> FakeWorker:
+def worker(jobs: SubmittingStore[JobRecord], settings: Settings) -> FakeWorker:
     return FakeWorker(jobs, Blobs(settings.blobs_dir))

@@ -24,10 +24,10 @@ from service.observe.metrics import StoreCollector, WorkerCollector
 from service.settings import Settings
 from service.store.presence import Presence
 from service.store.queue_figures import Move, QueueFigures
-from service.store.store import RecordStore
 from tests.service.serving import serving
+from tests.service.submitting import SubmittingStore
 
-Jobs = RecordStore[JobRecord]
+Jobs = SubmittingStore[JobRecord]
 
 
 @pytest.fixture

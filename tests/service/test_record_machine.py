@@ -16,9 +16,9 @@ from service.contract.errors import StaleAttemptError, TooManyError
 from service.contract.jobs import Generate, JobRecord
 from service.contract.records import TRANSITIONS, Progress, Status
 from service.store.connection import connect
-from service.store.store import RecordStore
 from service.store.types import MAX_ATTEMPTS, QueueLimits
 from tests.service.beats import heartbeat
+from tests.service.submitting import SubmittingStore
 
 LONG, SHORT = 60.0, 0.002
 LIMITS = QueueLimits(max_active=1, max_cost=10.0)
@@ -26,12 +26,13 @@ ENDS = [status for status in Status if status.terminal]
 
 
 def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
-    store = RecordStore(client, JobRecord, namespace="machine")
+    store = SubmittingStore(client, JobRecord, namespace="machine")
     params = Generate(model="toy@1", seed=1, n=1, steps=1, step_size=1.0, noise=0.0, refine=True)
 
     class Life(RuleBasedStateMachine):
         @initialize()
         def submit(self) -> None:
+            client.flushdb()
             self.id = store.submit(JobRecord.new(params, []), owner="ann", cost=7.0, queue="toy@1", limits=LIMITS)[0].id
             self.saved: int | None = None
             self.failed = 0  # attempts that were lost since one has saved something
@@ -154,9 +155,6 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
                     assert inside == (status is record.status)
             assert (self.id in {item.id for item in store.waiting(100)}) == (record.status is Status.QUEUED)
             assert (record.expires_at is not None) == record.status.terminal
-
-        def teardown(self) -> None:
-            client.flushdb()
 
     return Life
 

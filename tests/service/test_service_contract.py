@@ -22,9 +22,9 @@ from service.contract.records import TRANSITIONS, Status
 from service.pictures.blobs import Blobs
 from service.settings import Settings
 from service.store.queue import INFERENCE_QUEUE, RUN_JOB, JobQueue, celery_options
-from service.store.store import RecordStore
 from service.store.types import QueueLimits
 from tests.service.fakes import card, cards
+from tests.service.submitting import SubmittingStore
 
 CLASSES = ["Bag", "Coat", "Sneaker"]
 CARD = ModelCard.model_validate(card())
@@ -282,7 +282,7 @@ def test_messages_are_those_of_celery_and_greater_priorities_lie_first(
 
 
 def test_a_record_comes_with_its_message_or_not_at_all(
-    jobs: RecordStore[JobRecord], new_job: Callable[[], JobRecord], client: redis.Redis, sent: Callable[[], int]
+    jobs: SubmittingStore[JobRecord], new_job: Callable[[], JobRecord], client: redis.Redis, sent: Callable[[], int]
 ) -> None:
     queue, record = JobQueue(client, RUN_JOB, INFERENCE_QUEUE), new_job()
     jobs.submit(record, message=queue.message(record.id))

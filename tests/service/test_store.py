@@ -11,11 +11,11 @@ from service.contract.jobs import Generate, JobRecord, Output
 from service.contract.records import Failure, Progress, Status, now
 from service.contract.trainings import TrainingRecord, TrainingRequest
 from service.store.codec import announced
-from service.store.store import RecordStore
 from service.store.types import MAX_ATTEMPTS, Beat, Idempotency
 from tests.service.beats import heartbeat
+from tests.service.submitting import SubmittingStore
 
-Jobs = RecordStore[JobRecord]
+Jobs = SubmittingStore[JobRecord]
 NewJob = Callable[[], JobRecord]
 
 SHORT = 0.02
@@ -262,7 +262,7 @@ def test_events_are_bounded(client: redis.Redis, jobs: Jobs, new_job: NewJob) ->
 
 
 def test_a_training_record_keeps_its_request_metrics_and_samples(
-    client: redis.Redis, trainings: RecordStore[TrainingRecord], jobs: Jobs, new_job: NewJob
+    client: redis.Redis, trainings: SubmittingStore[TrainingRecord], jobs: Jobs, new_job: NewJob
 ) -> None:
     params = TrainingRequest(
         data="digits", name="mine", overrides={"lr": 1e-3, "ema": True, "steps": 5, "norm": "none"}

@@ -28,10 +28,10 @@ from service.contract.errors import NotFoundError, ServiceError, StaleAttemptErr
 from service.contract.jobs import Generate, JobRecord
 from service.contract.records import TRANSITIONS, Failure, Status
 from service.store.connection import connect
-from service.store.store import RecordStore
 from service.store.types import MAX_ATTEMPTS, Claim, Idempotency, QueueLimits
 from tests.service.beats import heartbeat
 from tests.service.queue_model import Job, QueueModel
+from tests.service.submitting import SubmittingStore
 
 LONG, SHORT = 60.0, 0.002
 SHARES = st.sampled_from([None, 1, 2])
@@ -53,7 +53,7 @@ def pass_time(*short: bool) -> None:
 
 
 def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
-    stores = {kept: RecordStore(client, JobRecord, "machine", LONG if kept else SHORT) for kept in (True, False)}
+    stores = {kept: SubmittingStore(client, JobRecord, "machine", LONG if kept else SHORT) for kept in (True, False)}
     store = stores[True]
 
     class Queue(RuleBasedStateMachine):

@@ -11,10 +11,10 @@ import redis
 from service.contract.errors import StaleAttemptError, TooManyError
 from service.contract.jobs import Generate, JobRecord
 from service.contract.records import Status
-from service.store.store import RecordStore
 from service.store.types import MAX_ATTEMPTS, Claim, Expired, Idempotency, Message, QueueLimits
+from tests.service.submitting import SubmittingStore
 
-Jobs = RecordStore[JobRecord]
+Jobs = SubmittingStore[JobRecord]
 NewJob = Callable[[], JobRecord]
 
 
@@ -226,7 +226,7 @@ def test_a_saved_chain_is_noted_by_its_attempt_alone(jobs: Jobs, new_job: NewJob
 
 
 def test_what_is_finished_goes_after_its_time(client: redis.Redis, new_job: NewJob) -> None:
-    jobs = RecordStore(client, JobRecord, keep_seconds=0.4)
+    jobs = SubmittingStore(client, JobRecord, keep_seconds=0.4)
     body = Generate(model="toy")
     done = jobs.submit(new_job(), owner="ann", idempotency=Idempotency("k", body))[0].id
     waits = jobs.submit(new_job(), owner="ann")[0].id

@@ -21,15 +21,15 @@ from service.contract.trainings import TrainingRecord, TrainingRequest
 from service.settings import Settings
 from service.store.connection import connect
 from service.store.queue_figures import QueueFigures
-from service.store.store import RecordStore
 from service.webhooks.deliveries import Deliveries
 from service.webhooks.post import GuardedPost
 from service.webhooks.sender import RETRY_SECONDS, Outcome, WebhookSecrets, WebhookSender
 from tests.service.fakes import FakeWorker
 from tests.service.receiver import Receiver, receiving
 from tests.service.serving import serving
+from tests.service.submitting import SubmittingStore
 
-Jobs = RecordStore[JobRecord]
+Jobs = SubmittingStore[JobRecord]
 SECRET = new_webhook_secret()
 
 
@@ -248,7 +248,7 @@ def test_a_job_and_a_training(
     client: redis.Redis,
     worker: FakeWorker,
     receiver: Receiver,
-    trainings: RecordStore[TrainingRecord],
+    trainings: SubmittingStore[TrainingRecord],
 ) -> None:
     body = {"model": "toy", "label": "Bag", "n": 1, "steps": 1, "webhook": receiver.url}
     job = httpx.post(f"{url}/v1/generate", json=body).json()

@@ -18,9 +18,9 @@ from service.contract.jobs import Generate, JobRecord
 from service.pictures.blobs import Blobs
 from service.settings import Settings
 from service.store.presence import Presence
-from service.store.store import RecordStore
 from service.store.types import Message, Queued
 from tests.models.zoo import ZOO
+from tests.service.submitting import SubmittingStore
 from workers.engine.engine import Engine
 from workers.jobs.worker import InferenceWorker
 from workers.residency.residency import Residency
@@ -61,7 +61,7 @@ class Bench:
     """One worker with all its parts."""
 
     settings: Settings
-    store: RecordStore[JobRecord]
+    store: SubmittingStore[JobRecord]
     blobs: Blobs
     catalog: Catalog
     engine: Engine
@@ -95,7 +95,7 @@ class Bench:
 
 
 def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs | None = None) -> Bench:
-    store = RecordStore(client, JobRecord)
+    store = SubmittingStore(client, JobRecord)
     blobs, catalog = blobs or Blobs(settings.blobs_dir), Catalog(settings.model_dirs)
     engine = Engine(settings.max_rows, checkpoint_seconds=settings.checkpoint_seconds)
     residency = Residency(catalog, engine, torch.device("cpu"), settings.model_memory_bytes)

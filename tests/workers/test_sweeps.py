@@ -14,8 +14,8 @@ from service.contract.errors import NotFoundError
 from service.contract.jobs import Generate, JobRecord
 from service.contract.records import Status
 from service.pictures.blobs import Blobs
-from service.store.store import RecordStore
 from service.store.types import Claim, Queued
+from tests.service.submitting import SubmittingStore
 from workers.chains.keeper import Keeper
 from workers.upkeep.janitor import Janitor
 from workers.upkeep.patience import patiently
@@ -28,7 +28,7 @@ def new_job(model: str = "toy@1") -> JobRecord:
     return JobRecord.new(Generate(model=model, n=1, seed=7, steps=3, step_size=1.0, noise=0.0, refine=True), [])
 
 
-class Away(RecordStore[JobRecord]):
+class Away(SubmittingStore[JobRecord]):
     """A store that can be out of reach."""
 
     away = False
@@ -131,7 +131,7 @@ def test_what_can_not_be_deleted_is_not_forgotten(client: redis.Redis) -> None:
 def test_a_stale_attempt_can_not_spoil_a_chain(client: redis.Redis, tmp_path: Any) -> None:
     from tests.workers.test_chains import stopped_at
 
-    store, blobs = RecordStore(client, JobRecord), Blobs(tmp_path)
+    store, blobs = SubmittingStore(client, JobRecord), Blobs(tmp_path)
     early, late = stopped_at(2), stopped_at(9)
     id = store.submit(new_job())[0].id
     keepers = []

@@ -20,9 +20,9 @@ from service.contract.trainings import TrainingRecord, TrainingRequest
 from service.pictures.blobs import Blobs
 from service.settings import Settings
 from service.store.presence import Presence
-from service.store.store import RecordStore
 from service.store.types import MAX_ATTEMPTS, Queued
 from tests.models.test_data_kinds import save_domains
+from tests.service.submitting import SubmittingStore
 from tests.workers.test_inference import eventually
 from workers.training import TrainingWorker, command_of, data_source
 from workers.upkeep.heart import Heart
@@ -38,7 +38,7 @@ class Trainers:
 
     def __init__(self, settings: Settings, client: redis.Redis) -> None:
         self.settings, self.client = settings, client
-        self.store = RecordStore(client, TrainingRecord)
+        self.store = SubmittingStore(client, TrainingRecord)
         self.sent: list[Queued] = []
         self.hearts: list[Heart] = []
         settings.datasets_dir.mkdir(parents=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
+from anyio import from_thread
 from fastapi import APIRouter, Body, Path, Request, Response
 from pydantic import BaseModel, Field
 
@@ -86,13 +88,15 @@ def start_training(
     """Store the training and queue it."""
     check_webhook(parts, who, body.webhook)
     record = TrainingRecord.new(body, context())
-    record, _ = parts.trainings.submit(
+    submit = partial(
+        parts.training_submissions.submit,
         record,
         owner=who.owner,
         idempotency=Idempotency(idempotency_key, body, who.owner) if idempotency_key else None,
         limits=who.limits(parts.settings.max_queued),
         message=parts.training_queue.message(record.id),
     )
+    record, _ = from_thread.run(submit)  # on the event loop, which owns the connections
     return json_of(record, 202, {"Location": record.links.self})
 
 
