@@ -45,8 +45,9 @@ bench: $(INSTALLED)  ## measure engine and service; use a quiet machine
 	$(BIN)/python -m benchmarks.engine
 	$(BIN)/python -m benchmarks.service
 
-docs: $(INSTALLED)  ## write the generated page docs/settings.md
+docs: $(INSTALLED)  ## write the generated files docs/settings.md and service/contract/trainable.json
 	$(BIN)/coopserve settings > docs/settings.md
+	$(BIN)/python -m models.training.offer > service/contract/trainable.json
 
 clean:  ## remove build outputs; models, data and jobs in var/ stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build out

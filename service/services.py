@@ -15,6 +15,7 @@ from service.access.limits import RateLimits
 from service.access.security import Guard
 from service.contract.catalog import Catalog
 from service.contract.jobs import JobRecord
+from service.contract.trainable import Trainable
 from service.contract.trainings import TrainingRecord
 from service.observe.metrics import HttpMetrics, StoreCollector, WebhookMetrics, WorkerCollector
 from service.pictures.blobs import Blobs
@@ -56,6 +57,7 @@ class Services:
     job_queue: JobQueue
     training_queue: JobQueue
     catalog: Catalog
+    trainable: Trainable
     blobs: Blobs
     uploads: Uploads
     intake: Intake
@@ -103,6 +105,7 @@ class Services:
             job_queue=JobQueue(client, RUN_JOB, INFERENCE_QUEUE),
             training_queue=JobQueue(client, RUN_TRAINING, TRAINING_QUEUE),
             catalog=Catalog(settings.model_dirs),
+            trainable=Trainable.shipped(),
             blobs=blobs,
             uploads=uploads,
             intake=Intake(blobs, uploads, limits),

@@ -176,7 +176,7 @@ class TrainingWorker:
         variant = find_variant(request.system, request.preset)
         chosen = choose(variant, request.preset, overrides_of(request))
         data = read(VARIANTS[variant].data, data_source(request.data, root), "train", root, direction=request.direction)
-        device = torch.device(choose_device(self._settings.device))
+        device = usable_device(self._settings.device)
         plan = Plan(
             variant=variant,
             config=fit(variant, chosen, data),
@@ -256,3 +256,19 @@ def data_facts(name: str) -> dict[str, str]:
     """What a card says of the rights in a model trained on these data."""
     known = DATASETS.get(name)
     return {"license": known.licence, "notice": known.notice} if known else {}
+
+
+def usable_device(setting: str) -> torch.device:
+    """The device of :func:`choose_device`, tried out.
+
+    Raises:
+        TrainingError: there is no such device here.
+    """
+    name = choose_device(setting)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch that was built without it
+        reason = str(error).splitlines()[0]
+        raise TrainingError(f"can't train on the device {name!r}: {reason}; choose another, such as cpu") from error
+    return device

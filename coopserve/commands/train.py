@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shlex
 import shutil
 import signal
@@ -14,6 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coopserve.configured import settings_from
+from service.contract.data_facts import DataFacts, NoDataError, facts_of, fetched
+from service.contract.trainable import Asked, RefusedError, Trainable
+from service.contract.trainings import MODEL_NAME
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,7 +33,7 @@ DIRECTION = "Of data in two parts A and B: which is the condition or source, and
 @click.option("--name", required=True, help="Name of the model.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a setting of the preset.")
-@click.option("--image-size", type=int, help="Resize the images to so many pixels square.")
+@click.option("--image-size", type=click.IntRange(1), help="Resize the images to so many pixels square.")
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Convert to grey (1) or colour (3).")
 @click.option("--direction", default="AtoB", show_default=True, type=click.Choice(["AtoB", "BtoA"]), help=DIRECTION)
 @click.option("--device", help="Where to train. [default: COOPSERVE_DEVICE, or auto]")
@@ -39,6 +43,9 @@ DIRECTION = "Of data in two parts A and B: which is the condition or source, and
 @click.option("--tensorboard", is_flag=True, help="Also write logs for TensorBoard (the extra `tensorboard`).")
 def train(**options: Any) -> None:
     """Fit a model, with a progress bar. Stopped by Ctrl-C, it saves; the same command goes on from there."""
+    home, replaced = settings_from(), dict(map(_assignment, options["settings"]))
+    _check(options, replaced, home)  # before torch is there, and before anything is created
+
     import torch
 
     from models.data.images import DataError
@@ -48,9 +55,8 @@ def train(**options: Any) -> None:
     torch.set_flush_denormal(True)
     if options["threads"]:
         torch.set_num_threads(options["threads"])
-    home = settings_from()
     try:
-        plan = _plan(options, home)
+        plan = _plan(options, replaced, home)
         folder = home.trainings_dir / f"{plan.name}-{_identity(plan)}"
         if options["fresh"]:
             shutil.rmtree(folder, ignore_errors=True)
@@ -67,20 +73,35 @@ def train(**options: Any) -> None:
     click.echo(f"{plan.name}@{model.name} is in {model}; training.png and samples are in {folder}")
 
 
-def _plan(options: dict[str, Any], home: Settings) -> Plan:
-    import torch
+def _check(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> None:
+    """Refuse what can't work, as the API does, in its words."""
+    trainable, name = Trainable.shipped(), options["data_name"]
+    asked = [Asked(("--set", path), path, value) for path, value in replaced.items()]
+    if not re.fullmatch(MODEL_NAME, options["name"]):
+        raise click.ClickException(f"{options['name']!r} is no name of a model: use small letters, digits and hyphens")
+    try:
+        trainable.check_settings(options["system"], options["preset"], asked)
+        if name in trainable.data:
+            facts = fetched(name, home.datasets_dir, trainable.data[name])
+        else:
+            facts = facts_of(Path(name)) if Path(name).exists() else DataFacts()
+        facts = facts.converted(options["image_size"], int(options["channels"]) if options["channels"] else None)
+        trainable.check_data(options["system"], options["preset"], asked, name, facts, options["direction"])
+    except (RefusedError, NoDataError) as error:
+        raise click.ClickException(str(error)) from None
 
+
+def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> Plan:
     from models.data.catalog import read
     from models.metrics.effnet import installed_features
     from models.systems.registry import VARIANTS
     from models.training.configuration import choose, find_variant, fit
     from models.training.plan import Plan
-    from workers.device import choose_device
-    from workers.training import data_facts
+    from workers.training import data_facts, usable_device
 
     channels = int(options["channels"]) if options["channels"] else None
     variant = find_variant(options["system"], options["preset"])
-    chosen = choose(variant, options["preset"], dict(map(_assignment, options["settings"])))
+    chosen = choose(variant, options["preset"], replaced)
     data = read(
         VARIANTS[variant].data,
         options["data_name"],
@@ -90,7 +111,7 @@ def _plan(options: dict[str, Any], home: Settings) -> Plan:
         channels=channels,
         direction=options["direction"],
     )
-    device = torch.device(choose_device(options["device"] or home.device))
+    device = usable_device(options["device"] or home.device)
     return Plan(
         variant=variant,
         config=fit(variant, chosen, data),

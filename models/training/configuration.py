@@ -59,7 +59,7 @@ def choose(variant: str, preset: str, overrides: Mapping[str, Any]) -> BaseModel
         for parent in parents:
             place = place.get(parent) if isinstance(place, dict) else None
         if not isinstance(place, dict) or leaf not in place or isinstance(place[leaf], dict | tuple):
-            raise TrainingError(f"unknown setting {path!r}; known, for example: {', '.join(_paths(document))}")
+            raise TrainingError(f"unknown setting {path!r}; known, for example: {', '.join(setting_names(document))}")
         place[leaf] = value
     return _checked(lambda: type(config).model_validate(document))
 
@@ -85,16 +85,18 @@ def _checked(make: Callable[[], BaseModel]) -> BaseModel:
         return make()
     except ValidationError as error:
         first = error.errors()[0]
-        raise TrainingError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        where = f"{'.'.join(map(str, first['loc']))}: " if first["loc"] else ""
+        raise TrainingError(where + first["msg"].removeprefix("Value error, ")) from error
     except ValueError as error:
         raise TrainingError(str(error)) from error
 
 
-def _paths(document: Mapping[str, Any], prefix: str = "") -> list[str]:
+def setting_names(document: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted paths of the settings of a configuration that :func:`choose` can replace."""
     found = []
     for key, value in document.items():
         if isinstance(value, dict):
-            found += _paths(value, f"{prefix}{key}.")
+            found += setting_names(value, f"{prefix}{key}.")
         elif not isinstance(value, tuple):
             found.append(f"{prefix}{key}")
     return found

@@ -48,7 +48,7 @@ class TrainingRequest(BaseModel):
     overrides: dict[Word, Override] = Field(
         default_factory=dict,
         max_length=100,
-        description="Settings of the method by name, in place of the preset's; the trainer checks them.",
+        description="Settings of the method by name, in place of the preset's.",
         examples=[{}],
     )
     webhook: WebhookUrl | None = Field(

@@ -54,6 +54,41 @@ def test_mistakes_are_named(args: list[str], message: str, tmp_path: Path) -> No
     assert message in output
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--system", "gan"], "unknown system 'gan'; choose one of: ccoopnets, cfebm"),
+        (["--preset", "huge"], "unknown preset 'huge' of ccoopnets; choose one of: small, paper-mnist"),
+        (["--data", "nope"], "no data called 'nope': give one of fashion-mnist"),
+        (["--data", "digits"], "run `coopserve data fetch digits`"),
+        (["--set", "speed=9"], "unknown setting 'speed'; known, for example: channels"),
+        (["--set", "refinement.steps=0"], "refinement.steps: Input should be greater than or equal to 1"),
+        (["--set", "training.ema=much"], "training.ema: Input should be a valid number"),
+        (["--set", "solver.concat_at=3"], "one of 3 layers, 0 to 2"),
+        (["--system", "cfebm", "--set", "training.batch_size=8"], "unknown setting 'training.batch_size'"),
+        (["--system", "cfebm", "--set", "training.iterations=9"], "the growth takes 939 iterations"),
+        (["--preset", "paper-svhn"], "has grey images (1 channel), but the preset paper-svhn takes colour"),
+        (["--preset", "small-inpaint"], "28x28 pixels, but the preset small-inpaint takes 64x64"),
+        (["--image-size", "27"], "27x27 pixels, but the preset small takes 28x28"),
+        (["--channels", "3"], "has colour images (3 channels), but the preset small takes grey"),
+        (["--preset", "small-emoji"], "has no condition images"),
+        (["--system", "cfebm", "--preset", "small-translate"], "no two domains; give aligned pairs"),
+        (["--direction", "BtoA"], "no pairs that BtoA could turn round"),
+        (["--name", "My Model"], "use small letters, digits and hyphens"),
+        (["--device", "cuda:99"], "can't train on the device 'cuda:99'"),
+        (["--device", "gpu"], "can't train on the device 'gpu'"),
+    ],
+)
+def test_a_training_that_can_not_work_is_one_line_and_leaves_nothing(
+    args: list[str], message: str, tmp_path: Path
+) -> None:
+    given = ["train", "--data", "tests/data/fashion-sample.npz", "--name", "x", *args]
+    code, output = run(*given, COOPSERVE_DATA_DIR=str(tmp_path), COOPSERVE_CHECKPOINTS_DIR=str(tmp_path))
+    assert (code, output.count("\n")) == (1, 1)
+    assert message in output
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_idle_connections_outlive_those_of_clients_and_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[str, float] = {}
     monkeypatch.setattr("uvicorn.run", lambda app, **given: options.update(given))

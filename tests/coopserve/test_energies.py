@@ -69,7 +69,7 @@ def test_a_model_from_noise_alone_is_measured(tmp_path: Path) -> None:
     ("preset", "data", "reason"),
     [
         ("small-translate", "tests/data/fashion-sample.npz", "has no two domains; give aligned pairs, or a folder"),
-        ("tiny", "DOMAINS", "for systems that translate without them"),
+        ("tiny", "DOMAINS", "choose a preset that translates without pairs"),
     ],
 )
 def test_the_wrong_kind_of_data_is_refused(preset: str, data: str, reason: str, tmp_path: Path) -> None:

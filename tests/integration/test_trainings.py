@@ -26,7 +26,6 @@ TINY = {
     "overrides": {"refinement.steps": 2},
 }
 ENDLESS = {**TINY, "name": "endless", "iterations": 1_000_000}
-NONSENSE = {**TINY, "name": "nonsense", "data": "no-such-data"}
 
 
 def train(api: httpx.Client, request: dict[str, Any]) -> Record:
@@ -42,6 +41,13 @@ def metrics_of(server: Server, record: Record) -> list[dict[str, float]]:
 
 def versions(server: Server, name: str) -> list[str]:
     return sorted(path.name for path in (server.data_dir / "models").glob(f"{name}/*"))
+
+
+@pytest.fixture
+def damaged(server: Server) -> dict[str, Any]:
+    """A request that is accepted, and fails as soon as a trainer reads its data."""
+    (server.data_dir / "data" / "damaged.npz").write_bytes(b"PK cut off")
+    return {**TINY, "name": "nonsense", "data": "damaged"}
 
 
 @pytest.fixture
@@ -85,15 +91,27 @@ def test_a_running_training_is_cancelled(server: Server, api: httpx.Client) -> N
         ({"data": "no-such-data"}, ["no-such-data", "fashion-mnist", "sample"]),
         ({"system": "gan"}, ["gan", "ccoopnets"]),
         ({"preset": "huge"}, ["huge", "small", "paper-cifar10"]),
+        ({"preset": "paper-cifar10"}, ["sample", "grey", "paper-cifar10"]),
+        ({"system": "cfebm", "overrides": {}, "iterations": 2000}, ["batch_size", "leave batch_size out"]),
         ({"overrides": {"refinement.stride": 2}}, ["refinement.stride", "refinement.steps"]),
         ({"overrides": {"refinement.steps": -2}}, ["refinement.steps", "greater than"]),
     ],
 )
-def test_what_is_unknown_fails_with_the_choices(api: httpx.Client, change: dict[str, Any], expected: list[str]) -> None:
-    record = finished(api, train(api, {**TINY, "name": "nonsense", **change}))
+def test_what_can_not_work_is_refused_with_the_choices(
+    server: Server, api: httpx.Client, change: dict[str, Any], expected: list[str]
+) -> None:
+    before = {record["id"] for record in api.get("/v1/trainings").json()["items"]}
+    answer = api.post("/v1/trainings", json={**TINY, "name": "nonsense", **change})
+    assert (answer.status_code, answer.json()["type"]) == (422, "/errors/invalid-request")
+    assert all(word in answer.json()["detail"] for word in expected), answer.json()
+    assert {record["id"] for record in api.get("/v1/trainings").json()["items"]} == before
+
+
+def test_data_that_only_a_trainer_finds_damaged_fail_in_words(api: httpx.Client, damaged: dict[str, Any]) -> None:
+    record = finished(api, train(api, damaged))
     assert (record["status"], record["model"]) == ("failed", None)
     assert record["error"]["kind"] == "training-failed"
-    assert all(word in record["error"]["detail"] for word in expected), record["error"]
+    assert "damaged.npz is not a readable npz archive" in record["error"]["detail"]
 
 
 def test_what_no_training_could_mean_is_refused(api: httpx.Client) -> None:
@@ -124,16 +142,16 @@ def test_a_killed_trainer_goes_on_from_its_last_save_to_the_same_end(server: Ser
 
 
 def test_a_second_message_does_not_start_a_training_twice(
-    server: Server, api: httpx.Client, send_again: Callable[[Record], None]
+    server: Server, api: httpx.Client, send_again: Callable[[Record], None], damaged: dict[str, Any]
 ) -> None:
     training = running(api, train(api, {**TINY, "name": "once", "iterations": 100}))
     send_again(training)
-    finished(api, train(api, NONSENSE))  # messages are taken in turn: the second one has been by then
+    finished(api, train(api, damaged))  # messages are taken in turn: the second one has been by then
     record = succeeded(api, training)
     assert record["attempt"] == 1
     assert [line["iteration"] for line in metrics_of(server, record)] == [25, 50, 75, 100]
     assert versions(server, "once") == ["1"]
     send_again(training)
-    finished(api, train(api, NONSENSE))
+    finished(api, train(api, damaged))
     assert succeeded(api, training) == record
     assert versions(server, "once") == ["1"]

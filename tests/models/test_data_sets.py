@@ -34,6 +34,7 @@ def fluent_root(tmp_path: Path) -> Path:
 
 
 def test_fluent_renders_line_art_and_colour_on_white(fluent_root: Path) -> None:
+    assert (DATASETS["fluent"].shape, DATASETS["fluent"].pairs) == ((3, 64, 64), True)
     for split, name, colour in (("test", "egg", [0, 255, 0]), ("valid", "crab", [0, 0, 255])):
         data = load("fluent", split, fluent_root)  # type: ignore[arg-type]
         assert fluent.split_of(name) == split

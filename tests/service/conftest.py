@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import pytest
 import redis
 import uvicorn
+from PIL import Image
 
 from service.app import create_app
 from service.contract.jobs import Generate, JobRecord
@@ -22,13 +25,28 @@ from service.store.queue import INFERENCE_QUEUE, TRAINING_QUEUE
 from tests.service.fakes import FakeWorker, cards, write_card
 from tests.service.submitting import SubmittingStore
 
+SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"
+
 
 @pytest.fixture(scope="session")
 def settings(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     root = tmp_path_factory.mktemp("service")
     for content in cards():
         write_card(root / "checkpoints", content)
-    return Settings(redis_url=redis_url, data_dir=root / "var", checkpoints_dir=root / "checkpoints")
+    settings = Settings(redis_url=redis_url, data_dir=root / "var", checkpoints_dir=root / "checkpoints")
+    add_data(settings.datasets_dir)
+    return settings
+
+
+def add_data(root: Path) -> None:
+    """Data sets as the API sees them: two that count as fetched, images with classes, pairs, and two domains."""
+    for name in ("digits", "fashion-mnist"):
+        (root / name).mkdir(parents=True)
+    shutil.copy(SAMPLE, root / "sample.npz")
+    picture = Image.new("RGB", (64, 64))
+    for place in ("pairs/A", "pairs/B", "horses/trainA", "horses/trainB", "plain"):
+        (root / place).mkdir(parents=True)
+        picture.save(root / place / "0.png")
 
 
 @pytest.fixture(scope="session")

@@ -220,6 +220,43 @@ def test_a_training_request_is_wrong(api: httpx.Client, client: redis.Redis, cha
     assert client.dbsize() == 0
 
 
+@pytest.mark.parametrize(
+    ("changes", "field", "says"),
+    [
+        ({"system": "gan"}, ["system"], "unknown system 'gan'; choose one of: ccoopnets, cfebm"),
+        ({"preset": "huge"}, ["preset"], "unknown preset 'huge' of ccoopnets; choose one of: small, paper-mnist"),
+        ({"data": "nothing"}, ["data"], "choose one of: fashion-mnist, digits, fluent, noto, emoji, horses, pairs"),
+        ({"data": "fluent", "preset": "small-emoji"}, ["data"], "run `coopserve data fetch fluent`"),
+        ({"overrides": {"speed": 9}}, ["overrides", "speed"], "unknown setting 'speed'; known, for example: channels"),
+        ({"overrides": {"refinement": 9}}, ["overrides", "refinement"], "unknown setting 'refinement'"),
+        ({"overrides": {"refinement.steps": 0}}, ["overrides", "refinement.steps"], "greater than or equal to 1"),
+        ({"overrides": {"refinement.steps": 1.5}}, ["overrides", "refinement.steps"], "valid integer"),
+        ({"overrides": {"training.ema": "much"}}, ["overrides", "training.ema"], "valid number"),
+        ({"overrides": {"training.ema": 1}}, ["overrides", "training.ema"], "less than 1"),
+        ({"overrides": {"training.guard_move": -1}}, ["overrides", "training.guard_move"], "greater than 0"),
+        ({"overrides": {"training.precision": "fp8"}}, ["overrides", "training.precision"], "'fp32' or 'bf16'"),
+        ({"overrides": {"solver.concat_at": 3}}, ["overrides", "solver.concat_at"], "one of 3 layers, 0 to 2"),
+        ({"system": "cfebm", "batch_size": 8}, ["batch_size"], "no training.batch_size; leave batch_size out"),
+        ({"system": "cfebm", "iterations": 9}, ["iterations"], "the growth takes 939 iterations"),
+        ({"preset": "paper-svhn"}, ["data"], "has grey images (1 channel), but the preset paper-svhn takes colour"),
+        ({"preset": "small-inpaint"}, ["data"], "28x28 pixels, but the preset small-inpaint takes 64x64"),
+        ({"preset": "small-emoji"}, ["data"], "has no condition images"),
+        ({"data": "plain"}, ["data"], "plain has no labels"),
+        ({"data": "horses"}, ["data"], "two domains without pairs, but one set of images is wanted"),
+        ({"system": "cfebm", "preset": "small-translate"}, ["data"], "no two domains; give aligned pairs"),
+        ({"direction": "BtoA"}, ["direction"], "no pairs that BtoA could turn round"),
+    ],
+)
+def test_a_training_that_can_not_work_is_refused(
+    api: httpx.Client, client: redis.Redis, changes: dict[str, Any], field: list[str], says: str
+) -> None:
+    body = {"data": "sample", "name": "mine", **changes}
+    document = problem(api.post("/v1/trainings", json=body), "invalid-request")
+    assert says in document["detail"]
+    assert document["errors"][0]["loc"] == ["body", *field]
+    assert client.dbsize() == 0
+
+
 def test_every_kind_of_error_has_a_page(api: httpx.Client) -> None:
     listed = {item["type"]: item for item in api.get("/errors").json()["items"]}
     assert listed.keys() == {f"/errors/{kind}" for kind in PROBLEMS}

@@ -213,11 +213,11 @@ def test_pictures_that_do_not_exist(api: httpx.Client) -> None:
 def test_a_training_over_http(
     api: httpx.Client, trainings: RecordStore[TrainingRecord], sent: Callable[[], int]
 ) -> None:
-    answer = api.post("/v1/trainings", json={"data": "digits", "name": "mine", "overrides": {"lr": 0.001, "ema": True}})
+    answer = api.post("/v1/trainings", json={"data": "digits", "name": "mine", "overrides": {"training.ema": 0.5}})
     assert answer.status_code == 202
     training = answer.json()
     assert answer.headers["location"] == training["links"]["self"] == f"/v1/trainings/{training['id']}"
-    assert (training["params"]["system"], training["params"]["overrides"]) == ("ccoopnets", {"lr": 0.001, "ema": True})
+    assert (training["params"]["system"], training["params"]["overrides"]) == ("ccoopnets", {"training.ema": 0.5})
     assert sent() == 1
     trainings.claim(training["id"], "t", 10)
     heartbeat(trainings, training["id"], 1, 10, metrics={"energy": 0.5})

@@ -28,7 +28,7 @@ from tests.service.serving import serving
 def test_what_can_not_be_sent_is_refused(
     api: httpx.Client, sent: Callable[[], int], path: str, webhook: object, says: str
 ) -> None:
-    body = {"model": "toy"} if path == "/v1/generate" else {"data": "d", "name": "n"}
+    body = {"model": "toy"} if path == "/v1/generate" else {"data": "digits", "name": "n"}
     answer = api.post(path, json={**body, "webhook": webhook})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["loc"] == ["body", "webhook"]

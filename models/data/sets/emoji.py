@@ -156,6 +156,8 @@ EMOJI = DataSet(
     licence_file="twitter/LICENSE",
     weights_may_ship=True,
     classes=(),
+    shape=(3, 64, 64),
+    pairs=True,
     counts={"train": 3_067, "valid": 341, "test": 378},
     files={
         f"{side}/{_GLYPHS}": "1d602e65be88772bf8cc368ce16b855d719eeddbafe128d471b80203f494d29f"

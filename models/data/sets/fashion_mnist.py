@@ -56,6 +56,7 @@ FASHION_MNIST = DataSet(
     licence_file="usr/share/doc/dataset-fashion-mnist/copyright",
     weights_may_ship=True,
     classes=_CLASSES,
+    shape=(1, 28, 28),
     counts={"train": _TRAIN, "valid": 5_000, "test": 10_000},
     files=_FILES,
     unpack=debian("dataset-fashion-mnist"),

@@ -90,6 +90,8 @@ FLUENT = DataSet(
     licence_file="flat/info.json",
     weights_may_ship=True,
     classes=(),
+    shape=(3, 64, 64),
+    pairs=True,
     counts={"train": 1_272, "valid": 162, "test": 160},
     files={
         _FLAT: "f5f4cf457c0db2ad5a2e42e033e02e0c87d10e43d0164cfffb3bb84914970a63",

@@ -79,6 +79,7 @@ NOTO = DataSet(
     licence_file="LICENSE",
     weights_may_ship=True,
     classes=(),
+    shape=(3, 64, 64),
     counts={"train": 3_277, "valid": 193, "test": 191},
     files={_GLYPHS: "1d602e65be88772bf8cc368ce16b855d719eeddbafe128d471b80203f494d29f"},
     unpack=npm("emoji-datasource-google", _VERSION),

@@ -87,6 +87,7 @@ def start_training(
 ) -> Response:
     """Store the training and queue it."""
     check_webhook(parts, who, body.webhook)
+    parts.trainable.check_request(body, parts.settings.datasets_dir)
     record = TrainingRecord.new(body, context())
     submit = partial(
         parts.training_submissions.submit,

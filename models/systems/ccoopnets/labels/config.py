@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from models.core.config import BaseConfig, Count, NonNegative, Positive
 from models.data.images import ImageData
 from models.networks.layers import Layer
 from models.systems.ccoopnets.config import RefinementConfig, TrainingConfig, conv, paper_refinement
+
+
+def _check_join(concat_at: int, layers: Sequence[Layer]) -> None:
+    """Without a layer that the label joins, it would be left out."""
+    if concat_at >= len(layers):
+        raise ValueError(f"concat_at must name one of {len(layers)} layers, 0 to {len(layers) - 1}")
 
 
 class InitializerConfig(BaseConfig):
@@ -19,6 +26,11 @@ class InitializerConfig(BaseConfig):
     layers: tuple[Layer, ...]
     concat_at: Annotated[int, Field(ge=0)] = 0
     label_scale: Positive = 1.0
+
+    @model_validator(mode="after")
+    def _joined(self) -> Self:
+        _check_join(self.concat_at, self.layers)
+        return self
 
 
 class SolverConfig(BaseConfig):
@@ -32,6 +44,11 @@ class SolverConfig(BaseConfig):
     activation: Literal["leaky_relu", "silu"]
     label_scale: Positive = 1.0
     head: Count = 100
+
+    @model_validator(mode="after")
+    def _joined(self) -> Self:
+        _check_join(self.concat_at, self.layers)
+        return self
 
 
 class LabelTrainingConfig(TrainingConfig):
