@@ -22,8 +22,8 @@ Function: TypeAlias = Callable[..., Any]
 
 aten = torch.ops.aten
 
-_FEW, _MORE = 11, 13
-"""Rows of the two runs; primes, so that a number which grows with them is not taken for another one."""
+_FEW, _MORE = 2, 3
+"""Rows of the two runs."""
 
 _OF_SHAPE_ALONE = {
     aten.ones_like,

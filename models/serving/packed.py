@@ -8,9 +8,11 @@ takes the same one. The operators are those that torch's own compiler uses on a 
 
 from __future__ import annotations
 
+import hashlib
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
@@ -28,6 +30,9 @@ _PLAIN = 'torch.ops.mkldnn._convolution_pointwise({0}, {1}, {2}, {3}, {4}, [1, 1
 _TRANSPOSED = (
     'torch.ops.mkldnn._convolution_transpose_pointwise({0}, {1}, {2}, {3}, {5}, {4}, [1, 1], 1, "none", no, "")'
 )
+
+
+_packed: WeakValueDictionary[Any, Tensor] = WeakValueDictionary()
 
 
 class _Convolution(NamedTuple):
@@ -123,9 +128,8 @@ def _plain(c: _Convolution) -> list[Node]:
     if weight.shape[0] <= _NARROW and c.stride == [1, 1] and c.padding[0] < weight.shape[2]:
         around = [size - 1 - padding for size, padding in zip(weight.shape[2:], c.padding, strict=True)]
         return _summed(c._replace(weight=weight.flip(2, 3).transpose(0, 1), padding=around))
-    packed = torch.ops.mkldnn._reorder_convolution_weight(
-        weight.contiguous(memory_format=torch.channels_last), c.padding, c.stride, [1, 1], 1
-    )
+    weight = weight.contiguous(memory_format=torch.channels_last)
+    packed = _shared(torch.ops.mkldnn._reorder_convolution_weight, weight, c.padding, c.stride)
     x = _laid_out(c.x)
     return [x, Node(_PLAIN, (x, packed, c.bias, c.padding, c.stride), shape=c.shape)]
 
@@ -137,9 +141,19 @@ def _transposed(c: _Convolution) -> list[Node]:
     if c.stride == [1, 1] and c.rest == [0, 0] and c.padding[0] < weight.shape[2]:
         around = [size - 1 - padding for size, padding in zip(weight.shape[2:], c.padding, strict=True)]
         return _plain(c._replace(weight=weight.flip(2, 3).transpose(0, 1).contiguous(), padding=around))
-    packed = torch.ops.mkldnn._reorder_convolution_transpose_weight(weight, c.padding, c.rest, c.stride, [1, 1], 1)
+    packed = _shared(torch.ops.mkldnn._reorder_convolution_transpose_weight, weight, c.padding, c.rest, c.stride)
     x = _laid_out(c.x)
     return [x, Node(_TRANSPOSED, (x, packed, c.bias, c.padding, c.stride, c.rest), shape=c.shape)]
+
+
+def _shared(reorder: Callable[..., Tensor], weight: Tensor, *numbers: list[int]) -> Tensor:
+    """Weights as they are laid out for these numbers; once for all graphs that have them."""
+    facts = (reorder, tuple(weight.shape), weight.stride(), tuple(map(tuple, numbers)))
+    key = (facts, hashlib.sha256(weight.numpy().tobytes()).digest())
+    packed = _packed.get(key)
+    if packed is None:
+        packed = _packed[key] = reorder(weight, *numbers, [1, 1], 1)
+    return packed
 
 
 def _summed(c: _Convolution) -> list[Node]:

@@ -28,7 +28,8 @@ Argument: TypeAlias = Tensor | Sequence[Tensor] | Mapping[str, Tensor]
 
 _fast: ContextVar[bool] = ContextVar("fast", default=True)
 _turn = threading.Lock()  # several models may be loaded at a time, but a capture changes what holds for the process
-_TRIED = (1, 2)
+_TRIED = (1, 4)
+"""Rows for which what was traced is held against the function itself; none of those that were captured."""
 _TOLERANCE = 0.01
 """How far a traced result may lie from the function's own, relative to its norm: a mistake goes much further, while
 rounding at the kink of a ReLU can change one number of a gradient."""
@@ -79,12 +80,12 @@ class Served:
         asked = [k for k, example in enumerate(tensors) if example.requires_grad]
         self._of = asked[0] if asked else None
         self._examples = [example.detach() for example in tensors]
-        self._traced: dict[Function, tuple[Function, int]] = {}
+        self._traced: dict[Function, tuple[Function, Sequence[Tensor]]] = {}
 
     @property
-    def nbytes(self) -> int:
-        """Bytes of the constants of what has been traced."""
-        return sum(nbytes for _, nbytes in self._traced.values())
+    def constants(self) -> list[Tensor]:
+        """What the traced forms hold; several functions may share some of them."""
+        return [constant for _, constants in list(self._traced.values()) for constant in constants]
 
     def __call__(self, *arguments: Argument) -> Tensor:
         """The function's value. A gradient to the announced tensor comes with it; others are the function's own."""
@@ -138,8 +139,8 @@ class Served:
                 self._traced[form] = traced
         return traced[0]
 
-    def _trace(self, form: Function) -> tuple[Function, int]:
-        """The form traced, and the bytes of its constants; the form itself where that can't be."""
+    def _trace(self, form: Function) -> tuple[Function, Sequence[Tensor]]:
+        """The form traced, and its constants; the form itself where that can't be."""
         try:
             with torch.no_grad():
                 graph = capture(form, self._examples)
@@ -151,8 +152,8 @@ class Served:
         except (AttributeError, CaptureError, RuntimeError, TypeError, ValueError) as error:
             name = getattr(self._function, "__qualname__", type(self._function).__name__)
             log.warning("%s is not traced; it runs operation by operation: %s", name, error)
-            return form, 0
-        return run, sum(constant.numel() * constant.element_size() for constant in constants)
+            return form, ()
+        return run, constants
 
 
 class _Differentiable(torch.autograd.Function):

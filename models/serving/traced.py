@@ -97,5 +97,5 @@ class _Writer:
         for k, constant in enumerate(self.constants):
             if constant is value:
                 return f"w{k}"
-        self.constants.append(value.detach())
+        self.constants.append(value)
         return f"w{len(self.constants) - 1}"

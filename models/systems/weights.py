@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from models.serving import Served
 
 N = TypeVar("N", bound=nn.Module)
 
@@ -34,6 +36,7 @@ def frozen(network: N, device: torch.device) -> N:
     return network.to(device).eval().requires_grad_(False)
 
 
-def nbytes(*networks: nn.Module) -> int:
-    """The bytes of their parameters and buffers."""
-    return sum(t.numel() * t.element_size() for network in networks for t in network.state_dict().values())
+def nbytes(tensors: Iterable[Tensor], *functions: Served) -> int:
+    """The bytes of these tensors and of all that served functions hold, each counted once."""
+    found = [*tensors, *(constant for function in functions for constant in function.constants)]
+    return sum(t.numel() * t.element_size() for t in {id(t): t for t in found}.values())

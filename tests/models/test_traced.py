@@ -62,7 +62,7 @@ def grows(y: Tensor) -> Tensor:
 
 
 def branches(y: Tensor) -> Tensor:
-    return y * 2 if len(y) < 12 else (y + y).relu()
+    return y * 2 if len(y) < 3 else (y + y).relu()
 
 
 def in_place(y: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def residency(root: Path, budget: int, engine: Engine | None = None) -> Residenc
 
 def size_of_one(root: Path) -> int:
     with residency(root, 1).use("a@1") as resident:
-        return resident.model.nbytes
+        return resident.model.kernels.nbytes
 
 
 def test_bytes_are_those_of_the_tensors(tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_an_evicted_model_is_forgotten_by_the_engine(tmp_path: Path) -> None:
     models = residency(tmp_path, 1, engine)
     for name in "ab":
         with models.use(f"{name}@1") as resident:
-            kernels = [kernel for kernel, _ in resident.model.examples()]
+            kernels = [kernel for kernel, _ in resident.model.kernels.examples()]
     assert set(engine._sizes) == set(kernels)
 
 

@@ -16,6 +16,7 @@ from models.samplers.values import filmed, tracked
 from models.serving import served
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.networks import Energy, fold, fuse, value
+from models.systems.weights import nbytes
 
 
 @final
@@ -50,8 +51,7 @@ class FrozenEnergy:
 
     @property
     def nbytes(self) -> int:
-        own = sum(kernel.numel() * kernel.element_size() for kernel in self._kernels.values())
-        return own + self._value.nbytes
+        return nbytes(self._kernels.values(), self._value)
 
     def resampled(self, sampler: Callable[[Value], Kernel]) -> dict[Kernel, Kernel]:
         """For each kernel of a chain, the one that a sampler makes of the same f."""

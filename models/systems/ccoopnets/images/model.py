@@ -68,8 +68,8 @@ class ImageCCoopNets:
 
     @property
     def nbytes(self) -> int:
-        fast = (self._made, self._made_between, self._value, self._value_between)
-        return nbytes(self.initializer, self.solver) + sum(function.nbytes for function in fast)
+        weights = [*self.initializer.state_dict().values(), *self.solver.state_dict().values()]
+        return nbytes(weights, self._made, self._made_between, self._value, self._value_between)
 
     @property
     def _mask_shapes(self) -> list[tuple[int, int, int]]:

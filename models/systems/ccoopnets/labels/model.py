@@ -60,7 +60,8 @@ class CCoopNets:
 
     @property
     def nbytes(self) -> int:
-        return nbytes(self.initializer, self.solver) + self._made.nbytes + self._value.nbytes + self._log_joint.nbytes
+        weights = [*self.initializer.state_dict().values(), *self.solver.state_dict().values()]
+        return nbytes(weights, self._made, self._value, self._log_joint)
 
     def _propose(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
         """The initializer's answer Y = g(X, C), X ~ N(0, I): eq. 7 without its epsilon, which no code adds."""
