@@ -108,7 +108,7 @@ class Ablation:
 
     def measure(self, name: str, config: GenerationConfig) -> dict[str, Any]:
         """Train one variant, or go on with it, and judge it."""
-        fitted = fit("cfebm", config, self.data)
+        fitted = fit("cfebm/generation", config, self.data)
         identity = [self.data.sha256(), self.seed, self.minutes, self.judged, fitted.model_dump(mode="json")]
         folder = self.work / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:10]
         known = folder / "figures.json"

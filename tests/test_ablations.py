@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks import ablations
 from benchmarks.ablations import Ablation, Scale
-from models.systems.cfebm.config import Config
+from models.systems.cfebm.config import GenerationConfig
 from models.systems.cfebm.generation.training import GenerationTrainer
 from models.training.configuration import fit
 from tests.models.zoo import images
@@ -56,8 +56,8 @@ def test_the_variants_differ_in_one_point_each() -> None:
 
 
 def test_a_direct_chain_starts_at_full_size_with_all_the_steps() -> None:
-    config = fit("cfebm", SCALE.variants()["direct"], images())
-    assert isinstance(config, Config)
+    config = fit("cfebm/generation", SCALE.variants()["direct"], images())
+    assert isinstance(config, GenerationConfig)
     trainer = GenerationTrainer(config, images().fit(16, 1), 0, torch.device("cpu"))
     assert trainer.fit.alpha == 1
     assert not trainer.leave_stage()
@@ -85,7 +85,7 @@ def test_what_was_measured_is_kept(tmp_path: Path) -> None:
 def test_a_divergence_is_a_result(tmp_path: Path) -> None:
     document = SCALE.variants()["direct"].model_dump()
     document["training"]["guards"]["value"] = 1e-9
-    found = ablation(tmp_path, minutes=1).measure("unstable", Config.model_validate(document))
+    found = ablation(tmp_path, minutes=1).measure("unstable", GenerationConfig.model_validate(document))
     assert "the scale of f runs away" in found["outcome"]
     assert found["rollbacks"] > 0
     assert json.loads(next(tmp_path.glob("*/figures.json")).read_text()) == found

@@ -201,7 +201,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     data = load(str(archive), "train", root)
     changes = {"training.iterations": 2, "training.batch_size": 4, "refinement.steps": 2}
     config = configure("ccoopnets", "small-emoji", data, changes)
-    training = Training(Plan("ccoopnets", config, data, "tiny", 3, CPU, "train it"), root / "run")
+    training = Training(Plan("ccoopnets/images", config, data, "tiny", 3, CPU, "train it"), root / "run")
     assert training.run()
     training.publish(root / "models")
     return root / "models", archive

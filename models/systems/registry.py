@@ -5,7 +5,7 @@ To add one, write its folder with a :class:`~models.systems.base.Variant` and en
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -32,10 +32,10 @@ def system_of(variant: str) -> str:
     return variant.partition("/")[0]
 
 
-def systems() -> dict[str, list[str]]:
+def systems(variants: Iterable[str] = VARIANTS) -> dict[str, list[str]]:
     """The names of the variants of each system."""
     found: dict[str, list[str]] = {}
-    for name in VARIANTS:
+    for name in variants:
         found.setdefault(system_of(name), []).append(name)
     return found
 

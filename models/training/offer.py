@@ -20,6 +20,7 @@ from models.data.catalog import DATASETS
 from models.data.images import ImageData
 from models.data.kinds import Data, Kind
 from models.data.unpaired import UnpairedData
+from models.systems.base import Variant
 from models.systems.registry import VARIANTS, systems
 from models.training.configuration import TrainingError, choose, fit, setting_names
 
@@ -30,9 +31,9 @@ _GRAIN = {"integer": 1, "number": 1e-6}
 _KEPT = ("type", "enum", "const", "minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 
 
-def offer() -> dict[str, Any]:
-    """All systems, and the known data sets."""
-    return {"systems": {system: _system(variants) for system, variants in systems().items()}, "data": known_data()}
+def offer(variants: Mapping[str, Variant] = VARIANTS) -> dict[str, Any]:
+    """All systems of the variants by name, and the known data sets."""
+    return {"systems": {system: _system(names) for system, names in systems(variants).items()}, "data": known_data()}
 
 
 def _system(variants: Sequence[str]) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stand-in")
     data = load(str(SAMPLE), "train", folder)
     config = configure("ccoopnets", "small", data, {"training.batch_size": 8})
-    plan = Plan("ccoopnets", config, data, "fashion-ccoopnets", 0, torch.device("cpu"), "untrained")
+    plan = Plan("ccoopnets/labels", config, data, "fashion-ccoopnets", 0, torch.device("cpu"), "untrained")
     Training(plan, folder / "training").publish(folder / "checkpoints")
     return folder / "checkpoints"
 

@@ -146,7 +146,7 @@ def job(**changes):  # type: ignore[no-untyped-def]
 
 def test_without_refinement_the_proposal_comes_back() -> None:
     model = tiny_model("ccoopnets")
-    assert isinstance(model, CCoopNets)
+    assert isinstance(model.kernels, CCoopNets)
     proposal = run(model.start("generate", job(refine=False))).images
     assert torch.equal(proposal, run(model.start("generate", job(steps=0))).images)
     refined = run(model.start("generate", job(steps=5))).images
@@ -176,7 +176,7 @@ def test_a_mix_of_one_label_is_that_label_and_mixes_lie_between() -> None:
 
 def test_the_energy_is_that_of_the_clipped_image_with_its_reference() -> None:
     model = tiny_model("ccoopnets")
-    assert isinstance(model, CCoopNets)
+    assert isinstance(model.kernels, CCoopNets)
     output = run(model.start("generate", job(label={"thin": 1.0})))
     c = torch.tensor([[0.0, 0.0, 1.0]]).expand(3, -1)
     with torch.no_grad():

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from models.systems.cfebm.config import GenerationConfig, StageConfig, growth_iterations
+from models.systems.cfebm.config import GenerationConfig, StageConfig, TranslationConfig, growth_iterations
 from models.systems.cfebm.fit import EnergyFit, mixed
 from models.systems.cfebm.growth import Growth
 from models.systems.cfebm.networks import Energy
@@ -100,12 +100,16 @@ def test_the_steps_of_the_whole_chain(preset: str, steps: int) -> None:
         {"stages": [STAGES[0].model_dump(), {**STAGES[1].model_dump(), "size": 32}]},
         {"image_size": 17},
         {"image_size": 15},
-        {"task": "translate"},
     ],
 )
 def test_configurations_that_make_no_sense_are_refused(changes: dict[str, object]) -> None:
-    with pytest.raises(ValidationError, match=r"stages must double|can't be padded|its growth is single"):
+    with pytest.raises(ValidationError, match=r"stages must double|can't be padded"):
         GenerationConfig.model_validate(GENERATION_PRESETS["tiny"].model_dump() | changes)
+
+
+def test_a_translation_grows_in_single_stages() -> None:
+    with pytest.raises(ValidationError, match="its growth is single"):
+        TranslationConfig.model_validate(TRANSLATION_PRESETS["small-translate"].model_dump() | {"growth": "chained"})
 
 
 @pytest.mark.parametrize(("alpha", "variance"), [(0, 0.25), (0.25, 0.2552), (0.5, 0.2708), (0.75, 0.2969), (1, 0.3333)])

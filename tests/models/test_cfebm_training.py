@@ -15,7 +15,7 @@ from models.checkpoints import load_model, load_state
 from models.core.loop import run
 from models.data.kinds import Data
 from models.systems.base import Trainer
-from models.systems.cfebm.config import Config, SamplerConfig, StageConfig
+from models.systems.cfebm.config import GenerationConfig, SamplerConfig, StageConfig
 from models.systems.cfebm.fit import EnergyFit
 from models.systems.cfebm.generation.training import GenerationTrainer
 from models.systems.cfebm.networks import Kernels
@@ -36,11 +36,11 @@ def plan(*, features: Callable[[Tensor], Tensor] | None = None, rate: float = 1.
     for stage in config["stages"]:
         stage.update(phase=64, learning_rate=rate * stage["learning_rate"])
     config["training"]["iterations"] = ITERATIONS
-    return _plan(Config.model_validate(config), images(), features)
+    return _plan("cfebm/generation", GenerationConfig.model_validate(config), images(), features)
 
 
-def _plan(config: Any, data: Data, features: Callable[[Tensor], Tensor] | None = None) -> Plan:
-    return Plan("cfebm", config, data, "a-model", 1, CPU, "coopserve train ...", {}, features)
+def _plan(variant: str, config: Any, data: Data, features: Callable[[Tensor], Tensor] | None = None) -> Plan:
+    return Plan(variant, config, data, "a-model", 1, CPU, "coopserve train ...", {}, features)
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
@@ -67,7 +67,7 @@ def test_the_update_matches_the_short_run_to_the_data() -> None:
 
     All is a quarter as large as in the closed form, which is linear, so that no chain end is cut to [-1, 1].
     """
-    config = Config(
+    config = GenerationConfig(
         channels=1,
         image_size=8,
         stages=(StageConfig(size=8, steps=20, learning_rate=2e-2, batch_size=16, phase=1),),
@@ -102,11 +102,13 @@ def test_an_update_is_one_power_iteration(tmp_path: Path) -> None:
 def test_a_translation_resumes_to_the_bit(tmp_path: Path) -> None:
     iterations = 1
     config = configure("cfebm", "small-translate", domains(), {**TINY["cfebm"], "training.iterations": 2})
-    whole, parts = (Training(_plan(config, domains()), tmp_path / name) for name in ("whole", "parts"))
+    whole, parts = (
+        Training(_plan("cfebm/translation", config, domains()), tmp_path / name) for name in ("whole", "parts")
+    )
     left = iter(range(iterations))
     assert whole.run()
     assert not parts.run(lambda: next(left, None) is None)
-    second = Training(_plan(config, domains()), tmp_path / "parts")
+    second = Training(_plan("cfebm/translation", config, domains()), tmp_path / "parts")
     assert second.progress.iteration == iterations
     assert second.run()
     assert same(second.trainer.state(), whole.trainer.state())

@@ -225,7 +225,7 @@ def _parts(thing: Any, seen: set[int]) -> Iterator[Any]:
         inner = thing.values()
     elif isinstance(thing, list | tuple):
         inner = thing
-    elif type(thing).__module__.startswith("models."):
+    elif type(thing).__module__.startswith(("models.", "tests.")):
         inner = vars(thing).values()
     for part in inner:
         yield from _parts(part, seen)

@@ -20,8 +20,7 @@ from models.core.noise import row_seeds
 from models.evaluation.bounds import dequantised, evaluate_likelihood
 from models.evaluation.likelihood import LikelihoodError, Mean, Settings, effective_size, log_mean_exp, measure_log_z
 from models.evaluation.spaces import Box
-from models.systems.base import Variant
-from models.systems.registry import VARIANTS
+from tests.toy.config import PRESETS
 
 
 def test_weights_are_summed_up_as_they_should_be() -> None:
@@ -117,14 +116,6 @@ def test_values_that_are_not_finite_are_named() -> None:
         evaluate_likelihood(value_of(0.3), pictures(1), SMALL)
 
 
-class Toy:
-    """A model whose density is a Gaussian."""
-
-    def log_density(self, images: Tensor) -> Tensor:
-        density: Tensor = value_of(0.3)(images)
-        return density
-
-
 CARD = {
     "title": "t",
     "description": "d",
@@ -136,23 +127,11 @@ CARD = {
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def home(tmp_path: Path) -> Iterator[Path]:
     """A folder with the model ``toy``, which has a density, and with data."""
-    absent: dict[str, Any] = dict.fromkeys(
-        ("config", "presets", "fit_to", "trainer", "card", "evaluation", "calibrate")
-    )
-    toy = Variant(
-        title="Toy",
-        data="images",
-        load=lambda card, tensors, device: Toy(),
-        tasks={},
-        density=lambda model: model.log_density,
-        **absent,
-    )
-    monkeypatch.setitem(VARIANTS, "toy/gaussian", toy)
-    publish(
-        tmp_path / "models", {**CARD, "name": "toy", "system": "toy", "variant": "toy/gaussian"}, {"w": torch.zeros(1)}
-    )
+    config = PRESETS["plain"].model_copy(update={"size": 4}).model_dump()
+    card = {**CARD, "name": "toy", "system": "toy", "variant": "toy/gaussian", "config": config}
+    publish(tmp_path / "models", card, {name: torch.zeros(1, 4, 4) for name in ("mean", "proposed")})
     np.savez(tmp_path / "data.npz", images=pictures(120).repeat(1, 1, 2, 1)[..., :2].repeat(1, 1, 1, 2)[:, 0].numpy())
     yield tmp_path
     torch.set_flush_denormal(False)

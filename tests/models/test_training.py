@@ -212,7 +212,7 @@ def test_a_short_training_learns_from_real_images(tmp_path: Path) -> None:
     config = configure("ccoopnets", "small", data, changes)
     events: list[Event] = []
     training = Training(
-        Plan("ccoopnets", config, data, "m", 0, torch.device("cpu"), ""), tmp_path / "run", events.append
+        Plan("ccoopnets/labels", config, data, "m", 0, torch.device("cpu"), ""), tmp_path / "run", events.append
     )
     assert training.run()
     metrics = [event.data for event in events if event.kind == "metrics"]

@@ -19,6 +19,12 @@ from models.data.unpaired import UnpairedData, drop_pairs
 from models.systems.base import Trainer
 from models.systems.registry import VARIANTS, load_from
 from models.training.configuration import configure, find_variant
+from tests.toy.variant import GAUSSIAN
+
+SHIPPED = dict(VARIANTS)
+"""The variants of the house."""
+
+VARIANTS["toy/gaussian"] = GAUSSIAN  # a system from outside keeps the same laws
 
 CLASSES = ("round", "square", "thin")
 CPU = torch.device("cpu")
@@ -46,6 +52,7 @@ def domains() -> UnpairedData:
 TINY: dict[str, Mapping[str, Any]] = {
     "ccoopnets": {"training.iterations": 12, "training.batch_size": 4, "refinement.steps": 3},
     "cfebm": {"network.c": 8},
+    "toy": {},
 }
 """For each system values that make its presets small; with fewer channels no batch sizes agree to the bit."""
 
@@ -55,6 +62,7 @@ SMALLER = {"initializer.finish": 16, "initializer.finish_layers": 1}
 QUICK: dict[str, tuple[str, Mapping[str, Any]]] = {
     "ccoopnets": ("small", TINY["ccoopnets"]),
     "cfebm": ("tiny", {"network.c": 2, "training.iterations": 80}),
+    "toy": ("plain", {}),
 }
 """For each system a preset that generates, and values with which it trains to its end in a moment."""
 
@@ -100,6 +108,7 @@ ZOO: dict[str, Tiny] = {
     "cfebm-chained": Tiny("cfebm", "small", images),
     "cfebm-single": Tiny("cfebm", "tiny", images, {"growth": "single"}),
     "cfebm-translate": Tiny("cfebm", "small-translate", domains),
+    "toy": Tiny("toy", "plain", images),
 }
 """At least one model of every system; together they do every task."""
 
