@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.networks.normalised import Equalised
 from models.systems.cfebm.config import Config, NetworkConfig
 from models.systems.cfebm.energies import restore
 from models.systems.cfebm.fit import EnergyFit
-from models.systems.cfebm.networks import Energy, Equalised, fold, fuse, value
+from models.systems.cfebm.networks import Energy, fold, fuse, value
 from models.training.configuration import configure
 from tests.models.zoo import CPU, images
 

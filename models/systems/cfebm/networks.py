@@ -15,9 +15,9 @@ from typing import TypeAlias
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import parametrizations
 
 from models.networks.layers import pooled_kernel
+from models.networks.normalised import Convolution, Equalised
 from models.systems.cfebm.config import NetworkConfig
 
 Kernels: TypeAlias = Mapping[str, Tensor]
@@ -26,10 +26,6 @@ Kernels: TypeAlias = Mapping[str, Tensor]
 BASE = 4
 """Pixels of the side at which the trunk ends."""
 
-_WARM_UP = 30
-"""Power iterations at construction: the first chain runs before any update, and with a random start of the singular
-vectors the served kernel's largest singular value can be 32 instead of 1."""
-
 _SWISH = 1.1
 
 ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
@@ -37,37 +33,6 @@ ACTIVATIONS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
     "relu": F.relu,
 }
-
-
-class Equalised(nn.Module):
-    """A 1x1 convolution with an equalised learning rate: standard normal weights, times sqrt(2 / fan_in) when used."""
-
-    def __init__(self, fan_in: int, out: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(out, fan_in, 1, 1))
-        self.bias = nn.Parameter(torch.zeros(out))
-        self._scale = math.sqrt(2 / fan_in)
-
-    def plain(self) -> tuple[Tensor, Tensor]:
-        """The weight ``[out, in, 1, 1]`` as it is used, and the bias."""
-        return self.weight * self._scale, self.bias
-
-
-class Convolution(nn.Conv2d):
-    """A convolution as a holder of parameters; its kernel may be under spectral normalisation."""
-
-    def __init__(self, channels: int, out: int, kernel: int, spectral: bool) -> None:
-        super().__init__(channels, out, kernel)
-        if spectral:
-            parametrizations.spectral_norm(self, n_power_iterations=1)
-            with torch.no_grad():
-                for _ in range(_WARM_UP):
-                    self.weight  # noqa: B018 - reading it in training mode is one power iteration
-
-    def plain(self) -> tuple[Tensor, Tensor]:
-        """The normalised kernel and the bias. In training mode each call is one power iteration."""
-        assert self.bias is not None
-        return self.weight, self.bias
 
 
 class Energy(nn.Module):
