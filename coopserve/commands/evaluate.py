@@ -85,21 +85,27 @@ def _images(model: LoadedModel, source: Run, options: dict[str, Any]) -> dict[st
     from models.systems.registry import VARIANTS, variant_of
 
     variant = VARIANTS[variant_of(model.card)]
-    given = {name: options[name] for name in NUMBERS if options[name] is not None}
-    run = replace(source, options=variant.evaluation.chosen(given))
+    run = replace(source, options=variant.evaluation.chosen(_given(options)))
     bench, metrics, steps = variant.evaluation.measure(model, run, choose=options["choose_steps"])
     kept = {name: value for name, value in model.card.get("metrics", {}).items() if name == "likelihood"}
     changes = {"metrics": {**kept, **metrics}, "calibration": variant.calibrate(model.kernels, bench.valid)}
     return changes if steps is None else {**changes, "tasks": _with_steps(model.card["tasks"], steps)}
 
 
+def _given(options: dict[str, Any]) -> dict[str, int]:
+    return {name: options[name] for name in NUMBERS if options[name] is not None}
+
+
 def _likelihood(model: LoadedModel, source: Run, options: dict[str, Any]) -> dict[str, Any]:
     """The card's ``metrics`` with those of the likelihood."""
+    from models.evaluation.base import EvaluationError
     from models.evaluation.bounds import evaluate_likelihood
     from models.evaluation.labels import splits_for
     from models.evaluation.likelihood import LikelihoodError, Settings
     from models.systems.registry import VARIANTS, variant_of
 
+    if _given(options) or options["choose_steps"]:
+        raise EvaluationError("--likelihood measures the density alone; leave out the options of images")
     card = model.card
     density = VARIANTS[variant_of(card)].density
     if density is None:

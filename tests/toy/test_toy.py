@@ -82,6 +82,9 @@ def test_options_of_other_evaluations_are_refused(home: Path) -> None:
     code, output = evaluate(home, "--per-class", "3")
     assert code == 2
     assert "--per-class is not for models of this kind; their options are: --images" in output
+    code, output = evaluate(home, "--likelihood", "--choose-steps")
+    assert code == 2
+    assert "--likelihood measures the density alone" in output
     assert card_of(home) == before
 
 

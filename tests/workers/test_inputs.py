@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.core.jobs import JOBS
+from models.core.model import Tasks
 from models.data.images import to_uint8
 from service.contract.cards import ModelCard
 from service.contract.errors import NotFoundError
@@ -106,7 +107,7 @@ def test_every_field_that_a_model_needs_reaches_its_job(blobs: Blobs, task: str)
 
 
 def test_every_task_has_a_job_and_a_builder() -> None:
-    assert list(TASKS) == list(JOBS) == list(BUILDERS)
+    assert list(TASKS) == list(JOBS) == list(BUILDERS) == list(Tasks.__annotations__)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
