@@ -37,7 +37,7 @@ from workers.residency.warming import Warming
 from workers.training import TrainingWorker
 from workers.upkeep.heart import Heart
 from workers.upkeep.janitor import Janitor
-from workers.upkeep.shutdown import Shutdown
+from workers.upkeep.shutdown import Shutdown, leave
 
 SWITCH_INTERVAL = 5e-4
 """Seconds after which a busy Python thread yields. The engine's threads ask for the interpreter after every operation
@@ -108,6 +108,8 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
         engine.stop()
         heart.stop()
         client.close()
+        if warming.is_alive():
+            leave()
 
     shutdown = Shutdown(lambda: worker.drain(settings.drain_seconds), settings.drain_seconds)
     return WorkerProcess(celery, INFERENCE_QUEUE, settings.worker_threads, begin, shutdown, close)

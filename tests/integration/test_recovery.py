@@ -237,3 +237,19 @@ def test_while_its_workers_drain_it_is_not_ready(pair: Pair) -> None:
         worker.wait(DRAIN_SECONDS + 15)
     assert cluster.http.get("/v2/health/ready").status_code == 503
     assert [cluster.jobs.get(waiting).status for waiting in (id, after)] == [Status.QUEUED, Status.QUEUED]
+
+
+def test_a_worker_that_is_told_to_stop_while_it_loads_a_model_ends_cleanly(checkpoints: Path, tmp_path: Path) -> None:
+    """A model may take longer to load than the grace period, and a thread inside torch can't be ended."""
+    settings = {"checkpoints_dir": checkpoints, "device": "cpu", "drain_seconds": 1.0, "heartbeat_seconds": 0.1}
+    cluster = Cluster(tmp_path, settings)
+    try:
+        cluster.start_database()
+        worker = cluster.start("worker")
+        # Ready with one model; the next ones are loaded once the engine has rested for two seconds.
+        wait_for(lambda: any(w["state"] == "ready" for w in cluster.presence.workers().values()), "a ready worker")
+        time.sleep(2.3)
+        worker.terminate()
+        assert worker.wait(30) == 0, cluster.output("worker")[-2000:]
+    finally:
+        cluster.close()

@@ -43,6 +43,7 @@ def made(tmp_path: Path) -> DataSet:
         weights_may_ship=True,
         classes=("0", "1"),
         counts={"train": 16, "valid": 2, "test": 2},
+        shape=(1, 2, 2),
         files={"made.npz": hashlib.sha256(content).hexdigest()},
         unpack=_unpack,
         prepare=_prepare,

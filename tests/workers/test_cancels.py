@@ -6,7 +6,7 @@ import gc
 import random
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -138,17 +138,29 @@ def engine() -> Iterator[Engine]:
     assert not engine.is_alive()
 
 
-def left() -> list[object]:
-    """What is still held of the jobs here: members of groups, and rows."""
+def left(others: Sequence[object] = ()) -> list[object]:
+    """What is still held of the jobs here: members of groups, and rows.
+
+    Args:
+        others: what was there before these jobs, of other tests in this process.
+    """
+    known = {id(thing) for thing in others}
     gc.collect()
     # By type(), for isinstance() asks the things themselves, some of which answer with warnings.
     members = [thing for thing in gc.get_objects() if type(thing) is Member and thing.loop.kernel in KERNELS]
     tensors = [thing for thing in gc.get_objects() if type(thing) is torch.Tensor]
-    return [*members, *(tensor for tensor in tensors if tensor.ndim and tensor.shape[-1] in WIDTHS)]
+    rows = [tensor for tensor in tensors if tensor.ndim and tensor.shape[-1] in WIDTHS]
+    return [thing for thing in [*members, *rows] if id(thing) not in known]
 
 
 @pytest.fixture
-def expected() -> Iterator[dict[Case, torch.Tensor]]:
+def others() -> list[object]:
+    """Tensors that earlier tests have left in this process; kept, so that their places are not taken by new ones."""
+    return left()
+
+
+@pytest.fixture
+def expected(others: list[object]) -> Iterator[dict[Case, torch.Tensor]]:
     """What each job gives alone; forgotten when the test has looked for what is left."""
     results = {case: run(case.task()) for case in cases()}
     yield results
@@ -156,7 +168,7 @@ def expected() -> Iterator[dict[Case, torch.Tensor]]:
 
 
 @pytest.mark.timeout(300)
-def test_ten_thousand_cancels(engine: Engine, expected: dict[Case, torch.Tensor]) -> None:
+def test_ten_thousand_cancels(others: list[object], engine: Engine, expected: dict[Case, torch.Tensor]) -> None:
     clients = [Client(engine, expected, seed, CANCELS // CLIENTS) for seed in range(CLIENTS)]
     for client in clients:
         client.start()
@@ -170,6 +182,6 @@ def test_ten_thousand_cancels(engine: Engine, expected: dict[Case, torch.Tensor]
         assert torch.equal(engine.submit(case.task()).result(), expected[case])
     tickets = [ticket for client in clients for ticket in client.tickets]
     expected.clear()
-    assert not left()
+    assert not left(others)
     assert len(tickets) > CANCELS
     assert not [ticket for ticket in tickets if ticket() is not None]

@@ -46,7 +46,7 @@ class Warming(threading.Thread):
         """Set once a model is loaded, or none can be."""
 
     def stop(self, timeout: float) -> None:
-        """End the thread after the model that it loads: one that is inside torch when the process ends aborts it."""
+        """End the thread after the model that it loads, if that does not take longer."""
         self._closing.set()
         if self.is_alive():
             self.join(timeout)
