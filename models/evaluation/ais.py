@@ -12,9 +12,9 @@ from torch import Tensor
 
 from models.core.loop import Kernel, Loop, Rows, Task
 from models.core.noise import Noise
-from models.evaluation.spaces import Space
 from models.samplers.annealing import anneal, tune
 from models.samplers.hmc import Hmc, TargetValue
+from models.samplers.spaces import Space
 
 _SEGMENTS = 20  # an annealing is handed over in so many loops: a path of a thousand temperatures is long
 _PILOT_TEMPERATURES, _PILOT_MOVES = 20, 20

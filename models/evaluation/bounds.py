@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.core.noise import Key, Noise, mix, row_seeds
 from models.evaluation.likelihood import LikelihoodError, Mean, Settings, Value, effective_size, measure_log_z
-from models.evaluation.spaces import Box
+from models.samplers.spaces import Box
 
 PROTOCOL: dict[str, str] = {
     "value": "mean of f / tau over the test images",

@@ -18,7 +18,7 @@ from torch import Tensor
 from models.core.loop import RowsError, Task, run
 from models.core.noise import mix, row_seeds
 from models.evaluation.ais import Annealed, AnnealedSampler, joined, linear
-from models.evaluation.spaces import Box
+from models.samplers.spaces import Box
 
 Value: TypeAlias = Callable[[Tensor], Tensor]
 """f: images ``[n, C, H, W]`` -> log densities up to a constant, ``[n]``: differentiable, each image by itself."""

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from models.core.loop import Kernel, Rows
 from models.core.noise import Noise
-from models.evaluation.spaces import Space
+from models.samplers.spaces import Space
 
 TargetValue: TypeAlias = Callable[[Rows], Tensor]
 """Rows -> the value f of each row, ``[rows]``, differentiable in the point, which it must read from ``rows["x"]``."""

@@ -14,8 +14,7 @@ from models.core.loop import Rows, run
 from models.core.noise import Key, Noise, row_seeds
 from models.evaluation.ais import Annealed, AnnealedSampler, Ladder, joined, linear
 from models.evaluation.likelihood import LogZ, effective_size, log_mean_exp
-from models.evaluation.spaces import Box, Gaussian, Space
-from workers.engine.engine import Engine
+from models.samplers.spaces import Box, Gaussian, Space
 
 D, SIGMA, LOG_Z = 10, 0.2, -6.905
 """f = -|x|^2 / (2 * .2^2) on [-1, 1]^10: log Z = 10 log(.2 sqrt(2 pi)), what the box cuts off is 6e-6."""
@@ -123,22 +122,6 @@ def test_the_evidence_of_a_linear_observation(temperatures: int, moves: int) -> 
     assert effective_size(result.log_weights) > 200
     mean = result.log_weights.softmax(0).float() @ result.ends
     torch.testing.assert_close(mean, torch.tensor([0.1329, -0.5316]), rtol=0, atol=0.12)
-
-
-def test_an_annealing_is_the_same_in_company() -> None:
-    """Two jobs in the engine, whose rows share batches, against each alone."""
-    sampler, ladder = AnnealedSampler(bell, Box(), (D,), 0.5), linear(7, 0.1, 3, 2)
-    engine = Engine(max_rows=8)
-    engine.start()
-    try:
-        tickets = [engine.submit(sampler.forward(ladder, row_seeds(seed, 3))) for seed in (1, 2)]
-        together = [ticket.result() for ticket in tickets]
-    finally:
-        engine.stop()
-    for seed, result in zip((1, 2), together, strict=True):
-        alone = run(sampler.forward(ladder, row_seeds(seed, 3)))
-        torch.testing.assert_close(result.log_weights, alone.log_weights, rtol=0, atol=1e-4)
-        torch.testing.assert_close(result.ends, alone.ends, rtol=0, atol=1e-5)
 
 
 def test_a_pilot_fits_the_steps_to_the_temperature() -> None:

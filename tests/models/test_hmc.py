@@ -14,9 +14,9 @@ from torch import Tensor
 
 from models.core.loop import Loop, Rows, run
 from models.core.noise import Key, Noise, row_seeds
-from models.evaluation.spaces import Box, Gaussian, Space
 from models.samplers.annealing import tune
 from models.samplers.hmc import Hmc, TargetValue
+from models.samplers.spaces import Box, Gaussian, Space
 
 
 @dataclass

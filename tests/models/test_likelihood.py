@@ -19,7 +19,7 @@ from models.checkpoints import publish, read_card
 from models.core.noise import row_seeds
 from models.evaluation.bounds import dequantised, evaluate_likelihood
 from models.evaluation.likelihood import LikelihoodError, Mean, Settings, effective_size, log_mean_exp, measure_log_z
-from models.evaluation.spaces import Box
+from models.samplers.spaces import Box
 from tests.toy.config import PRESETS
 
 

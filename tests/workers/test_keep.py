@@ -15,7 +15,7 @@ from models.core.loop import Loop, Rows, Task, run
 from models.core.noise import row_seeds
 from models.core.output import Output
 from models.evaluation.ais import Annealed, AnnealedSampler, linear
-from models.evaluation.spaces import Box
+from models.samplers.spaces import Box
 from tests.models.zoo import ZOO, job, tiny_model
 from workers.chains.chain import Chain, ChainError, decode, encode
 from workers.engine.engine import Engine
