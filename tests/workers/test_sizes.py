@@ -5,7 +5,7 @@ import torch
 
 from models.core.loop import Kernel, Rows
 from models.core.noise import Noise
-from workers.engine.sizes import powers_of_two, probe
+from workers.engine.sizes import tried_sizes, probe
 
 
 def doubled(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
@@ -25,15 +25,20 @@ def counted(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
     return {"x": rows["x"] + len(t)}
 
 
-def test_the_powers_of_two_and_the_full_batch_are_tried() -> None:
-    assert powers_of_two(32) == [1, 2, 4, 8, 16, 32]
-    assert powers_of_two(20) == [1, 2, 4, 8, 16, 20]
-    assert powers_of_two(1) == [1]
+def test_four_sizes_to_the_octave_are_tried_and_the_full_batch() -> None:
+    assert tried_sizes(32) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32]
+    assert tried_sizes(18) == [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 18]
+    assert tried_sizes(1) == [1]
 
 
 @pytest.mark.parametrize(
     ("kernel", "sizes"),
-    [(doubled, (1, 2, 4, 8, 16)), (size_dependent, (2, 8, 16)), (counted, (16,)), (neighbourly, ())],
+    [
+        (doubled, (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)),
+        (size_dependent, (2, 3, 5, 6, 7, 8, 10, 12, 14, 16)),
+        (counted, (16,)),
+        (neighbourly, ()),
+    ],
 )
 def test_the_sizes_that_agree_with_a_full_batch_are_found(kernel: Kernel, sizes: tuple[int, ...]) -> None:
     example = {"x": torch.tensor([[0.1, 0.2, 0.3, 0.4]], dtype=torch.float64)}

@@ -15,7 +15,7 @@ from models.core.noise import Noise
 from service.contract.catalog import Catalog
 from tests.workers.conftest import publish_tiny
 from workers.engine.engine import Engine
-from workers.engine.sizes import powers_of_two
+from workers.engine.sizes import tried_sizes
 from workers.residency.residency import Residency
 from workers.residency.warming import Warming
 
@@ -46,7 +46,7 @@ def test_batch_sizes_are_known_once_a_model_is_loaded(tmp_path: Path) -> None:
     room.warming.run()
     sizes = set(room.engine._sizes.values())
     assert sizes
-    assert all(set(found) <= set(powers_of_two(16)) for found in sizes)
+    assert all(set(found) <= set(tried_sizes(16)) for found in sizes)
 
 
 def until(on: threading.Event) -> Task[None]:

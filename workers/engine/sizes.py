@@ -1,7 +1,8 @@
 """Which batch sizes are batch-invariant: a row gets the same bits at each of them, whatever its neighbours are.
 
 Sums of floats depend on how a library splits the work, and that depends on the batch size at a few sizes. So when a
-model is loaded its kernels are tried once at the powers of two, and batches are padded to those that agree.
+model is loaded its kernels are tried once, at four sizes to the octave, and batches are padded to those that agree.
+Powers of two alone would do, but padding 24 rows to 32 costs a third of the throughput.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ _MOVE = 37
 """Each row holds the example's numbers so many places further on: rows that only differ in scale agree too easily."""
 
 
-def powers_of_two(max_rows: int) -> list[int]:
-    """The batch sizes that are tried: the powers of two below the full batch, and the full batch."""
-    return [*(1 << k for k in range((max_rows - 1).bit_length())), max_rows]
+def tried_sizes(max_rows: int) -> list[int]:
+    """The batch sizes that are tried: four to the octave below the full batch, and the full batch.
+
+    Above 8 rows the next size is at most a fourth larger; up to 8 every size is tried.
+    """
+    octaves = [1 << k for k in range((max_rows - 1).bit_length())]
+    sizes = {octave + octave * quarter // 4 for octave in octaves for quarter in range(4)}
+    return sorted({size for size in sizes if size < max_rows} | {max_rows})
 
 
 def probe(kernels: Sequence[tuple[Kernel, Rows]], max_rows: int) -> dict[Kernel, Sizes]:
@@ -55,7 +61,7 @@ def _agreeing(kernel: Kernel, example: Rows, max_rows: int) -> Sizes:
     def agrees(size: int) -> bool:
         return all(torch.equal(v, shifted[k][:size]) for k, v in advance(_SHIFT, size).items())
 
-    return tuple(size for size in powers_of_two(max_rows) if agrees(size))
+    return tuple(size for size in tried_sizes(max_rows) if agrees(size))
 
 
 def _varied(value: torch.Tensor, rows: int) -> torch.Tensor:
