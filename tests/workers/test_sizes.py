@@ -5,7 +5,7 @@ import torch
 
 from models.core.loop import Kernel, Rows
 from models.core.noise import Noise
-from workers.engine.sizes import tried_sizes, probe
+from workers.engine.sizes import probe, tried_sizes
 
 
 def doubled(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
