@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,7 +14,7 @@ from coopserve.commands.keys import keys
 from coopserve.commands.models import models
 from coopserve.commands.settings import settings
 from coopserve.commands.train import train
-from coopserve.configured import settings_from
+from coopserve.configured import data_dir, settings_from
 from service.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
@@ -41,14 +41,14 @@ main.add_command(settings)
 @main.command()
 @click.option("--host", help="Address to listen on. [default: 127.0.0.1]")
 @click.option("--port", type=int, help="Port to listen on. [default: 8000]")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Folder for all state. [default: var]")
+@data_dir
 @click.option("--device", help="Where models run: auto, cpu, cuda, cuda:N. [default: auto]")
 @click.option("--trainer/--no-trainer", default=True, help="Also run a training worker.", show_default=True)
-def serve(host: str | None, port: int | None, data_dir: Path | None, device: str | None, trainer: bool) -> None:
+def serve(device: str | None, trainer: bool, **given: Any) -> None:
     """Run all parts on this machine: database, API, inference worker and trainer."""
     from coopserve.embedded import StartError, Supervisor
 
-    settings = settings_from(host=host, port=port, data_dir=data_dir, device=device)
+    settings = settings_from(device=device, **given)
 
     def announce(address: str) -> None:
         click.echo(f"coopserve is ready: Swagger UI at {address}/docs (Ctrl-C stops it)")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
 from pydantic import ValidationError
 
 from service.settings import Settings
+
+data_dir = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Folder for all state. [default: COOPSERVE_DATA_DIR, or var]"
+)
+"""The option of every command that reads or writes state, so that all of them can be told of one place."""
 
 
 def settings_from(**given: Any) -> Settings:

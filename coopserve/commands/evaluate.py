@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from coopserve.commands.train import DIRECTION
-from coopserve.configured import settings_from
+from coopserve.configured import data_dir, settings_from
 from service.contract.catalog import Catalog
 from service.contract.errors import ServiceError
 
@@ -42,6 +42,7 @@ NUMBERS = ("per_class", "parzen_samples", "images")
 @click.option("--leapfrog", default=10, show_default=True, type=click.IntRange(1), help="Likelihood: gradients a move.")
 @click.option("--chains", default=100, show_default=True, type=click.IntRange(2), help="Likelihood: in each direction.")
 @click.option("--tau", default=1.0, show_default=True, help="Likelihood: temperature of the density exp(f / tau).")
+@data_dir
 @click.option("--write/--no-write", default=True, show_default=True, help="Put the figures on the model's card.")
 def evaluate(reference: str, **options: Any) -> None:
     """Measure the model NAME or NAME@VERSION against held-out images, its proposals and its refined images alike.
@@ -63,7 +64,7 @@ def evaluate(reference: str, **options: Any) -> None:
     torch.set_flush_denormal(True)
     if options["threads"]:
         torch.set_num_threads(options["threads"])
-    home = settings_from()
+    home = settings_from(data_dir=options["data_dir"])
     source = Run(options["data_name"], home.datasets_dir, options["direction"], progress=click.echo)
     try:
         folder = Catalog(home.model_dirs).folder(reference)

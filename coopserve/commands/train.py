@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import shlex
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from pydantic_core import PydanticCustomError
 
-from coopserve.configured import settings_from
+from coopserve.configured import data_dir, settings_from
 from service.contract.data_facts import DataFacts, NoDataError, facts_of, fetched
 from service.contract.trainable import Asked, RefusedError, Trainable
-from service.contract.trainings import MODEL_NAME
+from service.contract.trainings import check_model_name
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -38,18 +39,22 @@ DIRECTION = "Of data in two parts A and B: which is the condition or source, and
 @click.option("--direction", default="AtoB", show_default=True, type=click.Choice(["AtoB", "BtoA"]), help=DIRECTION)
 @click.option("--device", help="Where to train. [default: COOPSERVE_DEVICE, or auto]")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch. [default: torch's own choice]")
+@data_dir
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of models to write to. [default: DATA_DIR/models]")
 @click.option("--fresh", is_flag=True, help="Start again instead of going on from the last save.")
 @click.option("--tensorboard", is_flag=True, help="Also write logs for TensorBoard (the extra `tensorboard`).")
 def train(**options: Any) -> None:
     """Fit a model, with a progress bar. Stopped by Ctrl-C, it saves; the same command goes on from there."""
-    home, replaced = settings_from(), dict(map(_assignment, options["settings"]))
+    home = settings_from(data_dir=options["data_dir"])
+    replaced = dict(map(_assignment, options["settings"]))
     _check(options, replaced, home)  # before torch is there, and before anything is created
 
     import torch
 
+    from models.checkpoints import CheckpointError
     from models.data.images import DataError
     from models.training.configuration import TrainingError
+    from models.training.history import before
     from models.training.training import Training
 
     torch.set_flush_denormal(True)
@@ -57,19 +62,20 @@ def train(**options: Any) -> None:
         torch.set_num_threads(options["threads"])
     try:
         plan = _plan(options, replaced, home)
+        models = options["out"] or home.models_dir
         folder = home.trainings_dir / f"{plan.name}-{_identity(plan)}"
         if options["fresh"]:
             shutil.rmtree(folder, ignore_errors=True)
         with _Display(folder, plan.config.training.iterations, options["tensorboard"]) as display:
             training = Training(plan, folder, display.show)
-            display.begin(training.progress.iteration)
+            display.begin(training.progress.iteration, before(training, models))
             finished = training.run(display.stopped)
-    except (TrainingError, DataError) as error:
+    except (TrainingError, DataError, CheckpointError) as error:
         raise click.ClickException(str(error)) from None
     if not finished:
         click.echo(f"saved in {folder}; the same command goes on from there")
         sys.exit(130)
-    model = training.publish(options["out"] or home.models_dir, beside=home.checkpoints_dir)
+    model = training.publish(models, beside=home.checkpoints_dir)
     click.echo(f"{plan.name}@{model.name} is in {model}; training.png and samples are in {folder}")
 
 
@@ -77,9 +83,8 @@ def _check(options: dict[str, Any], replaced: dict[str, Any], home: Settings) ->
     """Refuse what can't work, as the API does, in its words."""
     trainable, name = Trainable.shipped(), options["data_name"]
     asked = [Asked(("--set", path), path, value) for path, value in replaced.items()]
-    if not re.fullmatch(MODEL_NAME, options["name"]):
-        raise click.ClickException(f"{options['name']!r} is no name of a model: use small letters, digits and hyphens")
     try:
+        check_model_name(options["name"])
         trainable.check_settings(options["system"], options["preset"], asked)
         if name in trainable.data:
             facts = fetched(name, home.datasets_dir, trainable.data[name])
@@ -87,7 +92,7 @@ def _check(options: dict[str, Any], replaced: dict[str, Any], home: Settings) ->
             facts = facts_of(Path(name)) if Path(name).exists() else DataFacts()
         facts = facts.converted(options["image_size"], int(options["channels"]) if options["channels"] else None)
         trainable.check_data(options["system"], options["preset"], asked, name, facts, options["direction"])
-    except (RefusedError, NoDataError) as error:
+    except (RefusedError, NoDataError, PydanticCustomError) as error:
         raise click.ClickException(str(error)) from None
 
 
@@ -136,9 +141,8 @@ def _assignment(text: str) -> tuple[str, Any]:
 
 
 def _identity(plan: Plan) -> str:
-    """A short name for the settings: the same command finds its folder again, another one gets its own."""
-    settings = [plan.identity()["system"], plan.data.name, plan.seed, plan.config.model_dump(mode="json")]
-    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    """A short name for settings and data: the same command finds its folder again, another one gets its own."""
+    return hashlib.sha256(json.dumps(plan.identity(), sort_keys=True).encode()).hexdigest()[:8]
 
 
 class _Display:
@@ -164,8 +168,10 @@ class _Display:
     def _on_signal(self, *_: object) -> None:
         self._stop = True
 
-    def begin(self, iteration: int) -> None:
+    def begin(self, iteration: int, sentences: Sequence[str]) -> None:
         self._bar.n = self._bar.initial = iteration
+        for sentence in sentences:
+            self._bar.write(sentence)
 
     def stopped(self) -> bool:
         return self._stop

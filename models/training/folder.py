@@ -1,14 +1,16 @@
 """The folder that a training lives in.
 
-``config.json`` says what is trained, ``metrics.jsonl`` holds a line a logged iteration, ``state.safetensors`` all that
-the next iteration depends on, ``best.safetensors`` the best state of the stage; ``snapshots/``, ``samples/``,
-``training.png``.
+``config.json`` says what is trained, ``run`` names this one run of it, ``metrics.jsonl`` holds a line a logged
+iteration, ``state.safetensors`` all that the next iteration depends on, ``best.safetensors`` the best state of the
+stage; ``snapshots/``, ``samples/``, ``training.png``.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
@@ -18,6 +20,8 @@ from models.checkpoints import load_state, replace_text, save_state
 from models.training.configuration import TrainingError
 from models.training.figures import draw_training, save_sheet
 from models.training.snapshots import State
+
+_RUN = "run"
 
 
 @final
@@ -37,11 +41,18 @@ class Folder:
         self._state, self._best = path / "state.safetensors", path / "best.safetensors"
         self._log, self._samples = path / "metrics.jsonl", path / "samples"
         self._samples.mkdir(parents=True, exist_ok=True)
-        config = path / "config.json"
-        if not config.exists():
-            replace_text(config, json.dumps(identity, indent=2) + "\n")
-        elif json.loads(config.read_text()) != identity:
-            raise TrainingError(f"{path} holds another training; choose another folder or repeat its settings")
+        held = identity_of(path)
+        if held is None:
+            replace_text(path / "config.json", json.dumps(identity, indent=2) + "\n")
+        elif held != identity:
+            raise TrainingError(_other(path, held, identity))
+
+    @cached_property
+    def run(self) -> str:
+        """What the card of the model calls this run: the folder's name, and a mark that another run there lacks."""
+        if not (self.path / _RUN).exists():
+            replace_text(self.path / _RUN, f"{self.path.name}.{secrets.token_hex(4)}\n")
+        return run_of(self.path)
 
     @property
     def begun(self) -> bool:
@@ -83,3 +94,25 @@ class Folder:
         """Write ``training.png``: the metrics, and the newest sheet."""
         sheets = sorted(self._samples.glob("*.png"))
         draw_training(self._log, sheets[-1] if sheets else None, self.path / "training.png")
+
+
+def identity_of(path: Path) -> dict[str, Any] | None:
+    """What the training in a folder is, as :meth:`models.training.plan.Plan.identity` has it; None without one."""
+    config = path / "config.json"
+    return json.loads(config.read_text()) if config.exists() else None
+
+
+def run_of(path: Path) -> str:
+    """The name of the run in a folder; empty where it was never asked for."""
+    return (path / _RUN).read_text().strip() if (path / _RUN).exists() else ""
+
+
+def _other(path: Path, held: Mapping[str, Any], identity: Mapping[str, Any]) -> str:
+    """Why what a folder holds is not this training."""
+    differing = {name for name in identity if held.get(name) != identity[name]}
+    if differing == {"data"}:
+        return (
+            f"{path} holds a training on other data, so it can't go on with these: put the data back as they were, "
+            "or begin a new training"
+        )
+    return f"{path} holds another training; choose another folder or repeat its settings"

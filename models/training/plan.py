@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -49,10 +50,15 @@ class Plan:
     facts: Mapping[str, Any] = field(default_factory=dict)
     features: Callable[[Tensor], Tensor] | None = None
 
+    @cached_property
+    def data_sha256(self) -> str:
+        """The hash of the data: what they are, wherever they lie and whatever they are called."""
+        return self.data.sha256()
+
     def identity(self) -> dict[str, Any]:
         """What a training must share with this one to be the same, as JSON."""
         config = self.config.model_dump(mode="json")
-        return {"system": system_of(self.variant), "seed": self.seed, "data": self.data.name, "config": config}
+        return {"system": system_of(self.variant), "seed": self.seed, "data": self.data_sha256, "config": config}
 
 
 @dataclass(frozen=True)

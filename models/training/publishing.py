@@ -32,7 +32,7 @@ def publish_run(
 
     Args:
         root: the folder of models.
-        run: the name of the training.
+        run: the name of the training, :attr:`models.training.folder.Folder.run`.
         tensors: of the model.
         beside: another folder of models, whose versions of the name are not used again.
     """
@@ -63,7 +63,7 @@ def _origin(plan: Plan, progress: Progress, run: str) -> dict[str, Any]:
     best = {"iteration": progress.best_iteration, "kid": progress.best}
     return {
         "run": run,
-        "data": {"name": plan.data.name, "images": len(plan.data), "sha256": plan.data.sha256()},
+        "data": {"name": plan.data.name, "images": len(plan.data), "sha256": plan.data_sha256},
         "command": plan.command,
         "iterations": progress.iteration,
         **({} if progress.best is None else {"published": best}),

@@ -35,7 +35,7 @@ class Training:
         rhythm: how often it saves, logs, draws and judges.
 
     Raises:
-        TrainingError: the folder holds a training with another configuration or seed.
+        TrainingError: the folder holds a training with another configuration or seed, or on other data.
     """
 
     def __init__(
@@ -207,6 +207,10 @@ class Training:
 
     # The model
 
+    def published(self, root: Path) -> Path | None:
+        """The version in a folder of models that this training has published already."""
+        return published(root, self.plan.name, self._folder.run)
+
     def publish(self, root: Path, *, beside: Path | None = None) -> Path:
         """Write the trained model as the next version of its name; returns its folder. Once: again gives the same.
 
@@ -214,9 +218,8 @@ class Training:
             root: the folder of models.
             beside: another folder of models, whose versions of the name are not used again.
         """
-        plan, run = self.plan, self.folder.name
-        if already := published(root, plan.name, run):
+        if already := self.published(root):
             return already
         if self.progress.best is not None:
             self.trainer.load_state(self._folder.load_best())
-        return publish_run(root, plan, self.progress, run, self.trainer.export(), beside=beside)
+        return publish_run(root, self.plan, self.progress, self._folder.run, self.trainer.export(), beside=beside)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from service.contract.records import Delivery, Record, now
 from service.contract.webhook_url import WebhookUrl
@@ -12,6 +15,24 @@ from service.contract.webhook_url import WebhookUrl
 MODEL_NAME = r"^[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?$"
 """Names of models: small letters, digits and hyphens, at most 64."""
 
+
+def check_model_name(name: str) -> str:
+    """A name that a new model can have: the one rule of the API and of the command line.
+
+    Raises:
+        PydanticCustomError: it can't; a ValueError that says what to write instead.
+    """
+    if re.fullmatch(MODEL_NAME, name):
+        return name
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    instead = re.sub(r"[^a-z0-9]+", "-", plain)[:64].strip("-")
+    such_as = f", such as {instead}" if instead else ""
+    rule = "use small letters, digits and hyphens, at most 64, with a letter or digit at either end"
+    message = f"{name[:100]!r} is no name of a model: {rule}{such_as}"
+    raise PydanticCustomError("model-name", "{message}", {"message": message})
+
+
+ModelName = Annotated[str, Field(json_schema_extra={"pattern": MODEL_NAME}), AfterValidator(check_model_name)]
 Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Override = bool | Annotated[int, Field(ge=-(2**53), le=2**53)] | float | Annotated[str, Field(max_length=200)]
 
@@ -33,8 +54,7 @@ class TrainingRequest(BaseModel):
         description="Of data in two parts A and B: which is the condition or source, and which is made from it.",
         examples=["AtoB"],
     )
-    name: str = Field(
-        pattern=MODEL_NAME,
+    name: ModelName = Field(
         description="Name of the new model: small letters, digits and hyphens.",
         examples=["my-fashion"],
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from pydantic import ValidationError
 
 from coopserve.cli import main
+from service.contract.trainings import TrainingRequest
 
 
 @pytest.fixture(autouse=True)
@@ -104,16 +108,64 @@ def test_a_bad_setting_is_named(command: list[str]) -> None:
     assert "port: Input should be a valid integer" in output
 
 
+COMMAND = ["train", "--name", "mine", "--threads", "1"]
+COMMAND += ["--set", "training.iterations=3", "--set", "training.batch_size=4", "--set", "refinement.steps=1"]
+SAMPLE = Path("tests/data/fashion-sample.npz")
+
+
 def test_a_training_is_published_repeated_and_shown(tmp_path: Path) -> None:
-    env = {"COOPSERVE_DATA_DIR": str(tmp_path / "var"), "COOPSERVE_CHECKPOINTS_DIR": str(tmp_path / "none")}
-    command = ["train", "--data", "tests/data/fashion-sample.npz", "--name", "mine", "--threads", "1"]
-    command += ["--set", "training.iterations=3", "--set", "training.batch_size=4", "--set", "refinement.steps=1"]
+    env = {"COOPSERVE_CHECKPOINTS_DIR": str(tmp_path / "none")}
+    place = ["--data-dir", str(tmp_path / "var")]
+    command = [*COMMAND, *place, "--data", str(SAMPLE)]
     code, output = run(*command, **env)
     assert code == 0, output
     assert "mine@1 is in" in output
-    assert "mine@1 is in" in run(*command, **env)[1]  # the same command finds it finished
-    assert "mine@2 is in" in run(*command, "--fresh", "--seed", "2", **env)[1]
-    listed = run("models", "list", **env)[1]
-    assert listed.count("generate, ") == 2
-    assert listed.count(": CCoopNets trained on") == 2
-    assert '"iterations": 3' in run("models", "show", "mine@1", **env)[1]
+    again = run(*command, **env)[1]
+    assert "mine@1 is in" in again  # the same command finds it finished
+    assert "nothing is trained; --fresh does" in again
+    assert "mine@2 is in" in run(*command, "--fresh", **env)[1]
+    assert "mine@3 is in" in run(*command, "--seed", "2", **env)[1]
+    listed = run("models", "list", *place, **env)[1]
+    assert listed.count("generate, ") == 3
+    assert listed.count(": CCoopNets trained on") == 3
+    assert '"iterations": 3' in run("models", "show", "mine@1", *place, **env)[1]
+
+
+def test_changed_data_make_a_new_version_and_the_same_data_elsewhere_do_not(tmp_path: Path) -> None:
+    with np.load(SAMPLE) as archive:
+        arrays = dict(archive)
+    first, second = tmp_path / "first" / "mine.npz", tmp_path / "second" / "mine.npz"
+    for path in (first, second):
+        path.parent.mkdir()
+    np.savez(first, **arrays)
+    np.savez(second, **{**arrays, "images_train": 255 - arrays["images_train"]})
+    env = {"COOPSERVE_DATA_DIR": str(tmp_path / "var"), "COOPSERVE_CHECKPOINTS_DIR": str(tmp_path / "none")}
+    assert "mine@1 is in" in run(*COMMAND, "--data", str(first), **env)[1]
+    changed = run(*COMMAND, "--data", str(second), **env)[1]
+    assert "mine@1 was trained on other data" in changed
+    assert "mine@2 is in" in changed
+    first.write_bytes(second.read_bytes())  # under the name of old, what was seen under another
+    assert "mine@2 is in" in run(*COMMAND, "--data", str(first), **env)[1]
+    hashes = {
+        json.loads((tmp_path / "var" / "models" / "mine" / version / "card.json").read_text())["training"]["data"][
+            "sha256"
+        ]
+        for version in ("1", "2")
+    }
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [("my_model", "my-model"), ("MyModel", "mymodel"), ("a/b", "a-b"), ("-x", "x"), ("été 2", "ete-2"), ("x\n", "x")],
+)
+def test_a_name_that_the_api_refuses_is_refused_before_training_in_the_same_words(
+    name: str, instead: str, tmp_path: Path
+) -> None:
+    code, output = run("train", "--data", str(SAMPLE), "--name", name, "--data-dir", str(tmp_path / "var"))
+    assert code == 1
+    assert output.endswith(f"at either end, such as {instead}\n")
+    assert not (tmp_path / "var").exists()
+    with pytest.raises(ValidationError) as refused:
+        TrainingRequest.model_validate({"data": "sample", "name": name})
+    assert output == f"Error: {refused.value.errors()[0]['msg']}\n"

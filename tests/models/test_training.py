@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -22,6 +23,7 @@ from models.systems.ccoopnets.labels.problem import LabelProblem
 from models.systems.ccoopnets.training import CCoopTrainer
 from models.systems.registry import VARIANTS, system_of
 from models.training.configuration import TrainingError, configure, find_variant
+from models.training.history import before
 from models.training.plan import Event, Plan, Rhythm
 from models.training.training import Training
 from tests.models.around import Around, Step
@@ -106,6 +108,38 @@ def test_a_folder_of_other_settings_is_refused(tmp_path: Path) -> None:
     Training(plan("ccoopnets"), tmp_path)
     with pytest.raises(TrainingError, match="another training"):
         Training(plan("ccoopnets", seed=2), tmp_path)
+
+
+def test_a_training_never_goes_on_with_other_data(tmp_path: Path) -> None:
+    begun = plan("ccoopnets")
+    assert not Training(begun, tmp_path).run(Until(1))
+    assert isinstance(begun.data, ImageData)
+    renamed = replace(begun, data=begun.data.subset(slice(None), "another name"))
+    assert Training(renamed, tmp_path).progress.iteration == 1
+    other = replace(begun, data=replace(begun.data, images=255 - begun.data.images))
+    with pytest.raises(TrainingError, match="holds a training on other data, so it can't go on with these"):
+        Training(other, tmp_path)
+
+
+def test_what_is_there_already_is_said_before_a_training_begins(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    begun = plan("ccoopnets")
+    first = Training(begun, tmp_path / "a-model-00000001")
+    assert before(first, models) == []
+    assert not first.run(Until(1))
+    resumed = Training(begun, tmp_path / "a-model-00000001")
+    assert before(resumed, models) == [f"going on from iteration 1 of {first.iterations}"]
+    assert isinstance(begun.data, ImageData)
+    changed = replace(begun, data=replace(begun.data, images=255 - begun.data.images))
+    other = Training(changed, tmp_path / "a-model-00000002")
+    assert [sentence.partition(" is in ")[0] for sentence in before(other, models)] == [
+        "an unfinished training on other data"
+    ]
+    resumed.publish(models)
+    assert before(resumed, models)[0].startswith("a-model@1 was trained with these settings on these data already")
+    (sentence,) = before(other, models)
+    assert sentence.startswith("a-model@1 was trained on other data")
+    assert sentence.endswith("this training makes a new version")
 
 
 def test_divergence_is_rolled_back_with_lower_rates(tmp_path: Path) -> None:
