@@ -1,4 +1,4 @@
-"""Short-run Langevin refinement, the slow thinking of CCoopNets.
+"""Short-run Langevin refinement, the slow thinking of CCoopNets and CoopFlow.
 
 One kernel serves every preset and task; the differences are numbers that belong to the row.
 """
@@ -16,6 +16,10 @@ from models.core.noise import Noise
 
 Value: TypeAlias = Callable[[Rows], Tensor]
 """Rows -> the value f (negative energy) of each row, ``[rows]``; it must read the image from ``rows["y"]``."""
+
+
+UNBOUNDED = 1e30
+"""A bound that no chain reaches. An infinite one would be taken for a chain that has diverged."""
 
 
 def ascend(value: Value, rows: Rows) -> Tensor:
@@ -44,6 +48,11 @@ def langevin(value: Value) -> Kernel:
     of the noise, each ``[1, 1, 1]``; optional ``mask`` m, broadcastable to the image, 1 = updated. All else in the
     state (the condition) is passed on to ``value``. The paper's constants are eta = d^2/2, rho = 1/s^2 and tau = d.
 
+    The chain of CoopFlow has bounds (its authors' code; Xie et al., ICLR 2022, print none): ``kappa``, the most that an
+    element may drift in a step, and ``lo`` and ``hi``, the least and greatest pixel after it, each ``[1, 1, 1]``;
+    :data:`UNBOUNDED` ones change nothing. With them the state has ``cut`` ``[]``, the share of elements whose drift was
+    bounded in the last step.
+
     Args:
         value: f.
     """
@@ -52,12 +61,21 @@ def langevin(value: Value) -> Kernel:
         del t  # the step is the same at every index
         y = rows["y"]
         move = rows["eta"] * (ascend(value, rows) - rows["rho"] * y)
+        if "kappa" in rows:
+            rows, move = _bounded(rows, move)
         tau = rows["tau"]
         if bool(tau.any()):
             move = move + tau * noise.normal(*y.shape[1:])
         if "mask" in rows:
             # where, not a product: outside the mask the image stays bit for bit, whatever the gradient is there.
             return {**rows, "y": torch.where(rows["mask"] > 0, y + rows["mask"] * move, y)}
-        return {**rows, "y": y + move}
+        after = y + move
+        return {**rows, "y": after.clamp(rows["lo"], rows["hi"]) if "kappa" in rows else after}
 
     return step
+
+
+def _bounded(rows: Rows, drift: Tensor) -> tuple[Rows, Tensor]:
+    """The drift within kappa, and the rows with the share of it that was beyond."""
+    cut = (drift.abs() > rows["kappa"]).flatten(1).float().mean(1)
+    return {**rows, "cut": cut}, drift.clamp(-rows["kappa"], rows["kappa"])
