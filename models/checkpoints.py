@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -20,11 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.core.files import settle, whole
 from models.core.model import LoadedModel
 from models.systems.registry import load_from
 
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
 class CheckpointError(Exception):
@@ -37,18 +39,25 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def versions(root: Path, name: str) -> dict[int, Path]:
+    """The folders of the published versions of a model in a folder of models, oldest first."""
+    home = root / name
+    found = (path for path in home.iterdir() if _VERSION.fullmatch(path.name)) if home.is_dir() else ()
+    return dict(sorted((int(path.name), path) for path in found))
+
+
 def latest_version(root: Path, name: str) -> int:
     """The greatest version of a model in a folder of models; 0 if there is none."""
-    home = root / name
-    return max((int(p.name) for p in home.iterdir() if p.name.isdecimal()), default=0) if home.is_dir() else 0
+    return max(versions(root, name), default=0)
 
 
 def publish(root: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], *, after: int = 0) -> Path:
-    """Write the next version of a model; readers see all of it or nothing.
+    """Write the next version of a model: it is written beside the others and appears whole, by one renaming.
 
     Args:
         root: the folder of models.
-        card: must hold ``name``; ``version`` and ``files`` are filled in here.
+        card: must hold ``name``; ``version`` and ``files`` are filled in here. What a killed publication of the same
+            training (``training.run``) has left is deleted.
         tensors: what the system's ``load`` expects.
         after: the new version is greater than this.
 
@@ -57,23 +66,35 @@ def publish(root: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], 
     """
     home = root / str(card["name"])
     home.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".staging-", dir=home))
-    staging.chmod(0o755)
+    mark = f".staging-{card.get('training', {}).get('run', '')}-"
+    for left in [path for path in home.iterdir() if path.name.startswith(mark)]:
+        shutil.rmtree(left, ignore_errors=True)
+    staging = Path(tempfile.mkdtemp(prefix=mark, dir=home))
     try:
-        save_file(dict(tensors), staging / WEIGHTS)
-        (staging / WEIGHTS).chmod(0o644)  # another user may serve it
-        weights = {"sha256": sha256(staging / WEIGHTS), "bytes": (staging / WEIGHTS).stat().st_size}
-        while True:
-            version = 1 + max(after, latest_version(root, home.name))
-            write_card(staging, {**card, "version": version, "files": {WEIGHTS: weights}})
-            try:
-                return staging.rename(home / str(version))
-            except OSError:
-                if not (home / str(version)).exists():
-                    raise  # not a race for the version number
+        return _publish(staging, home, card, tensors, after)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+
+
+def _publish(staging: Path, home: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], after: int) -> Path:
+    save_file(dict(tensors), staging / WEIGHTS)
+    (staging / WEIGHTS).chmod(0o644)  # another user may serve it
+    staging.chmod(0o755)
+    settle(staging / WEIGHTS)
+    weights = {"sha256": sha256(staging / WEIGHTS), "bytes": (staging / WEIGHTS).stat().st_size}
+    while True:
+        version = 1 + max(after, latest_version(home.parent, home.name))
+        write_card(staging, {**card, "version": version, "files": {WEIGHTS: weights}})
+        settle(staging)
+        try:
+            published = staging.rename(home / str(version))
+        except OSError:
+            if not (home / str(version)).exists():
+                raise  # not a race for the version number
+        else:
+            settle(home)
+            return published
 
 
 def write_card(directory: Path, card: Mapping[str, Any]) -> None:
@@ -83,9 +104,8 @@ def write_card(directory: Path, card: Mapping[str, Any]) -> None:
 
 def replace_text(path: Path, text: str) -> None:
     """Write a small file in one step: a reader finds the old text or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def read_card(directory: Path) -> dict[str, Any]:
@@ -131,9 +151,8 @@ def load_model(directory: Path, device: torch.device) -> LoadedModel:
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
     """Save the state of a training in one step: a reader finds the old file or the new one, never half of one."""
-    temporary = path.with_suffix(".tmp")
-    save_file(dict(tensors), temporary, metadata={"progress": json.dumps(progress)})
-    temporary.replace(path)
+    with whole(path) as temporary:
+        save_file(dict(tensors), temporary, metadata={"progress": json.dumps(progress)})
 
 
 def load_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

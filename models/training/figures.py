@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from models.core.files import whole
 from models.data.images import to_uint8
 
 _FEW = 20
@@ -33,7 +34,8 @@ def sheet(images: Tensor, gap: int = 2, scale: int = 2) -> Image.Image:
 
 def save_sheet(images: Tensor, path: Path) -> Path:
     """Write :func:`sheet` as PNG."""
-    sheet(images).save(path)
+    with whole(path) as temporary:
+        sheet(images).save(temporary, format="PNG")
     return path
 
 
@@ -50,6 +52,17 @@ def curves(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, floa
     return found
 
 
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file with one a line. A line that a killed or full machine has cut off is left out."""
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return [line for line in found if isinstance(line, dict)]
+
+
 def draw_training(metrics_file: Path, samples: Path | None, path: Path) -> None:
     """The figure of a training: one panel a metric over the iterations, and beside them the latest samples.
 
@@ -63,8 +76,7 @@ def draw_training(metrics_file: Path, samples: Path | None, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    lines = [json.loads(line) for line in metrics_file.read_text().splitlines()]
-    series = curves(lines)
+    series = curves(read_lines(metrics_file))
     if not series:
         return
     columns = 3
@@ -81,5 +93,6 @@ def draw_training(metrics_file: Path, samples: Path | None, path: Path) -> None:
         axis.imshow(plt.imread(samples), cmap="gray", interpolation="nearest")
         axis.set_title(f"samples: {samples.stem.lstrip('0')} iterations", fontsize=9)
         axis.axis("off")
-    figure.savefig(path, dpi=110)
+    with whole(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
     plt.close(figure)

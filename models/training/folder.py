@@ -7,6 +7,7 @@ stage; ``snapshots/``, ``samples/``, ``training.png``.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 from collections.abc import Mapping
@@ -17,11 +18,14 @@ from typing import Any, final
 from torch import Tensor
 
 from models.checkpoints import load_state, replace_text, save_state
+from models.core.files import sweep
 from models.training.configuration import TrainingError
-from models.training.figures import draw_training, save_sheet
+from models.training.figures import draw_training, read_lines, save_sheet
 from models.training.snapshots import State
 
 _RUN = "run"
+_TRAINING = "training"
+"""What a saved state calls the digest of its training's identity."""
 
 
 @final
@@ -41,11 +45,15 @@ class Folder:
         self._state, self._best = path / "state.safetensors", path / "best.safetensors"
         self._log, self._samples = path / "metrics.jsonl", path / "samples"
         self._samples.mkdir(parents=True, exist_ok=True)
-        held = identity_of(path)
-        if held is None:
-            replace_text(path / "config.json", json.dumps(identity, indent=2) + "\n")
-        elif held != identity:
+        for place in (path, self._samples, path / "snapshots"):
+            sweep(place)
+        held, self._digest = identity_of(path), digest_of(identity)
+        if held is None and self.begun:  # the file is lost or damaged, but the state names its training, too
+            own = load_state(self._state)[1].get(_TRAINING, self._digest) == self._digest
+            held = dict(identity) if own else {}
+        if held is not None and held != identity:
             raise TrainingError(_other(path, held, identity))
+        replace_text(path / "config.json", json.dumps(identity, indent=2) + "\n")
 
     @cached_property
     def run(self) -> str:
@@ -60,10 +68,11 @@ class Folder:
         return self._state.exists()
 
     def save(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-        save_state(self._state, tensors, progress)
+        save_state(self._state, tensors, {**progress, _TRAINING: self._digest})
 
     def load(self) -> State:
-        return load_state(self._state)
+        tensors, progress = load_state(self._state)
+        return tensors, {name: value for name, value in progress.items() if name != _TRAINING}
 
     def save_best(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
         save_state(self._best, tensors, progress)
@@ -82,9 +91,8 @@ class Folder:
     def cut_log(self, iteration: int) -> None:
         """Forget the lines after an iteration: they will be written again. A torn line goes too."""
         if self._log.exists():
-            lines = self._log.read_text().splitlines()
-            kept = [x for x in lines if x.endswith("}") and json.loads(x)["iteration"] <= iteration]
-            replace_text(self._log, "".join(f"{line}\n" for line in kept))
+            kept = [line for line in read_lines(self._log) if line["iteration"] <= iteration]
+            replace_text(self._log, "".join(f"{json.dumps(line)}\n" for line in kept))
 
     def save_sheet(self, images: Tensor, iteration: int) -> Path:
         """Write a sheet of samples as PNG."""
@@ -97,9 +105,17 @@ class Folder:
 
 
 def identity_of(path: Path) -> dict[str, Any] | None:
-    """What the training in a folder is, as :meth:`models.training.plan.Plan.identity` has it; None without one."""
-    config = path / "config.json"
-    return json.loads(config.read_text()) if config.exists() else None
+    """What the training in a folder is, as :meth:`models.training.plan.Plan.identity` has it; None if nothing says."""
+    try:
+        held = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return held if isinstance(held, dict) else None
+
+
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """A short name of a training's identity."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def run_of(path: Path) -> str:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from models.checkpoints import latest_version, read_card
+from models.checkpoints import CheckpointError, latest_version, read_card
 from models.training.folder import identity_of, run_of
 from models.training.plan import Plan
 from models.training.publishing import published
@@ -19,9 +19,6 @@ def before(training: Training, models: Path) -> list[str]:
     Args:
         training: the one that is about to begin or to go on.
         models: the folder of models that it is published to.
-
-    Raises:
-        CheckpointError: the card of an earlier version can't be read.
     """
     plan, done = training.plan, training.progress.iteration
     if version := training.published(models):
@@ -35,11 +32,21 @@ def before(training: Training, models: Path) -> list[str]:
             for path in _unfinished(plan, training.folder, models)
         ]
     if latest := latest_version(models, plan.name):
-        data = read_card(models / plan.name / str(latest)).get("training", {}).get("data", {})
-        same = data.get("sha256") == plan.data_sha256
-        which = "the same data with other settings" if same else f"other data ({data.get('images', '?')} images)"
-        said.append(f"{plan.name}@{latest} was trained on {which}: this training makes a new version")
+        said.append(
+            f"{plan.name}@{latest} {_origin(plan, models / plan.name / str(latest))}: this training makes a new version"
+        )
     return said
+
+
+def _origin(plan: Plan, folder: Path) -> str:
+    """What an earlier version came from."""
+    try:
+        data = read_card(folder).get("training", {}).get("data", {})
+    except CheckpointError:
+        return "is damaged"
+    if data.get("sha256") == plan.data_sha256:
+        return "was trained on the same data with other settings"
+    return f"was trained on other data ({data.get('images', '?')} images)"
 
 
 def _unfinished(plan: Plan, own: Path, models: Path) -> Iterator[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Mapping
 from importlib.metadata import version
@@ -12,16 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.checkpoints import latest_version, publish
+from models.checkpoints import CheckpointError, latest_version, publish, read_card, versions
 from models.systems.registry import VARIANTS, system_of
 from models.training.plan import Plan, Progress
 
 
 def published(root: Path, name: str, run: str) -> Path | None:
-    """The version of a model that a training has published already."""
-    for card_file in sorted((root / name).glob("*/card.json")):
-        if json.loads(card_file.read_text()).get("training", {}).get("run") == run:
-            return card_file.parent
+    """The version of a model that a training has published already. Damaged versions are other trainings' affair."""
+    for folder in versions(root, name).values():
+        try:
+            origin = read_card(folder).get("training")
+        except CheckpointError:
+            continue
+        if isinstance(origin, dict) and origin.get("run") == run:
+            return folder
     return None
 
 
