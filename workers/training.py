@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -243,13 +245,24 @@ def overrides_of(request: TrainingRequest) -> dict[str, Any]:
 
 
 def command_of(request: TrainingRequest) -> str:
-    """The command line that repeats a training."""
-    parts = ["coopserve train", f"--system {request.system}", f"--preset {request.preset}", f"--data {request.data}"]
-    parts += [f"--name {request.name}", f"--seed {request.seed}"]
+    """The command line that repeats a training, quoted for a shell: clients may write what they like into settings."""
+    words = ["coopserve", "train", "--system", request.system, "--preset", request.preset, "--data", request.data]
+    words += ["--name", request.name, "--seed", str(request.seed)]
     if request.direction != "AtoB":
-        parts.append(f"--direction {request.direction}")
-    parts += [f"--set {path}={value}" for path, value in overrides_of(request).items()]
-    return " ".join(parts)
+        words += ["--direction", request.direction]
+    for path, value in overrides_of(request).items():
+        words += ["--set", f"{path}={_argument(value)}"]
+    return shlex.join(words)
+
+
+def _argument(value: object) -> str:
+    """A value as ``--set`` reads it: JSON, and else a string as it stands."""
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            return value
+    return json.dumps(value)
 
 
 def data_facts(name: str) -> dict[str, str]:
