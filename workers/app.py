@@ -29,6 +29,7 @@ from service.store.store import RecordStore
 from service.store.types import Queued
 from workers.device import engine_threads, prepare_torch
 from workers.engine.engine import Engine
+from workers.jobs.lacking import KIND, Lacking
 from workers.jobs.worker import InferenceWorker
 from workers.process import WorkerProcess, make_celery
 from workers.residency.control import Controller
@@ -84,11 +85,12 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
         blobs.delete_prefix(job_folder(id))
         blobs.delete_prefix(job_chain(id))
 
-    heart = Heart(store, Presence(client), settings, "inference", name, figures)
+    presence = Presence(client)
+    heart, lacking = Heart(store, presence, settings, KIND, name, figures), Lacking(store, presence, send, name)
     worker = InferenceWorker(
-        store, blobs, residency, engine, heart, send, settings.worker_threads, name, settings.lease_seconds
+        store, blobs, residency, engine, lacking, heart, send, settings.worker_threads, name, settings.lease_seconds
     )
-    janitor = Janitor(store, send, worker.waiting, delete, settings.lease_seconds)
+    janitor = Janitor(store, send, worker.waiting, delete, settings.lease_seconds, lacking.sweep)
     controller = Controller(Control(client), residency)
     celery = make_celery(settings)
 

@@ -14,13 +14,13 @@ A finished record is kept for a while and then forgotten with all that belongs t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Generic
 
 import redis
 
 from service.contract.errors import NotFoundError, StaleAttemptError
-from service.contract.records import Status
+from service.contract.records import Failure, Status
 from service.store import codec
 from service.store.codec import RecordT
 from service.store.scripts import Scripts
@@ -36,6 +36,8 @@ from service.store.types import (
 )
 
 SWEEP_LIMIT = 100
+LACK_SECONDS = 10
+"""A worker that could not load a model is given no jobs of it for so long; its files may be repaired meanwhile."""
 
 
 class RecordStore(Generic[RecordT]):
@@ -189,6 +191,24 @@ class RecordStore(Generic[RecordT]):
             StaleAttemptError: the attempt has lost the record.
         """
         self._fence(self._run("release", id, attempt) == 1, id, attempt)
+
+    def lack(self, id: str, attempt: int, worker: str, living: Iterable[str], error: Failure) -> Status:
+        """Give up a record whose model its worker can't load: queued for the others, or failed if none of them can.
+
+        Args:
+            living: the workers that may take records, this one among them.
+            error: why it fails then.
+
+        Raises:
+            StaleAttemptError: the attempt has lost the record.
+        """
+        status = self._run("lack", id, attempt, worker, LACK_SECONDS, codec.json_of(error), *living)
+        self._fence(status != 0, id, attempt)
+        return Status(status)
+
+    def fail_lacking(self, worker: str, living: Iterable[str]) -> int:
+        """Fail queued records whose model this worker could not load, and none of the living ones; gives how many."""
+        return int(self._run("fail_lacking", worker, SWEEP_LIMIT, *living))
 
     def requeue_expired(self) -> list[Queued]:
         """Take records from workers that fell silent; gives those that are queued again and must be sent again."""

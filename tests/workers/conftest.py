@@ -22,6 +22,7 @@ from service.store.types import Message, Queued
 from tests.models.zoo import ZOO
 from tests.service.submitting import SubmittingStore
 from workers.engine.engine import Engine
+from workers.jobs.lacking import KIND, Lacking
 from workers.jobs.worker import InferenceWorker
 from workers.residency.residency import Residency
 from workers.upkeep.heart import Heart
@@ -60,8 +61,10 @@ def settings(redis_url: str, tmp_path: Path) -> Settings:
 class Bench:
     """One worker with all its parts."""
 
+    name: str
     settings: Settings
     store: SubmittingStore[JobRecord]
+    presence: Presence
     blobs: Blobs
     catalog: Catalog
     engine: Engine
@@ -100,13 +103,16 @@ def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs 
     engine = Engine(settings.max_rows, checkpoint_seconds=settings.checkpoint_seconds)
     residency = Residency(catalog, engine, torch.device("cpu"), settings.model_memory_bytes)
     sent: list[Queued] = []
-    heart = Heart(store, Presence(client), settings, "inference", name, dict)
+    presence = Presence(client)
+    heart, lacking = Heart(store, presence, settings, KIND, name, dict), Lacking(store, presence, sent.append, name)
     places, lease = settings.worker_threads, settings.lease_seconds
-    worker = InferenceWorker(store, blobs, residency, engine, heart, sent.append, places, name, lease)
-    janitor = Janitor(
-        store, sent.append, worker.waiting, lambda id: blobs.delete_prefix(f"jobs/{id}"), settings.lease_seconds
-    )
-    return Bench(settings, store, blobs, catalog, engine, residency, heart, worker, janitor, sent)
+    worker = InferenceWorker(store, blobs, residency, engine, lacking, heart, sent.append, places, name, lease)
+
+    def delete(id: str) -> None:
+        blobs.delete_prefix(f"jobs/{id}")
+
+    janitor = Janitor(store, sent.append, worker.waiting, delete, lease, lacking.sweep)
+    return Bench(name, settings, store, presence, blobs, catalog, engine, residency, heart, worker, janitor, sent)
 
 
 @pytest.fixture

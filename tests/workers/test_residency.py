@@ -6,12 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoints import CheckpointError
 from service.contract.catalog import Catalog
-from service.contract.errors import NotFoundError
 from tests.workers.conftest import publish_tiny
 from workers.engine.engine import Engine
-from workers.residency.residency import Residency
+from workers.residency.residency import Residency, UnusableModelError
 
 
 def residency(root: Path, budget: int, engine: Engine | None = None) -> Residency:
@@ -87,9 +85,9 @@ def test_what_cannot_be_loaded_says_why_and_does_not_block(tmp_path: Path) -> No
     (folder / "model.safetensors").write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
     models = residency(tmp_path, 10**9)
     for _ in range(2):
-        with pytest.raises(CheckpointError, match="is damaged"), models.use("a@1"):
+        with pytest.raises(UnusableModelError, match="is damaged"), models.use("a@1"):
             pass
-    with pytest.raises(NotFoundError), models.use("b@1"):
+    with pytest.raises(UnusableModelError, match="there is no model"), models.use("b@1"):
         pass
     (folder / "model.safetensors").write_bytes(good)
     with models.use("a@1") as resident:

@@ -147,7 +147,7 @@ def test_a_stale_attempt_can_not_spoil_a_chain(client: redis.Redis, tmp_path: An
     third = store.claim_next(Claim("w", 10))
     assert third is not None
     assert third.saved_attempt == 2
-    found = Keeper(store, blobs, third).load()
+    found = Keeper(store, blobs, third).load("")
     assert found is not None
     assert list(found.steps) == list(late.steps) != list(early.steps)
     current.drop()

@@ -24,6 +24,10 @@ class ChainError(Exception):
     """A saved chain can't be used: it is damaged, or belongs to another task."""
 
 
+class OtherWeightsError(ChainError):
+    """A saved chain was begun by other weights than those that are to go on with it."""
+
+
 @dataclass(frozen=True)
 class Chain:
     """A task that has stopped between two steps. All tensors are on the CPU.
@@ -104,8 +108,8 @@ def on_cpu(rows: Rows) -> Rows:
     return {k: v.detach().cpu() for k, v in rows.items()}
 
 
-def encode(chain: Chain) -> bytes:
-    """A chain as one safetensors file, with a digest of its content."""
+def encode(chain: Chain, weights: str = "") -> bytes:
+    """A chain as one safetensors file, with a digest of its content, and that of the weights that it came from."""
     loops = {**{str(k): rows for k, rows in enumerate(chain.results)}, "rows": chain.rows}
     # Copies: safetensors refuses tensors that share memory, as the results of two loops may.
     tensors = {
@@ -114,21 +118,24 @@ def encode(chain: Chain) -> bytes:
         for name, value in rows.items()
     }
     about = {"name": chain.name, "total": chain.total, "seeds": list(chain.seeds), "steps": list(chain.steps)}
-    text = json.dumps({**about, "results": len(chain.results)})
+    text = json.dumps({**about, "results": len(chain.results), "weights": weights})
     return save(tensors, {_ABOUT: text, _DIGEST: _digest(text, tensors)})
 
 
-def decode(data: bytes) -> Chain:
+def decode(data: bytes, weights: str = "") -> Chain:
     """Read what :func:`encode` wrote.
 
     Raises:
         ChainError: it is damaged.
+        OtherWeightsError: it came from other weights.
     """
     try:
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         tensors, about = load(data), json.loads(header[_ABOUT])
         if _digest(header[_ABOUT], tensors) != header[_DIGEST]:
             raise ChainError("its content does not have the digest that it names")
+        if about["weights"] != weights:
+            raise OtherWeightsError("it was begun by other weights than the model has now")
         loops: dict[str, Rows] = {}
         for key, value in tensors.items():
             place, _, name = key.partition("/")

@@ -33,18 +33,23 @@ class Keeper:
         self._store, self._blobs, self._record = store, blobs, record
         self._lock = threading.Lock()
         self._noted = self._closed = False
+        self._weights = ""
 
-    def load(self) -> Chain | None:
+    def load(self, weights: str) -> Chain | None:
         """What an earlier attempt has saved; None if there is nothing.
 
+        Args:
+            weights: the digest of the weights that go on with it. What is saved from now on will carry it.
+
         Raises:
-            ChainError: it can't be read.
+            ChainError: it can't be read, or was begun by other weights.
         """
+        self._weights = weights
         earlier = self._record.saved_attempt
         if earlier is None:
             return None
         try:
-            return decode(self._blobs.get(job_chain(self._record.id, earlier)))
+            return decode(self._blobs.get(job_chain(self._record.id, earlier)), weights)
         except OSError as error:
             raise ChainError(f"it can't be read ({error})") from error
 
@@ -55,7 +60,7 @@ class Keeper:
             if self._closed:
                 return
             try:
-                self._blobs.put(job_chain(record.id, record.attempt), encode(chain))
+                self._blobs.put(job_chain(record.id, record.attempt), encode(chain, self._weights))
                 if not self._noted:
                     self._store.note_saved(record.id, record.attempt)
                     self._noted = True

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, final
 
-from models.checkpoints import CheckpointError
 from models.core.loop import RowsError, Task
 from models.core.output import Output as TaskOutput
 from service.contract.errors import ServiceError, StaleAttemptError
@@ -16,18 +15,20 @@ from service.contract.records import Failure, Status
 from service.pictures.blobs import Blobs
 from service.pictures.places import job_preview
 from service.store.store import RecordStore
-from workers.chains.chain import Chain, ChainError
+from workers.chains.chain import Chain, ChainError, OtherWeightsError
 from workers.engine.engine import Engine
 from workers.engine.tickets import CancelledError, Preview, StoppedError
 from workers.jobs.inputs import prepare
 from workers.jobs.outputs import store_outputs
 from workers.jobs.pictures import png, strip
 from workers.jobs.work import JobWork
-from workers.residency.residency import Residency
+from workers.residency.residency import Residency, UnusableModelError
 
 log = logging.getLogger(__name__)
 
 NOT_EXACT = "on this device an image's last bits may depend on the images beside it (differences up to 1e-5)"
+
+OTHER_WEIGHTS = "the model's files were replaced before the job had ended: it was started again with the new ones"
 
 STARTED_AGAIN = "a worker was lost, and what it had saved could not be used: the job was started again"
 
@@ -51,6 +52,7 @@ class Runner:
 
         Raises:
             StoppedError: the engine was stopped before the job's end; the error holds the chain.
+            UnusableModelError: this worker can't load the model; another one may.
         """
         try:
             outputs, warnings = self._images(record, work)
@@ -58,9 +60,6 @@ class Runner:
             return Status.CANCELLED, {}
         except RowsError as error:
             return Status.FAILED, {"error": Failure(kind="diverged", detail=str(error))}
-        except CheckpointError as error:
-            detail = f"{record.model} can't be loaded: {error}"
-            return Status.FAILED, {"error": Failure(kind="unusable-model", detail=detail)}
         except ServiceError as error:
             return Status.FAILED, {"error": Failure(kind=error.kind, detail=error.detail)}
         except OSError as error:
@@ -68,7 +67,7 @@ class Runner:
             reason = error.strerror or type(error).__name__
             detail = f"its images could not be stored or read ({reason}); try again later"
             return Status.FAILED, {"error": Failure(kind="storage", detail=detail)}
-        except StoppedError:
+        except (StoppedError, UnusableModelError):
             raise
         except Exception:
             log.exception("job %s failed", record.id)
@@ -84,12 +83,12 @@ class Runner:
         with self._residency.use(record.model) as resident:
             prepared = prepare(record.id, request, resident.card, self._blobs)
             task = partial(resident.model.start, record.task, prepared.job)
-            result, warnings = self._drive(record, task, work)
+            result, warnings = self._drive(record, task, work, resident.digest)
             warnings += [] if resident.exact else [NOT_EXACT]
         return store_outputs(record.id, result, prepared, self._blobs), [*result.warnings, *warnings]
 
     def _drive(
-        self, record: JobRecord, task: Callable[[], Task[TaskOutput]], work: JobWork
+        self, record: JobRecord, task: Callable[[], Task[TaskOutput]], work: JobWork, weights: str
     ) -> tuple[TaskOutput, list[str]]:
         """Run the task, from where an earlier attempt has saved it if that is possible; warnings come with the result.
 
@@ -97,13 +96,17 @@ class Runner:
             record: the job.
             task: begins the task; called again if the saved chain does not fit.
             work: what the heart knows of the job.
+            weights: the digest of the model's weights.
         """
         try:
-            chain = work.keeper.load()
+            chain = work.keeper.load(weights)
             return self._follow(record, task(), chain, work), []
+        except OtherWeightsError:
+            why = OTHER_WEIGHTS
         except ChainError as error:
             log.warning("the chain of %s can't be used: %s", record.id, error)
-            return self._follow(record, task(), None, work), [STARTED_AGAIN]
+            why = STARTED_AGAIN
+        return self._follow(record, task(), None, work), [why]
 
     def _follow(self, record: JobRecord, task: Task[TaskOutput], chain: Chain | None, work: JobWork) -> TaskOutput:
         request = record.request()

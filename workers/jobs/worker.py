@@ -20,9 +20,10 @@ from workers.engine.engine import Engine
 from workers.engine.tickets import StoppedError
 from workers.jobs.claim import Claims
 from workers.jobs.commit import commit, hand_back
+from workers.jobs.lacking import Lacking
 from workers.jobs.run import Runner
 from workers.jobs.work import JobWork
-from workers.residency.residency import Residency
+from workers.residency.residency import Residency, UnusableModelError
 from workers.upkeep.heart import Heart
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ class InferenceWorker:
         blobs: where images go.
         residency: the models.
         engine: what advances their rows; already started.
+        lacking: what becomes of jobs whose model it can't load.
         heart: keeps the leases alive; already started.
         send: puts a message for a job on the queue.
         places: how many threads call :meth:`run` at most.
@@ -53,6 +55,7 @@ class InferenceWorker:
         blobs: Blobs,
         residency: Residency,
         engine: Engine,
+        lacking: Lacking,
         heart: Heart,
         send: Callable[[Queued], None],
         places: int,
@@ -60,6 +63,7 @@ class InferenceWorker:
         lease_seconds: float,
     ) -> None:
         self._store, self._blobs, self._engine, self._heart, self._send = store, blobs, engine, heart, send
+        self._lacking = lacking
         self._runner = Runner(store, blobs, residency, engine)
         self._draining = threading.Event()
         self._claims = Claims(store, worker, lease_seconds, places, closed=lambda: self.draining)
@@ -102,6 +106,9 @@ class InferenceWorker:
             except StoppedError as stopped:
                 hand_back(self._store, self._send, record, keeper, stopped.chain)
                 return None
+            except UnusableModelError as error:
+                self._lacking.give_up(record, str(error))
+                return self._claims.next()
             if work.lost:
                 return self._claims.next()
             try:

@@ -7,10 +7,8 @@ import threading
 
 from redis import RedisError
 
-from models.checkpoints import CheckpointError
-from service.contract.errors import ServiceError
 from service.store.control import Command, Control
-from workers.residency.residency import Residency
+from workers.residency.residency import Residency, UnusableModelError
 
 log = logging.getLogger(__name__)
 
@@ -67,5 +65,5 @@ class Controller(threading.Thread):
                 self._residency.pin(command.ref)
             else:
                 self._residency.unload(command.ref)
-        except (CheckpointError, ServiceError, OSError) as error:
+        except UnusableModelError as error:
             log.warning("could not %s %s: %s", command.action, command.ref, error)

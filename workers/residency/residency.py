@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections import OrderedDict
@@ -11,15 +12,20 @@ from dataclasses import dataclass, field
 
 import torch
 
-from models.checkpoints import load_model
+from models.checkpoints import CheckpointError, load_model
 from models.core.model import LoadedModel
 from models.serving import fast_networks
 from service.contract.cards import ModelCard
 from service.contract.catalog import Catalog
+from service.contract.errors import ServiceError
 from workers.engine.engine import Engine
 from workers.engine.sizes import probe
 
 log = logging.getLogger(__name__)
+
+
+class UnusableModelError(Exception):
+    """This worker can't load a model: it does not have it, or its files can't be used. The message gives the reason."""
 
 
 @dataclass
@@ -33,6 +39,7 @@ class Resident:
 
     Attributes:
         nbytes: of its parameters, measured once: counting them takes as long as a step of the model.
+        digest: of its weights.
         users: how many jobs have it now.
     """
 
@@ -41,9 +48,12 @@ class Resident:
     exact: bool
     users: int = 0
     nbytes: int = field(init=False)
+    digest: str = field(init=False)
 
     def __post_init__(self) -> None:
         self.nbytes = self.model.kernels.nbytes
+        files = sorted((name, entry["sha256"]) for name, entry in self.model.card["files"].items())
+        self.digest = hashlib.sha256(repr(files).encode()).hexdigest()
 
 
 class Residency:
@@ -83,8 +93,7 @@ class Residency:
         """The model ``name@version``, loaded if need be, and kept in memory while the block runs.
 
         Raises:
-            NotFoundError, UnprocessableError: the catalog does not have it, or its card is damaged.
-            CheckpointError: its files can't be used.
+            UnusableModelError: it can't be loaded here.
         """
         with self._lock:
             turn = self._loading.setdefault(ref, threading.Lock())
@@ -130,18 +139,27 @@ class Residency:
             self._evict(ref)
 
     def _load(self, ref: str) -> Resident:
-        with fast_networks(self._fast):
-            model = load_model(self._catalog.folder(ref), self._device)
+        model, card = self._read(ref)
         sizes = probe(model.kernels.examples(), self._engine.max_rows) if self._exact else {}
         self._engine.pad_to(sizes)
         exact = self._exact and all(sizes.values())
         log.info("loaded %s (%d bytes%s)", ref, model.kernels.nbytes, "" if exact else ", not bit-exact across batches")
-        resident = Resident(model, self._catalog.get(ref), exact, users=1)
+        resident = Resident(model, card, exact, users=1)
         with self._lock:
             self._models[ref] = resident
             self.loads += 1
             self._evict(ref)
         return resident
+
+    def _read(self, ref: str) -> tuple[LoadedModel, ModelCard]:
+        try:
+            folder, card = self._catalog.folder(ref), self._catalog.get(ref)
+            with fast_networks(self._fast):
+                return load_model(folder, self._device), card
+        except ServiceError as error:
+            raise UnusableModelError(error.detail) from error
+        except (CheckpointError, torch.OutOfMemoryError, MemoryError) as error:
+            raise UnusableModelError(str(error) or "there is not enough memory for it") from error
 
     def _evict(self, keep: str | None = None) -> None:
         """Drop what was unloaded, then models that nobody uses, oldest use first, until the rest fits the budget."""

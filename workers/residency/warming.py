@@ -6,11 +6,10 @@ import logging
 import threading
 import time
 
-from models.checkpoints import CheckpointError
 from service.contract.catalog import Catalog
 from service.contract.catalog import Model as CatalogModel
 from workers.engine.engine import Engine
-from workers.residency.residency import Residency
+from workers.residency.residency import Residency, UnusableModelError
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +67,7 @@ class Warming(threading.Thread):
         try:
             with self._residency.use(ref):
                 self.ready.set()
-        except CheckpointError as error:
+        except UnusableModelError as error:
             log.warning("%s can't be loaded: %s", ref, error)
         except Exception:  # one model must not keep the worker from serving the others
             log.exception("%s can't be loaded", ref)

@@ -27,6 +27,7 @@ class Janitor(threading.Thread):
         waiting: queued records that the worker has room for: they are sent again.
         delete: deletes all that belongs to a record.
         lease_seconds: how long a lease lasts.
+        also: what else is to be done in a sweep.
     """
 
     def __init__(
@@ -36,10 +37,11 @@ class Janitor(threading.Thread):
         waiting: Callable[[], Sequence[Queued]],
         delete: Callable[[str], None],
         lease_seconds: float,
+        also: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(name="janitor", daemon=True)
         self._store, self._send, self._waiting, self._dispose = store, send, waiting, delete  # Thread has a _delete
-        self._lease_seconds = lease_seconds
+        self._lease_seconds, self._also = lease_seconds, also
         self._away = False
         self._patient_until = 0.0
         self._stop_event = threading.Event()
@@ -72,6 +74,7 @@ class Janitor(threading.Thread):
             for queued in self._store.requeue_expired():
                 log.warning("the worker of %s fell silent; it is queued again", queued.id)
                 self._send(queued)
+        self._also()
         for queued in self._waiting():
             self._send(queued)
         self._clear()

@@ -10,6 +10,9 @@ local function queue_key(queue) return P .. ':queue:' .. queue end
 -- How many running records a worker holds of each queue.
 local function held_key(worker) return P .. ':held:' .. worker end
 
+-- The queues whose model a worker could not load lately, each with the reason.
+local function lacks_key(worker) return P .. ':lacks:' .. worker end
+
 -- Redis keeps the time, so the clocks of the hosts do not matter. Seconds as text, exact to the microsecond.
 local TIME = redis.call('TIME')
 local NOW = string.format('%d.%06d', TIME[1], TIME[2])
@@ -146,8 +149,22 @@ local function start(id, worker, lease)
   return read(id)
 end
 
--- Whether a worker may have one more record of a queue: it holds less than its share of them, or the share is ''.
+-- True if none of the living workers, which are in ARGV from position `first` on, can load the model of a queue.
+local function nobody_has(queue, first)
+  for i = first, #ARGV do
+    if redis.call('HEXISTS', lacks_key(ARGV[i]), queue) == 0 then
+      return false
+    end
+  end
+  return true
+end
+
+-- Whether a worker may have one more record of a queue: it can load the model, as far as is known, and holds less than its
+-- share of such records, or the share is ''.
 local function has_room(worker, share, queue)
+  if redis.call('HEXISTS', lacks_key(worker), queue) == 1 then
+    return false
+  end
   return share == '' or tonumber(redis.call('HGET', held_key(worker), queue) or 0) < tonumber(share)
 end
 
