@@ -46,7 +46,7 @@ DIRECTION = "Of data in two parts A and B: which is the condition or source, and
 def train(**options: Any) -> None:
     """Fit a model, with a progress bar. Stopped by Ctrl-C, it saves; the same command goes on from there."""
     home = settings_from(data_dir=options["data_dir"])
-    replaced = dict(map(_assignment, options["settings"]))
+    replaced = dict(map(assignment, options["settings"]))
     _check(options, replaced, home)  # before torch is there, and before anything is created
 
     import torch
@@ -130,7 +130,7 @@ def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> 
     )
 
 
-def _assignment(text: str) -> tuple[str, Any]:
+def assignment(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals:
         raise click.BadParameter(f"write PATH=VALUE, not {text!r}", param_hint="--set")

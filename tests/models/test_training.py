@@ -140,6 +140,8 @@ def test_what_is_there_already_is_said_before_a_training_begins(tmp_path: Path) 
     (sentence,) = before(other, models)
     assert sentence.startswith("a-model@1 was trained on other data")
     assert sentence.endswith("this training makes a new version")
+    (models / "a-model" / "1" / "card.json").write_text("{")
+    assert before(other, models)[-1] == "a-model@1 is damaged: this training makes a new version"
 
 
 def test_divergence_is_rolled_back_with_lower_rates(tmp_path: Path) -> None:

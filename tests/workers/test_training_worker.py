@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any, get_args
 import pytest
 import redis
 
+from coopserve.commands.train import assignment
 from models.data.catalog import DATASETS
 from models.data.images import DataError
 from models.data.pairs import Direction
@@ -200,6 +202,22 @@ def test_the_contract_names_the_directions_of_the_data() -> None:
     turned = TrainingRequest(data="fluent", name="mine", direction="BtoA")
     assert "--data fluent --name mine --seed 0 --direction BtoA" in command_of(turned)
     assert "--direction" not in command_of(TrainingRequest(data="fluent", name="mine"))
+
+
+def test_the_command_on_a_card_is_safe_in_a_shell_and_gives_the_same_settings() -> None:
+    given: dict[str, Any] = {
+        "solver.activation": "x; touch /tmp/x $(id)",
+        "a.b": True,
+        "c.d": 1.5,
+        "e.f": "1",
+        "g.h": "bf16",
+    }
+    request = TrainingRequest(data="sample", name="mine", overrides=given, iterations=6)
+    words = shlex.split(command_of(request))
+    assert words[:2] == ["coopserve", "train"]
+    pairs = [word.partition("=") for place, word in enumerate(words) if words[place - 1] == "--set"]
+    read = {path: assignment(f"{path}={value}")[1] for path, _, value in pairs}
+    assert read == {**given, "training.iterations": 6}
 
 
 def test_data_are_named_never_pathed(tmp_path: Path) -> None:
