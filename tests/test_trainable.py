@@ -40,6 +40,27 @@ def classes(root: Path) -> None:
     save(root / "b")
 
 
+def stray_classes(root: Path) -> None:
+    classes(root)
+    save(root / "__MACOSX" / "a")
+    (root / "empty").mkdir()
+
+
+def mixed_classes(root: Path) -> None:
+    save(root / "a", (32, 32), "RGB")
+    save(root / "b", (40, 32), "RGB")
+
+
+def stray_pairs(root: Path) -> None:
+    pairs(root)
+    save(root / "previews", (64, 64))
+
+
+def letters(root: Path) -> None:
+    for name in "ABC":
+        save(root / name)
+
+
 def split_classes(root: Path) -> None:
     classes(root / "train")
     classes(root / "test")
@@ -98,6 +119,10 @@ def archive_of_pairs(root: Path) -> None:
 
 EXPECTED: dict[Callable[[Path], None], DataFacts] = {
     classes: DataFacts(size=(28, 28), labels=True, pairs=False, domains=False),
+    stray_classes: DataFacts(size=(28, 28), labels=True, pairs=False, domains=False),
+    mixed_classes: DataFacts(channels=3, mixed=True, labels=True, pairs=False, domains=False),
+    stray_pairs: DataFacts(channels=3, size=(64, 64), labels=False, pairs=True, domains=False),
+    letters: DataFacts(size=(28, 28), labels=True, pairs=False, domains=False),
     split_classes: DataFacts(size=(28, 28), labels=True, pairs=False, domains=False),
     colour_classes: DataFacts(channels=3, size=(32, 32), labels=True, pairs=False, domains=False),
     plain: DataFacts(channels=3, size=(64, 64), labels=False, pairs=False, domains=False),
@@ -191,3 +216,29 @@ def test_what_can_not_be_read_is_unknown(content: bytes, tmp_path: Path) -> None
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NoDataError, match="holds no images"):
         facts_of(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("facts", "preset", "ways"),
+    [
+        (DataFacts(channels=1, size=(27, 27), labels=True, pairs=False), "small", [{"image_size": 28}]),
+        (
+            DataFacts(channels=3, size=(80, 70), labels=False, pairs=False),
+            "small",
+            [{"preset": "small-inpaint", "image_size": 64}],
+        ),
+        (DataFacts(channels=3, size=(64, 64), labels=True, pairs=False), "small-inpaint", []),
+        (
+            DataFacts(channels=3, mixed=True, labels=True, pairs=False),
+            "small",
+            [{"image_size": 28, "channels": 1}, {"preset": "small-colour", "image_size": 32}],
+        ),
+    ],
+)
+def test_a_refusal_names_what_would_make_the_data_fit(facts: DataFacts, preset: str, ways: list[Any]) -> None:
+    found: list[Any] = []
+    try:
+        TRAINABLE.check_data("ccoopnets", preset, [], "mine", facts, "AtoB")
+    except RefusedError as error:
+        found = [*error.ways_out]
+    assert found == ways

@@ -6,7 +6,7 @@ import json
 import logging
 import shlex
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from redis import RedisError
 
 from models.data.catalog import DATASETS, read
 from models.data.images import DataError
+from models.data.own import left_out
 from models.metrics.effnet import installed_features
 from models.systems.registry import VARIANTS
 from models.training.configuration import TrainingError, choose, find_variant, fit
@@ -177,7 +178,17 @@ class TrainingWorker:
         root = self._settings.datasets_dir
         variant = find_variant(request.system, request.preset)
         chosen = choose(variant, request.preset, overrides_of(request))
-        data = read(VARIANTS[variant].data, data_source(request.data, root), "train", root, direction=request.direction)
+        source = data_source(request.data, root)
+        data = read(
+            VARIANTS[variant].data,
+            source,
+            "train",
+            root,
+            image_size=request.image_size,
+            channels=request.channels,
+            direction=request.direction,
+        )
+        self._warn_of(record, work, [] if source in DATASETS else left_out(Path(source)))
         device = usable_device(self._settings.device)
         plan = Plan(
             variant=variant,
@@ -195,6 +206,12 @@ class TrainingWorker:
         )
         work.training = training
         return training
+
+    def _warn_of(self, record: TrainingRecord, work: _Work, sentences: Sequence[str]) -> None:
+        """Tell what of the data is left out; once, though several attempts may read them."""
+        for sentence in sentences:
+            if sentence not in record.warnings:
+                self._report(record, work, Event("warning", 0, {"message": sentence}))
 
     def _report(self, record: TrainingRecord, work: _Work, event: Event) -> None:
         """Tell of an event. It is a convenience: if it can't be stored, the training goes on."""
@@ -248,6 +265,8 @@ def command_of(request: TrainingRequest) -> str:
     """The command line that repeats a training, quoted for a shell: clients may write what they like into settings."""
     words = ["coopserve", "train", "--system", request.system, "--preset", request.preset, "--data", request.data]
     words += ["--name", request.name, "--seed", str(request.seed)]
+    for option, value in {"--image-size": request.image_size, "--channels": request.channels}.items():
+        words += [] if value is None else [option, str(value)]
     if request.direction != "AtoB":
         words += ["--direction", request.direction]
     for path, value in overrides_of(request).items():

@@ -62,6 +62,7 @@ def train(**options: Any) -> None:
         torch.set_num_threads(options["threads"])
     try:
         plan = _plan(options, replaced, home)
+        _show_data(plan, options["data_name"])
         models = options["out"] or home.models_dir
         folder = home.trainings_dir / f"{plan.name}-{_identity(plan)}"
         if options["fresh"]:
@@ -92,8 +93,15 @@ def _check(options: dict[str, Any], replaced: dict[str, Any], home: Settings) ->
             facts = facts_of(Path(name)) if Path(name).exists() else DataFacts()
         facts = facts.converted(options["image_size"], int(options["channels"]) if options["channels"] else None)
         trainable.check_data(options["system"], options["preset"], asked, name, facts, options["direction"])
-    except (RefusedError, NoDataError, PydanticCustomError) as error:
+    except RefusedError as error:
+        raise click.ClickException(error.said(_as_option, " ")) from None
+    except (NoDataError, PydanticCustomError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def _as_option(field: str, value: object) -> str:
+    """A field of the API's request as the option of this command."""
+    return f"--{field.replace('_', '-')} {value}"
 
 
 def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> Plan:
@@ -128,6 +136,16 @@ def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> 
         facts=data_facts(options["data_name"]),
         features=installed_features(device),
     )
+
+
+def _show_data(plan: Plan, name: str) -> None:
+    """Tell what is learned from, and what is left out."""
+    from models.data.catalog import DATASETS
+    from models.data.own import left_out
+    from models.data.summary import summary
+
+    for sentence in [summary(plan.data), *([] if name in DATASETS else left_out(Path(name)))]:
+        click.echo(sentence)
 
 
 def assignment(text: str) -> tuple[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from layouts.layout import SIDES
 from models.data.images import DataError, ImageData
 from models.data.kinds import Data, Kind
 from models.data.own import find_domains, find_parts, has_domains
-from models.data.pairs import SIDES, Direction, check_direction, directed
+from models.data.pairs import Direction, check_direction, directed
 from models.data.sets.base import DataSet
 from models.data.sets.digits import DIGITS
 from models.data.sets.emoji import EMOJI

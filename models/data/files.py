@@ -1,4 +1,4 @@
-"""Image files: finding them in a folder, decoding them, and joining them to one tensor."""
+"""Image files: decoding them, and joining them to one tensor. Which files a folder has is told by :mod:`layouts`."""
 
 from __future__ import annotations
 
@@ -13,23 +13,8 @@ from torch import Tensor
 
 from models.data.images import DataError, fit
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 _GREY_MODES = frozenset({"1", "L", "LA"})
 _COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
-
-
-def subfolders(folder: Path) -> list[str]:
-    """The names of the folders in a folder, sorted; hidden ones are passed over."""
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The image files in a folder, sorted by name; hidden files and those of other kinds are passed over."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in EXTENSIONS and path.is_file() and not path.name.startswith(".")
-    )
 
 
 def read_files(paths: Sequence[Path], *, size: int | None = None, channels: int | None = None) -> Tensor:
@@ -88,7 +73,9 @@ def join(pictures: Sequence[Tensor], paths: Sequence[Path]) -> Tensor:
     for picture, path in zip(pictures, paths, strict=True):
         if picture.shape[2:] != first:
             sizes = " and ".join(f"{width}x{height}" for height, width in (first, picture.shape[2:]))
-            raise DataError(f"the images differ in size ({sizes} pixels at {path}); pass --image-size to resize them")
+            raise DataError(
+                f"the images differ in size ({sizes} pixels at {path}); resize them with --image-size (image_size)"
+            )
     channels = max(picture.shape[1] for picture in pictures)
     return torch.cat([fit(picture, channels=channels) for picture in pictures])
 

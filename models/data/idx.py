@@ -16,8 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from models.data.images import DataError, ImageData
+from layouts.idx import IdxFiles
+from models.data.images import DataError, ImageData, numbered
 
 _UNSIGNED_BYTE = 8
 
@@ -51,29 +53,39 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8).reshape(shape).copy()
 
 
-def find_idx(folder: Path, stem: str) -> Path | None:
-    """The file ``stem`` or ``stem.gz`` in this folder, if one is there."""
-    return next((path for path in (folder / stem, folder / f"{stem}.gz") if path.is_file()), None)
+def read_idx_labels(files: IdxFiles, name: str) -> Tensor:
+    """The labels of one part, int64 ``[N]``.
+
+    Raises:
+        DataError: the file is missing or damaged.
+    """
+    if files.labels is None:
+        raise DataError(f"{name} has IDX files of images without labels; add the file of the labels")
+    labels = read_idx(files.labels)
+    if labels.ndim != 1:
+        raise DataError(f"{files.labels} must hold labels [N], got {list(labels.shape)}")
+    return torch.from_numpy(labels).long()
 
 
-def read_idx_pair(folder: Path, part: str, classes: Sequence[str] | None, name: str) -> ImageData:
-    """Read ``{part}-images-idx3-ubyte`` and ``{part}-labels-idx1-ubyte``, plain or .gz, as MNIST and its kin name them.
+def read_idx_pair(files: IdxFiles, name: str, values: Tensor, names: Sequence[str] | None = None) -> ImageData:
+    """Read the images and labels of one part.
 
     Args:
-        part: ``train`` or ``t10k``.
-        classes: the names of the labels; None names them by their numbers.
+        files: of the part.
+        name: what messages call the set.
+        values: the labels that are classes.
+        names: of the labels from 0; None names them by their numbers.
+
+    Raises:
+        DataError: a file is missing or damaged, or the two don't match.
     """
-    paths = []
-    for stem in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"):
-        path = find_idx(folder, stem)
-        if path is None:
-            raise DataError(f"{folder} holds neither {stem} nor {stem}.gz")
-        paths.append(path)
-    images, labels = (read_idx(path) for path in paths)
-    if images.ndim != 3 or labels.ndim != 1 or len(images) != len(labels) or len(labels) == 0:
+    labels = read_idx_labels(files, name)
+    if files.images is None:
+        raise DataError(f"{name} has IDX files of labels without images; add the file of the images")
+    images = read_idx(files.images)
+    if images.ndim != 3 or len(images) != len(labels) or len(labels) == 0:
         raise DataError(
-            f"{paths[0]} and {paths[1]} don't match: images must be [N, H, W] and labels [N] with N > 0, "
+            f"{files.images} and {files.labels} don't match: images must be [N, H, W] and labels [N] with N > 0, "
             f"got {list(images.shape)} and {list(labels.shape)}"
         )
-    names = tuple(classes) if classes is not None else tuple(str(k) for k in range(int(labels.max()) + 1))
-    return ImageData(torch.from_numpy(images)[:, None], torch.from_numpy(labels).long(), names, name)
+    return ImageData(torch.from_numpy(images)[:, None], *numbered(labels, values, name, names), name)

@@ -108,6 +108,31 @@ def _check_pixels(pixels: Tensor, what: str) -> None:
         raise DataError(f"{what} must be [N, 1 or 3, H, W] and not empty, got {shape}")
 
 
+def numbered(
+    labels: Tensor, values: Tensor, what: str, names: Sequence[str] | None = None
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels as positions among those that are classes, and the names of these: no class is without images.
+
+    Args:
+        labels: whole numbers ``[N]``, from wherever they begin.
+        values: the labels that are classes, those that occur where a model learns.
+        what: what messages call the data.
+        names: of the labels from 0; None names them by their numbers.
+
+    Raises:
+        DataError: a label is no class, or has no name.
+    """
+    classes = values.unique()
+    if strange := sorted(set(labels.tolist()) - set(classes.tolist())):
+        raise DataError(f"{what} has labels that the training images have not: {', '.join(map(str, strange[:5]))}")
+    if names is None:
+        return torch.searchsorted(classes, labels), tuple(str(value) for value in classes.tolist())
+    low, high = int(classes.min()), int(classes.max())
+    if low < 0 or high >= len(names):
+        raise DataError(f"{what}: labels must lie in 0..{len(names) - 1}, found {low}..{high}")
+    return torch.searchsorted(classes, labels), tuple(names[value] for value in classes.tolist())
+
+
 def to_float(images: Tensor) -> Tensor:
     """uint8 0..255 -> float32 in [-1, 1], any shape."""
     return images.to(torch.float32) / 127.5 - 1

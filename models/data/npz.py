@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,17 @@ import torch
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from models.data.images import DataError, ImageData
+from models.data.images import DataError, ImageData, numbered
 
 SUFFIXES = ("", "train", "valid", "test")
+_NONE = torch.zeros(0, dtype=torch.int64)
 
 
 def read_npz(path: Path) -> dict[str, ImageData]:
     """Read every set of an archive.
 
     Images and conditions are uint8 ``[N, H, W]``, ``[N, C, H, W]`` or ``[N, H, W, C]``; labels are whole numbers
-    ``[N]`` from 0.
+    ``[N]``. The labels of the images to train on are the classes: one without such images is none.
 
     Returns:
         The sets by split name; a set without a suffix is under the empty name.
@@ -44,20 +45,32 @@ def read_npz(path: Path) -> dict[str, ImageData]:
         if found and found.keys() != images.keys():
             raise DataError(f"{path}: images and {what} must come in pairs; it holds {sorted(arrays)}")
     numbers = {part: _labels(value, path) for part, value in labels.items()}
-    classes = _classes(arrays, numbers)
-    return {
-        part: ImageData(
-            _pixels(value, f"{path}: images"),
-            numbers.get(part),
-            classes,
-            f"{path.stem}/{part}" if part else path.stem,
-            _pixels(conditions[part], f"{path}: conditions") if conditions else None,
-        )
-        for part, value in images.items()
-    }
+    names = [str(name) for name in np.atleast_1d(arrays["classes"])] if "classes" in arrays else None
+    known = torch.cat([numbers[part] for part in ("", "train") if part in numbers] or list(numbers.values()) or [_NONE])
+    sets = {}
+    for part, value in images.items():
+        name = f"{path.stem}/{part}" if part else path.stem
+        marks, classes = numbered(numbers[part], known, str(path), names) if part in numbers else (None, ())
+        given = _pixels(conditions[part], f"{path}: conditions") if conditions else None
+        sets[part] = ImageData(_pixels(value, f"{path}: images"), marks, classes, name, given)
+    return sets
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def unused_classes(path: Path) -> list[str]:
+    """The classes that an archive names without an image to learn from, which are left out.
+
+    Raises:
+        DataError: as :func:`read_npz`.
+    """
+    arrays = _arrays(path, lambda key: key.partition("_")[0] in ("classes", "labels", "y"))
+    labels = _by_suffix(arrays, ("labels", "y"))
+    if "classes" not in arrays or not labels:
+        return []
+    used = set(labels["train" if "train" in labels else next(iter(labels))].tolist())
+    return [str(name) for value, name in enumerate(np.atleast_1d(arrays["classes"])) if value not in used]
+
+
+def _arrays(path: Path, wanted: Callable[[str], bool] = lambda key: True) -> dict[str, NDArray[Any]]:
     try:
         # Opened here, because np.load leaves its own file open when the archive is damaged.
         with path.open("rb") as file:
@@ -65,7 +78,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             if not isinstance(archive, NpzFile):
                 raise DataError(f"{path} holds one bare array; save it with np.savez(path, images=..., labels=...)")
             with archive:
-                return {key: archive[key] for key in archive.files}
+                return {key: archive[key] for key in archive.files if wanted(key)}
     except DataError:
         raise
     except FileNotFoundError as error:
@@ -98,10 +111,3 @@ def _labels(array: NDArray[Any], path: Path) -> torch.Tensor:
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise DataError(f"{path}: labels must be whole numbers [N], got {array.dtype} {list(array.shape)}")
     return torch.from_numpy(array.astype(np.int64))
-
-
-def _classes(arrays: Mapping[str, NDArray[Any]], labels: Mapping[str, torch.Tensor]) -> tuple[str, ...]:
-    if "classes" in arrays and labels:
-        return tuple(str(name) for name in np.atleast_1d(arrays["classes"]))
-    highest = max((int(value.max()) for value in labels.values() if len(value)), default=-1)
-    return tuple(str(k) for k in range(highest + 1))

@@ -5,16 +5,17 @@ They come in two layouts: files of equal names in the folders ``A`` and ``B``, o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from models.data.files import decode, extent, image_files, join
+from layouts.layout import SIDES, Groups, stem
+from models.data.files import decode, extent, join
 from models.data.images import DataError, ImageData, fit
 
 Direction: TypeAlias = Literal["AtoB", "BtoA"]
 """Which picture of a pair is the condition, and which the image that is made from it."""
 
-SIDES = ("A", "B")
 _NAMED = 3  # so many file names are given in a message
 
 
@@ -42,23 +43,33 @@ def check_direction(direction: Direction) -> None:
         raise DataError(f"the direction must be one of {', '.join(get_args(Direction))}, got {direction!r}")
 
 
-def read_pairs(a: Path, b: Path, *, size: int | None = None) -> ImageData:
+def read_pairs(sides: Groups, name: str, *, size: int | None = None) -> ImageData:
     """Read the pairs of two folders: files of equal names, whatever their endings.
 
     Args:
+        sides: the files of A and of B.
+        name: what messages call the set.
         size: crop to the central square and resize to this many pixels; None needs files that are all of one size.
 
     Raises:
         DataError: no pairs, a file without its partner, a damaged file, or pictures of different sizes.
     """
-    files_a, files_b = _by_name(a), _by_name(b)
-    for mine, own, others, other in ((files_a, a, files_b, b), (files_b, b, files_a, a)):
+    if lacking := [side for side in SIDES if side not in sides]:
+        raise DataError(
+            f"the folder {lacking[0]} of {name} is missing; the pictures that belong to those of the other go there"
+        )
+    files_a, files_b = (_by_name(sides[side]) for side in SIDES)
+    for mine, own, others, other in ((files_a, "A", files_b, "B"), (files_b, "B", files_a, "A")):
         if lone := sorted(mine.keys() - others.keys()):
-            names = ", ".join(mine[name].name for name in lone[:_NAMED]) + (", ..." if len(lone) > _NAMED else "")
-            raise DataError(f"files of {own} have no partner of the same name in {other}: {names}; add or remove them")
+            names = ", ".join(mine[k].name for k in lone[:_NAMED]) + (", ..." if len(lone) > _NAMED else "")
+            raise DataError(
+                f"files of {name}/{own} have no partner of the same name in {other}: {names}; add or remove them"
+            )
     if not files_a:
-        raise DataError(f"{a} and {b} hold no images; put the two pictures of each pair there under the same name")
-    paths = [(files_a[name], files_b[name]) for name in sorted(files_a)]
+        raise DataError(
+            f"A and B of {name} hold no images; put the two pictures of each pair there under the same name"
+        )
+    paths = [(files_a[key], files_b[key]) for key in sorted(files_a)]
     pictures_a, pictures_b = [], []
     for path_a, path_b in paths:
         picture_a, picture_b = decode(path_a), decode(path_b)
@@ -69,21 +80,19 @@ def read_pairs(a: Path, b: Path, *, size: int | None = None) -> ImageData:
         pictures_b.append(fit(picture_b, size))
     conditions = join(pictures_a, [path for path, _ in paths])
     images = join(pictures_b, [path for _, path in paths])
-    return ImageData(images, None, (), b.name, conditions)
+    return ImageData(images, None, (), name, conditions)
 
 
-def _by_name(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise DataError(f"{folder} is missing; the pictures that belong to those of the other folder go there")
+def _by_name(paths: Sequence[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in image_files(folder):
-        if other := found.get(path.stem):
+    for path in paths:
+        if other := found.get(stem(path)):
             raise DataError(f"{other} and {path} have the same name; remove or rename one and its partner")
-        found[path.stem] = path
+        found[stem(path)] = path
     return found
 
 
-def are_joined(paths: list[Path]) -> bool:
+def are_joined(paths: Sequence[Path]) -> bool:
     """Whether these files show pairs side by side: more than half of them are exactly twice as wide as high.
 
     Raises:
@@ -97,18 +106,19 @@ def _is_joined(path: Path) -> bool:
     return width == 2 * height
 
 
-def read_joined(folder: Path, *, size: int | None = None) -> ImageData:
+def read_joined(paths: Sequence[Path], name: str, *, size: int | None = None) -> ImageData:
     """Read the pairs of files that show A on the left and B, of the same square size, on the right.
 
     Args:
+        paths: the files.
+        name: what messages call the set.
         size: resize both to this many pixels square; None needs files that are all of one size.
 
     Raises:
         DataError: no images, a damaged one, one that is not twice as wide as high, or several sizes.
     """
-    paths = image_files(folder)
     if not paths:
-        raise DataError(f"{folder} holds no images; put files there that show A and B side by side")
+        raise DataError(f"{name} holds no images; put files there that show A and B side by side")
     pictures_a, pictures_b = [], []
     for path in paths:
         if not _is_joined(path):
@@ -120,4 +130,4 @@ def read_joined(folder: Path, *, size: int | None = None) -> ImageData:
         a, b = decode(path).chunk(2, dim=3)
         pictures_a.append(fit(a, size))
         pictures_b.append(fit(b, size))
-    return ImageData(join(pictures_b, paths), None, (), folder.name, join(pictures_a, paths))
+    return ImageData(join(pictures_b, paths), None, (), name, join(pictures_a, paths))

@@ -29,8 +29,12 @@ def choose(parts: Parts, split: Split, name: str) -> ImageData:
     lack. Splits never overlap.
 
     Raises:
-        DataError: the data have no such split, or too few images to make it.
+        DataError: the data have no such split, too few images to make it, or a class without an image to learn from.
     """
+    return _with_every_class(_chosen(parts, split, name)) if split == "train" else _chosen(parts, split, name)
+
+
+def _chosen(parts: Parts, split: Split, name: str) -> ImageData:
     if "" in parts:
         return _carve(parts[""](), split, _HELD_OUT, name)
     lacking = tuple(part for part in _HELD_OUT if part not in parts)
@@ -53,3 +57,14 @@ def _carve(data: ImageData, split: Split, held_out: tuple[Split, ...], name: str
     else:
         chosen = order[len(held_out) * size :]
     return data.subset(np.sort(chosen).tolist(), f"{name}/{split}")
+
+
+def _with_every_class(data: ImageData) -> ImageData:
+    """The same data; a class that no model could learn is refused before one is trained to serve it."""
+    if data.labels is not None and (few := set(range(len(data.classes))) - set(data.labels.tolist())):
+        names = ", ".join(data.classes[k] for k in sorted(few))
+        raise DataError(
+            f"{data.name} has no image to learn from of the classes {names}, as some images are held out; add images, "
+            "remove the classes, or put the images into train and test folders"
+        )
+    return data

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import CheckpointError, latest_version, publish, read_card, versions
+from models.data.summary import class_counts
 from models.systems.registry import VARIANTS, system_of
 from models.training.plan import Plan, Progress
 
@@ -66,7 +67,7 @@ def _origin(plan: Plan, progress: Progress, run: str) -> dict[str, Any]:
     best = {"iteration": progress.best_iteration, "kid": progress.best}
     return {
         "run": run,
-        "data": {"name": plan.data.name, "images": len(plan.data), "sha256": plan.data_sha256},
+        "data": _data(plan),
         "command": plan.command,
         "iterations": progress.iteration,
         **({} if progress.best is None else {"published": best}),
@@ -80,3 +81,9 @@ def _origin(plan: Plan, progress: Progress, run: str) -> dict[str, Any]:
             **{package: version(package) for package in ("coopserve", "torch", "numpy")},
         },
     }
+
+
+def _data(plan: Plan) -> dict[str, Any]:
+    found = {"name": plan.data.name, "images": len(plan.data), "sha256": plan.data_sha256}
+    classes = class_counts(plan.data)
+    return {**found, "classes": classes} if classes else found

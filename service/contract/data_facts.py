@@ -1,26 +1,26 @@
 """What a look from outside tells of a data set: names of folders and files, and the heads of a few files.
 
-The rules of the layouts are those of the trainers (``models/data/own.py``), which read all of what is found here. A
+What the folders mean is told by :mod:`layouts`, which the trainers ask as well; they read all of what is found here. A
 fact may be unknown, and refuses nothing then: a trainer that can't use the data says so in its record.
 """
 
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, islice
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-_ENDINGS = {".png", ".jpg", ".jpeg", ".webp"}
+from layouts.idx import LayoutError
+from layouts.layout import Kind, Layout, layout_of
+from layouts.listing import sentences
+
 _COLOURED = {"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
-_SPLITS = {"train", "test", "valid", "val"}
-_DOMAINS = {"trainA", "trainB", "testA", "testB"}
-_IDX = "train-images-idx3-ubyte"
 _LOOKED = 50
 """So many pictures tell whether a folder holds pairs side by side; where they disagree it is unknown."""
 
@@ -46,6 +46,7 @@ class DataFacts(BaseModel):
     Args:
         channels: of the images, 1 or 3.
         size: width and height of the images in pixels.
+        mixed: whether the images differ in size, and must be resized to be learned from.
         labels: whether they have classes.
         pairs: whether each has a condition image.
         domains: whether they are two domains without pairs.
@@ -55,14 +56,16 @@ class DataFacts(BaseModel):
 
     channels: int | None = None
     size: tuple[int, int] | None = None
+    mixed: bool = False
     labels: bool | None = None
     pairs: bool | None = None
     domains: bool | None = None
 
-    def converted(self, size: int | None, channels: int | None) -> Self:
+    def converted(self, image_size: int | None, channels: int | None) -> Self:
         """The facts of the same data, resized and brought to so many channels; None leaves them as they are."""
-        given = {"size": size and (size, size), "channels": channels}
-        return self.model_copy(update={name: value for name, value in given.items() if value is not None})
+        resized = {"size": (image_size, image_size), "mixed": False} if image_size is not None else {}
+        coloured = {"channels": channels} if channels is not None else {}
+        return self.model_copy(update={**resized, **coloured})
 
 
 def find_facts(name: str, root: Path, known: Mapping[str, Known]) -> DataFacts:
@@ -96,12 +99,17 @@ def facts_of(path: Path) -> DataFacts:
     """The facts of the data at a path.
 
     Raises:
-        NoDataError: it holds no images.
+        NoDataError: it holds no images, or several sets.
     """
     try:
         return _archive(path) if path.is_file() else _folder(path)
+    except LayoutError as error:
+        raise NoDataError(str(error)) from None
     except (OSError, EOFError, KeyError, ValueError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombError):
         return DataFacts()  # whoever reads all of it will say what is wrong
+
+
+# Archives
 
 
 def _archive(path: Path) -> DataFacts:
@@ -111,21 +119,21 @@ def _archive(path: Path) -> DataFacts:
         if found is None:
             return DataFacts()
         with archive.open(names[found]) as file:
-            shape = _shape(file)
+            shape = array_shape(file)
     labels = any(name.partition("_")[0] in ("labels", "y") for name in names)
     pairs = any(name.partition("_")[0] == "conditions" for name in names)
-    channels, size = _layout(shape)
+    channels, size = _array_layout(shape)
     return DataFacts(channels=channels, size=size, labels=labels, pairs=pairs, domains=False)
 
 
-def _shape(file: object) -> tuple[int, ...]:
+def array_shape(file: object) -> tuple[int, ...]:
     """The shape of an array from the head of its file."""
     version = np.lib.format.read_magic(file)  # type: ignore[arg-type]
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return tuple(read(file)[0])  # type: ignore[arg-type]
 
 
-def _layout(shape: tuple[int, ...]) -> tuple[int | None, tuple[int, int] | None]:
+def _array_layout(shape: tuple[int, ...]) -> tuple[int | None, tuple[int, int] | None]:
     """Channels, and width and height, of an array of images in any of the layouts that archives may have."""
     if len(shape) == 3:
         return 1, (shape[2], shape[1])
@@ -136,49 +144,38 @@ def _layout(shape: tuple[int, ...]) -> tuple[int | None, tuple[int, int] | None]
     return (shape[3], (shape[2], shape[1])) if shape[3] in (1, 3) else (None, None)
 
 
+# Folders
+
+
 def _folder(path: Path) -> DataFacts:
-    if any(path.glob(f"{_IDX}*")):
-        return DataFacts(channels=1, labels=True, pairs=False, domains=False)
-    found = _subfolders(path)
-    if found & _DOMAINS:
-        _, size, _ = _pictures(path / "trainA")
-        return DataFacts(size=size, labels=False, pairs=False, domains=True)
-    if found == {"A", "B"}:
-        return _pairs(path / "B")
-    if "train" in found and ("test" in found or found <= _SPLITS):
-        path, found = path / "train", _subfolders(path / "train")
-    if found == {"A", "B"}:
-        return _pairs(path / "B")
-    if found:
-        channels, size, _ = _pictures(*(path / name for name in sorted(found)))
-        return DataFacts(channels=channels, size=size, labels=True, pairs=False, domains=False)
-    channels, size, joined = _pictures(path)
-    if joined is None:
-        return DataFacts(labels=False, domains=False)
-    halved = (size[0] // 2, size[1]) if joined and size else size
-    return DataFacts(channels=channels, size=halved, labels=False, pairs=joined, domains=False)
+    layout = layout_of(path)
+    look, facts = _LOOKS[layout.kind]
+    pictures = [_head(file) for file in islice(look(layout), _LOOKED)]
+    if not pictures and layout.kind != "idx":
+        found = "".join(f"; {sentence}" for sentence in sentences(path, layout.left_out))
+        raise NoDataError(f"{path.name} holds no images{found}")
+    return facts(_seen(pictures))
 
 
-def _pairs(images: Path) -> DataFacts:
-    train = images / "train"
-    channels, size, _ = _pictures(train if train.is_dir() else images)
-    return DataFacts(channels=channels, size=size, labels=False, pairs=True, domains=False)
+class _Seen(NamedTuple):
+    """What some pictures look like."""
+
+    channels: int | None
+    size: tuple[int, int] | None
+    mixed: bool
+    joined: bool | None
+
+    def facts(self, **given: bool | None) -> DataFacts:
+        return DataFacts(channels=self.channels, size=self.size, mixed=self.mixed, **given)
 
 
-def _pictures(*folders: Path) -> tuple[int | None, tuple[int, int] | None, bool | None]:
-    """Channels and size of the pictures in some folders, and whether they are twice as wide as high.
-
-    One picture in colour makes all of them so. All must be of one size, so the first tells.
-
-    Raises:
-        NoDataError: there are none.
-    """
-    looked = [_head(path) for path in islice(_files(*folders), _LOOKED)]
-    if not looked:
-        raise NoDataError(f"{folders[0].name if len(folders) == 1 else folders[0].parent.name} holds no images")
-    wide = {width == 2 * height for _, (width, height) in looked}
-    coloured = any(mode in _COLOURED for mode, _ in looked)
-    return 3 if coloured else None, looked[0][1], wide.pop() if len(wide) == 1 else None
+def _seen(pictures: list[tuple[str, tuple[int, int]]]) -> _Seen:
+    """One picture in colour makes all of them so; where they differ in size or shape it is told."""
+    sizes = {size for _, size in pictures}
+    wide = {width == 2 * height for width, height in sizes}
+    coloured = any(mode in _COLOURED for mode, _ in pictures)
+    joined = wide.pop() if len(wide) == 1 else None
+    return _Seen(3 if coloured else None, min(sizes) if len(sizes) == 1 else None, len(sizes) > 1, joined)
 
 
 def _head(path: Path) -> tuple[str, tuple[int, int]]:
@@ -186,12 +183,29 @@ def _head(path: Path) -> tuple[str, tuple[int, int]]:
         return image.mode, image.size
 
 
-def _files(*folders: Path) -> Iterator[Path]:
-    for folder in folders:
-        for path in sorted(folder.iterdir()):
-            if path.suffix.lower() in _ENDINGS and path.is_file() and not path.name.startswith("."):
-                yield path
+def _domains(seen: _Seen) -> DataFacts:
+    return DataFacts(size=seen.size, mixed=seen.mixed, labels=False, pairs=False, domains=True)
 
 
-def _subfolders(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")}
+def _pictures(seen: _Seen) -> DataFacts:
+    if seen.joined is None:
+        return DataFacts(labels=False, domains=False)
+    halved = (seen.size[0] // 2, seen.size[1]) if seen.joined and seen.size else seen.size
+    return seen._replace(size=halved).facts(labels=False, pairs=seen.joined, domains=False)
+
+
+def _all(layout: Layout) -> Iterable[Path]:
+    return chain.from_iterable(layout.decisive.values())
+
+
+_LOOKS: Mapping[Kind, tuple[Callable[[Layout], Iterable[Path]], Callable[[_Seen], DataFacts]]] = {
+    "idx": (lambda layout: (), lambda seen: DataFacts(channels=1, labels=True, pairs=False, domains=False)),
+    "domains": (lambda layout: layout.decisive.get("A", ()), _domains),
+    "pairs": (
+        lambda layout: layout.decisive.get("B", ()),
+        lambda seen: seen.facts(labels=False, pairs=True, domains=False),
+    ),
+    "classes": (_all, lambda seen: seen.facts(labels=True, pairs=False, domains=False)),
+    "pictures": (_all, _pictures),
+}
+"""For each kind of layout which pictures are looked at, and what follows from them."""

@@ -10,7 +10,7 @@ well, so both fronts use the same words. What no look from outside can tell, suc
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, reduce
 from operator import or_
 from pathlib import Path
@@ -35,16 +35,22 @@ class RefusedError(Exception):
     Args:
         field: where the mistake is in the request, such as ``("overrides", "refinement.steps")``.
         message: what is wrong, and what there is instead.
+        ways_out: fields of the request that would make it work, by name; several if there are several ways.
     """
 
-    def __init__(self, field: Sequence[str], message: str) -> None:
-        super().__init__(message)
-        self.field, self.message = tuple(field), message
+    def __init__(self, field: Sequence[str], message: str, ways_out: Sequence[Mapping[str, object]] = ()) -> None:
+        self.field, self.message, self.ways_out = tuple(field), message, tuple(ways_out)
+        super().__init__(self.said(lambda name, value: f"{name} = {json.dumps(value)}", " and "))
+
+    def said(self, setting: Callable[[str, object], str], joined: str) -> str:
+        """The message with its ways out, each field as the front writes it."""
+        ways = [joined.join(setting(name, value) for name, value in way.items()) for way in self.ways_out]
+        return f"{self.message}: try {', or '.join(ways)}" if ways else self.message
 
     def problem(self) -> UnprocessableError:
         """The same for a client of the API."""
-        entry = {"loc": ["body", *self.field], "msg": self.message, "type": "invalid-request"}
-        return UnprocessableError("invalid-request", f"{'.'.join(self.field)}: {self.message}", errors=[entry])
+        entry = {"loc": ["body", *self.field], "msg": str(self), "type": "invalid-request"}
+        return UnprocessableError("invalid-request", f"{'.'.join(self.field)}: {self}", errors=[entry])
 
 
 class Asked(NamedTuple):
@@ -74,6 +80,13 @@ class Sizes(_Part):
         side = min(width, height)
         inside = self.least <= side <= self.greatest and (side - self.least) % self.step == 0
         return (inside or (self.larger and side > self.greatest)) and (width == height or not self.square)
+
+    def nearest(self, width: int, height: int) -> int:
+        """The side to which images of a size are best resized: as they are, or a little smaller, or else larger."""
+        side = min(width, height)
+        if side > self.greatest and not self.larger:
+            return self.greatest
+        return max(self.least, side - (side - self.least) % self.step) if side <= self.greatest else side
 
     def words(self) -> str:
         """The sizes in words."""
@@ -140,7 +153,7 @@ class Trainable(_Part):
         asked += [Asked((name,), path, value) for name, (path, value) in fields.items() if value is not None]
         try:
             self.check_settings(request.system, request.preset, asked)
-            facts = find_facts(request.data, root, self.data)
+            facts = find_facts(request.data, root, self.data).converted(request.image_size, request.channels)
             self.check_data(request.system, request.preset, asked, request.data, facts, request.direction)
         except RefusedError as error:
             raise error.problem() from None
@@ -178,17 +191,31 @@ class Trainable(_Part):
         chosen = self._preset(system, preset)
         if any("." not in path for _, path, _ in asked):
             return  # such settings say what a model is made for, so the preset's own needs may not be those any more
-        if wrong := _other_kind(chosen, name, facts):
-            raise RefusedError(("data",), wrong)
-        if direction == "BtoA" and facts.pairs is False and not facts.domains:
-            raise RefusedError(
-                ("direction",), f"{name} has no pairs that BtoA could turn round; leave the direction out"
-            )
-        for given, needed in ((facts.labels, chosen.labels), (facts.pairs, chosen.pairs)):
-            if given is False and needed is not None:
-                raise RefusedError(("data",), needed.replace("{data}", name))
-        if wrong := _other_shape(chosen, preset, name, facts, turned=direction == "BtoA"):
-            raise RefusedError(("data",), wrong)
+        if fault := find_fault(chosen, preset, name, facts, direction):
+            raise RefusedError(*fault, list(self._ways_out(system, preset, facts, direction)))
+
+    def _ways_out(self, system: str, preset: str, facts: DataFacts, direction: str) -> Iterator[dict[str, object]]:
+        """What would make the data fit: the preset with the images converted, and the first other preset that fits."""
+
+        def fits(candidate: Preset, converted: DataFacts) -> bool:
+            return find_fault(candidate, "", "", converted, direction) is None
+
+        presets = self.systems[system].presets
+        if (own := conversion(presets[preset], facts)) and fits(presets[preset], facts.converted(**own)):
+            yield {name: value for name, value in own.items() if value is not None}
+            if own["channels"] is None:
+                return  # no colours are lost by it
+
+        def worse(name: str) -> tuple[bool, bool, bool]:
+            """Presets come last that leave the classes or pairs unused, then those that train for days."""
+            unused = [bool(given) and needed is None for given, needed in _wants(presets[name], facts)]
+            return unused[0], unused[1], name.startswith("paper-")
+
+        for name in sorted((name for name in presets if name != preset), key=worse):
+            way = conversion(presets[name], facts)
+            if way["channels"] is None and fits(presets[name], facts.converted(**way)):
+                yield {"preset": name} | {field: value for field, value in way.items() if value is not None}
+                return
 
     def _preset(self, system: str, preset: str) -> Preset:
         if system not in self.systems:
@@ -198,6 +225,38 @@ class Trainable(_Part):
             choices = ", ".join(presets)
             raise RefusedError(("preset",), f"unknown preset {preset!r} of {system}; choose one of: {choices}")
         return presets[preset]
+
+
+def conversion(preset: Preset, facts: DataFacts) -> dict[str, int | None]:
+    """The ``image_size`` and ``channels`` that bring data to what a preset takes; None where they do already."""
+    turned = facts.channels is not None and facts.channels not in preset.channels and preset.kind == "images"
+    if facts.size is None and not facts.mixed:
+        size = None
+    elif facts.size is None:
+        size = preset.sizes.least
+    else:
+        size = None if preset.sizes.fit(*facts.size) else preset.sizes.nearest(*facts.size)
+    return {"image_size": size, "channels": preset.channels[0] if turned else None}
+
+
+def find_fault(
+    preset: Preset, label: str, name: str, facts: DataFacts, direction: str
+) -> tuple[tuple[str, ...], str] | None:
+    """Why a preset can't learn from data, as far as they are known: the field of the request, and a sentence."""
+    if wrong := _other_kind(preset, name, facts):
+        return ("data",), wrong
+    if direction == "BtoA" and facts.pairs is False and not facts.domains:
+        return ("direction",), f"{name} has no pairs that BtoA could turn round; leave the direction out"
+    for given, needed in _wants(preset, facts):
+        if given is False and needed is not None:
+            return ("data",), needed.replace("{data}", name)
+    wrong = _other_shape(preset, label, name, facts, turned=direction == "BtoA")
+    return (("data",), wrong) if wrong else None
+
+
+def _wants(preset: Preset, facts: DataFacts) -> tuple[tuple[bool | None, str | None], tuple[bool | None, str | None]]:
+    """Labels and pairs: whether the data have them, and why a preset can't do without."""
+    return (facts.labels, preset.labels), (facts.pairs, preset.pairs)
 
 
 def _other_kind(preset: Preset, name: str, facts: DataFacts) -> str | None:
@@ -218,12 +277,11 @@ def _other_shape(preset: Preset, label: str, name: str, facts: DataFacts, *, tur
         colours = {1: "grey images (1 channel)", 3: "colour images (3 channels)"}
         wanted = " or ".join(colours[count] for count in preset.channels)
         return f"{name} has {colours[facts.channels]}, but the preset {label} takes {wanted}"
+    if facts.mixed:
+        return f"{name} has images of several sizes, which are to be resized to one"
     if facts.size and not preset.sizes.fit(*facts.size):
         width, height = facts.size
-        return (
-            f"{name} has images of {width}x{height} pixels, but the preset {label} takes {preset.sizes.words()}: "
-            "choose another preset or resize the images"
-        )
+        return f"{name} has images of {width}x{height} pixels, but the preset {label} takes {preset.sizes.words()}"
     return None
 
 

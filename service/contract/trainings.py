@@ -54,6 +54,17 @@ class TrainingRequest(BaseModel):
         description="Of data in two parts A and B: which is the condition or source, and which is made from it.",
         examples=["AtoB"],
     )
+    image_size: int | None = Field(
+        None,
+        ge=1,
+        le=4096,
+        description="Crop the images to their central squares and resize them to so many pixels a side; absent: they "
+        "stay as they are.",
+        examples=[28],
+    )
+    channels: Literal[1, 3] | None = Field(
+        None, description="Convert the images to grey (1) or colour (3); absent: they stay as they are.", examples=[1]
+    )
     name: ModelName = Field(
         description="Name of the new model: small letters, digits and hyphens.",
         examples=["my-fashion"],

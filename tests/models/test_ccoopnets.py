@@ -38,6 +38,11 @@ SOLVER_32 = (3 * 25 * 64 + 64) + (64 * 9 * 128 + 128) + (138 * 9 * 256 + 256) + 
     ("preset", "initializer", "solver"),
     [
         ("small", chain([100, 128, 128, 64, 32, 1], [7, 3, 4, 4, 3]), 746_052),
+        (
+            "small-colour",
+            chain([100, 128, 128, 64, 32, 3], [8, 3, 4, 4, 3]),
+            (3 * 16 * 32 + 32) + (32 * 16 * 64 + 64) + (74 * 9 * 128 + 128) + (8 * 8 * 128 * 100 + 100),
+        ),
         ("paper-mnist", chain([100, 256, 128, 64, 1], [4, 4, 4, 4]), SOLVER_28),
         ("paper-fashion", chain([128, 256, 128, 64, 1], [4, 4, 4, 4]), SOLVER_28),
         ("paper-svhn", chain([100, 256, 128, 64, 3], [4, 4, 4, 4]), SOLVER_32),
@@ -57,7 +62,7 @@ def test_sizes_of_the_presets(preset: str, initializer: int, solver: int) -> Non
 
 
 def test_every_preset_is_tested() -> None:
-    assert set(PRESETS) == {"small", "paper-mnist", "paper-fashion", "paper-svhn", "paper-cifar10"}
+    assert set(PRESETS) == {"small", "small-colour", "paper-mnist", "paper-fashion", "paper-svhn", "paper-cifar10"}
 
 
 @pytest.mark.parametrize(("preset", "steps"), [("paper-mnist", 16), ("paper-cifar10", 8)])

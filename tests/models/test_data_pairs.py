@@ -8,7 +8,7 @@ from PIL import Image
 
 from models.data.catalog import load
 from models.data.images import DataError
-from models.data.own import find_parts
+from models.data.own import find_parts, left_out
 from models.data.pairs import Direction
 from models.data.splits import SPLITS
 
@@ -130,6 +130,19 @@ def test_other_folders_beside_a_and_b_make_classes(tmp_path: Path) -> None:
     assert load(str(tmp_path), "train", NOWHERE).classes == ("A", "B", "C")
 
 
+def test_stray_folders_beside_a_and_b_do_not_turn_pairs_into_classes(tmp_path: Path) -> None:
+    layout(tmp_path / "above", "splits-above")
+    layout(tmp_path / "below", "splits-below")
+    for root in (tmp_path / "above" / "train", tmp_path / "below"):
+        save(root / "__MACOSX" / "A" / "1.png", 1)
+        save(root / "previews" / "1.png", 1)
+        (root / "notes").mkdir()
+    for root in (tmp_path / "above", tmp_path / "below"):
+        assert conditions_of(root, "test") == [12, 13]
+        said = " ".join(left_out(root))
+        assert all(name in said for name in ("__MACOSX", "previews", "notes"))
+
+
 def refused(root: Path, message: str, **arguments: object) -> None:
     with pytest.raises(DataError, match=message):
         load(str(root), "train", NOWHERE, **arguments)  # type: ignore[arg-type]
@@ -141,10 +154,10 @@ def test_pictures_without_a_partner_are_named(tmp_path: Path) -> None:
         save(tmp_path / "B" / f"{k}.png", k)
     for k in range(5):
         save(tmp_path / "B" / f"lone{k}.png", k)
-    refused(tmp_path, r"B have no partner .* in .*A: lone0\.png, lone1\.png, lone2\.png, \.\.\.; add or remove")
+    refused(tmp_path, r"/B have no partner .* in A: lone0\.png, lone1\.png, lone2\.png, \.\.\.; add or remove")
     for k in range(5):
         (tmp_path / "B" / f"lone{k}.png").rename(tmp_path / "A" / f"lone{k}.png")
-    refused(tmp_path, r"A have no partner .* in .*B: lone0\.png")
+    refused(tmp_path, r"/A have no partner .* in B: lone0\.png")
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:

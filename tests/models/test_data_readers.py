@@ -10,13 +10,24 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.data.folders import read_folders
+from layouts.idx import find_idx
+from models.data.catalog import load
 from models.data.idx import read_idx, read_idx_pair
-from models.data.images import DataError
-from models.data.npz import read_npz
+from models.data.images import DataError, ImageData
+from models.data.npz import read_npz, unused_classes
+from models.data.own import find_parts, left_out
+from models.data.summary import summary
 
 PIXELS: NDArray[np.uint8] = np.arange(4 * 3 * 2, dtype=np.uint8).reshape(4, 3, 2)
 LABELS: NDArray[np.uint8] = np.array([0, 2, 1, 2], np.uint8)
+
+
+def read_folders(root: Path, *, size: int | None = None, channels: int | None = None) -> ImageData:
+    return find_parts(root, size=size, channels=channels)[""]()
+
+
+def read_idx_of(folder: Path) -> ImageData:
+    return find_parts(folder, size=None, channels=None)["train"]()
 
 
 def idx_bytes(array: NDArray[np.uint8]) -> bytes:
@@ -28,12 +39,47 @@ def test_idx_pairs_are_read_plain_and_gzipped(tmp_path: Path, suffix: str) -> No
     pack = gzip.compress if suffix else bytes
     (tmp_path / f"train-images-idx3-ubyte{suffix}").write_bytes(pack(idx_bytes(PIXELS)))
     (tmp_path / f"train-labels-idx1-ubyte{suffix}").write_bytes(pack(idx_bytes(LABELS)))
-    data = read_idx_pair(tmp_path, "train", None, "mine")
+    data = read_idx_of(tmp_path)
     assert torch.equal(data.images, torch.from_numpy(PIXELS)[:, None])
     assert data.labels is not None
     assert data.labels.tolist() == [0, 2, 1, 2]
     assert data.classes == ("0", "1", "2")
-    assert read_idx_pair(tmp_path, "train", ["x", "y", "z"], "mine").classes == ("x", "y", "z")
+    files = find_idx(tmp_path)["train"]
+    assert read_idx_pair(files, "mine", torch.arange(4), ["w", "x", "y", "z"]).classes == ("w", "x", "y", "z")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        "{part}-{what}.idx{n}-ubyte",
+        "{part}-{what}-idx{n}-ubyte",
+        "emnist-letters-{part}-{what}-idx{n}-ubyte.gz",
+        "{part}-{what}-IDX{n}-UBYTE",
+    ],
+)
+def test_idx_files_are_found_by_all_their_names_and_labels_may_begin_at_1(tmp_path: Path, names: str) -> None:
+    pack = gzip.compress if names.endswith(".gz") else bytes
+    for part, labels in (("train", LABELS + 1), ("t10k" if "emnist" not in names else "test", LABELS[1:3] + 1)):
+        for what, n, array in (("images", 3, PIXELS[: len(labels)]), ("labels", 1, labels)):
+            (tmp_path / names.format(part=part, what=what, n=n)).write_bytes(pack(idx_bytes(array)))
+    parts = find_parts(tmp_path, size=None, channels=None)
+    train, test = parts["train"](), parts["test"]()
+    assert train.classes == test.classes == ("1", "2", "3")  # no class 0, which nobody ever saw
+    assert train.labels is not None
+    assert test.labels is not None
+    assert train.labels.tolist() == [0, 2, 1, 2]
+    assert test.labels.tolist() == [2, 1]
+
+
+def test_labels_of_the_test_that_training_never_saw_and_two_sets_of_idx_files_are_refused(tmp_path: Path) -> None:
+    for part, labels in (("train", LABELS), ("t10k", LABELS + 7)):
+        (tmp_path / f"{part}-images-idx3-ubyte").write_bytes(idx_bytes(PIXELS))
+        (tmp_path / f"{part}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
+    with pytest.raises(DataError, match="labels that the training images have not: 7, 8, 9"):
+        find_parts(tmp_path, size=None, channels=None)["test"]()
+    (tmp_path / "emnist-letters-train-images-idx3-ubyte").write_bytes(idx_bytes(PIXELS))
+    with pytest.raises(DataError, match=r"several sets of IDX files \(one without a name, emnist-letters\)"):
+        find_parts(tmp_path, size=None, channels=None)
 
 
 @pytest.mark.parametrize(
@@ -65,12 +111,12 @@ def test_damaged_gzip_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_idx_files_that_do_not_match_or_miss_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing"):
         read_idx(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="neither train-images"):
-        read_idx_pair(tmp_path, "train", None, "mine")
     (tmp_path / "train-images-idx3-ubyte").write_bytes(idx_bytes(PIXELS))
+    with pytest.raises(DataError, match="add the file of the labels"):
+        read_idx_of(tmp_path)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(LABELS[:3]))
     with pytest.raises(DataError, match="don't match"):
-        read_idx_pair(tmp_path, "train", None, "mine")
+        read_idx_of(tmp_path)
 
 
 @pytest.mark.parametrize("keys", [("images", "labels"), ("x", "y")])
@@ -124,6 +170,10 @@ def test_npz_with_conditions(tmp_path: Path) -> None:
         ({"images": PIXELS, "labels": LABELS, "classes": np.array(["a"])}, r"found 0\.\.2"),
         ({"images_train": PIXELS, "labels_train": LABELS, "images_test": PIXELS}, "in pairs"),
         ({"images": PIXELS, "labels": np.array([{}, 1, 2, 3], dtype=object)}, "without pickled objects"),
+        (
+            {"images_train": PIXELS, "labels_train": LABELS, "images_test": PIXELS, "labels_test": LABELS + 1},
+            "labels that the training images have not: 3",
+        ),
         ({"images_train": PIXELS, "images_test": PIXELS, "conditions_train": PIXELS}, "images and conditions"),
         ({"images": PIXELS, "conditions": PIXELS[:2]}, "must match"),
         ({"images": PIXELS, "conditions": PIXELS.astype(np.float32)}, "conditions must be uint8"),
@@ -207,12 +257,75 @@ def test_bad_image_files_are_named(tmp_path: Path) -> None:
         read_folders(tmp_path)
 
 
-def test_folders_without_images_are_refused(tmp_path: Path) -> None:
+def test_folders_without_images_are_refused_with_what_is_there_instead(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="one folder a class"):
         read_folders(tmp_path)
-    with pytest.raises(DataError, match="not a folder"):
-        read_folders(tmp_path / "nowhere")
-    save(tmp_path / "a" / "1.png", 50)
-    save(tmp_path / "b" / "1.png", 50)
+    with pytest.raises(DataError, match="no data called"):
+        load(str(tmp_path / "nowhere"), "train", tmp_path)
+    save(tmp_path / "a" / "deeper" / "1.png", 50)
+    save(tmp_path / "b" / "1.bmp", 50)
+    with pytest.raises(DataError, match=r"holds no images; .*other formats.*: b/1\.bmp.*move their pictures up: a"):
+        read_folders(tmp_path)
+
+
+def test_a_class_that_the_training_images_lack_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "train" / "a" / "1.png", 50)
+    save(tmp_path / "test" / "a" / "1.png", 50)
+    save(tmp_path / "test" / "b" / "1.png", 50)
     with pytest.raises(DataError, match="training split has not: b"):
-        read_folders(tmp_path, classes=["a"])
+        load(str(tmp_path), "test", tmp_path)
+
+
+def test_a_class_whose_images_are_all_held_out_is_refused_and_never_served(tmp_path: Path) -> None:
+    for name in "abcdefghij":
+        save(tmp_path / name / "1.png", 200)
+    with pytest.raises(DataError, match=r"no image to learn from of the classes [a-j], [a-j], as some .*; add images"):
+        load(str(tmp_path), "train", tmp_path)
+
+
+def test_empty_classes_are_no_classes_and_everything_left_out_is_told(tmp_path: Path) -> None:
+    for name in ("cat", "été"):
+        for k in range(10):
+            save(tmp_path / name / f"{k}.png", k)
+    save(tmp_path / "cat" / "11.JPG", 1)
+    save(tmp_path / "cat" / "old.bmp", 1)
+    save(tmp_path / "cat" / "more" / "1.png", 1)
+    save(tmp_path / "bird" / "scan.tif", 1)
+    save(tmp_path / "loose.png", 1)
+    save(tmp_path / "__MACOSX" / "cat" / "._1.png", 1)
+    save(tmp_path / "@eaDir" / "1.png", 1)
+    save(tmp_path / "cat" / ".hidden.png", 1)
+    (tmp_path / "fish").mkdir()
+    (tmp_path / "cat" / "README").write_text("no ending")
+    (tmp_path / "cat" / "lost.png").symlink_to(tmp_path / "nowhere.png")
+    data = load(str(tmp_path), "train", tmp_path)
+    assert data.classes == ("cat", "été")
+    assert left_out(tmp_path) == [
+        "left out: 2 of pictures in other formats; convert them to PNG, JPEG or WebP: bird/scan.tif, cat/old.bmp",
+        "left out: 1 of files that are no pictures by their ending: cat/README",
+        "left out: 2 of folders without pictures: bird, fish",
+        "left out: 1 of folders below those that are read; move their pictures up: cat/more",
+        "left out: 1 of what lies beside the folders that are read: loose.png",
+        "left out: 1 of hidden files and folders: cat/.hidden.png",
+        "left out: 2 of files and folders that belong to other programs: @eaDir, __MACOSX",
+        "left out: 1 of links that lead nowhere: cat/lost.png",
+    ]
+    assert summary(data).startswith(f"{tmp_path.name}/train: 17 images to learn from, 4x4 pixels, grey; 2 classes: cat")
+
+
+def test_a_class_of_an_archive_without_images_is_none_and_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "mine.npz"
+    names = np.array(["zero", "one", "two", "three"])
+    np.savez(path, images=PIXELS, labels=LABELS + 1, classes=names)
+    data = read_npz(path)[""]
+    assert data.classes == ("one", "two", "three")
+    assert data.labels is not None
+    assert data.labels.tolist() == [0, 2, 1, 2]
+    assert unused_classes(path) == ["zero"]
+    assert left_out(path) == ["left out: classes without an image to learn from: zero"]
+
+
+def test_names_of_classes_are_written_in_one_way(tmp_path: Path) -> None:
+    save(tmp_path / "e\u0301te\u0301" / "1.png", 1)  # as an archive of macOS has it
+    save(tmp_path / "b" / "1.png", 1)
+    assert read_folders(tmp_path).classes == ("b", "été")

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 import redis
+from PIL import Image
 
 from coopserve.commands.train import assignment
 from models.data.catalog import DATASETS
@@ -84,6 +85,26 @@ def test_a_training_ends_in_a_model_of_the_catalog(trainers: Trainers) -> None:
     card = Catalog(trainers.settings.model_dirs).get("mine@1")
     assert card.training["iterations"] == 6
     assert "--set refinement.steps=2 --set training.iterations=6" in card.training["command"]
+
+
+def test_what_of_the_data_is_left_out_is_told_once_and_pictures_are_fitted(trainers: Trainers) -> None:
+    root = trainers.settings.datasets_dir / "photos"
+    for name in ("cat", "dog"):
+        (root / name).mkdir(parents=True)
+        for k in range(10):
+            Image.new("RGB", (40 + k, 40), (k, 0, 0)).save(root / name / f"{k}.JPG")
+    (root / "cat" / "old.bmp").touch()
+    (root / "bird").mkdir()
+    shape = {"preset": "small-colour", "image_size": 32, "channels": 3, "overrides": {"solver.head": 2}}
+    id = trainers.submit(data="photos", iterations=1, **shape)
+    trainers.worker().run(id)
+    record = trainers.store.get(id)
+    assert (record.status, record.model) == (Status.SUCCEEDED, "mine@1"), record.error
+    assert [warning.rpartition(": ")[2] for warning in record.warnings] == ["cat/old.bmp", "bird"]
+    card = Catalog(trainers.settings.model_dirs).get("mine@1")
+    assert (card.classes, card.image.width, card.image.channels) == (["cat", "dog"], 32, 3)
+    assert sum(card.training["data"]["classes"].values()) == card.training["data"]["images"] == 16
+    assert "--image-size 32 --channels 3" in card.training["command"]
 
 
 def test_two_domains_without_pairs_are_learned(trainers: Trainers) -> None:

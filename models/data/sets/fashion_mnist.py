@@ -9,6 +9,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import torch
+
+from layouts.idx import IdxFiles, find_idx
 from models.data.idx import read_idx_pair
 from models.data.images import ImageData
 from models.data.packages import debian
@@ -43,7 +46,9 @@ def _prepare(package: Path, folder: Path) -> None:
 
 
 def _read(folder: Path, split: Split) -> ImageData:
-    data = read_idx_pair(folder, "t10k" if split == "test" else "train", _CLASSES, f"fashion-mnist/{split}")
+    part = "test" if split == "test" else "train"
+    files = find_idx(folder).get(part, IdxFiles(None, None))
+    data = read_idx_pair(files, f"fashion-mnist/{split}", torch.arange(len(_CLASSES)), _CLASSES)
     wanted = {"train": slice(0, _TRAIN), "valid": slice(_TRAIN, None), "test": slice(None)}
     return data.subset(wanted[split])
 

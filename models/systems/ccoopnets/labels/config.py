@@ -178,8 +178,22 @@ _SMALL = Config(
     ),
 )
 
+_SMALL_COLOUR = _SMALL.model_copy(
+    update={
+        "channels": 3,
+        "size": 32,
+        "initializer": InitializerConfig(
+            latent=100,
+            layers=(_up(128, 8, 1, 0), conv(128, 3, 1, 1), _up(64, 4, 2, 1), _up(32, 4, 2, 1), conv(3, 3, 1, 1)),
+            label_scale=3.0,
+        ),
+    }
+)
+"""The same for 32x32 pixels in colour. Any folder of photos can be brought to that by ``--image-size 32``."""
+
 PRESETS: dict[str, Config] = {
     "small": _SMALL,
+    "small-colour": _SMALL_COLOUR,
     "paper-mnist": _paper_28(latent=100, batch_size=200),
     "paper-fashion": _paper_28(latent=128, batch_size=300),
     "paper-svhn": _PAPER_SVHN,
