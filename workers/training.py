@@ -21,6 +21,7 @@ from models.systems.registry import VARIANTS
 from models.training.configuration import TrainingError, choose, find_variant, fit
 from models.training.plan import Event, Plan
 from models.training.training import Training
+from service.contract.catalog import UNREADABLE, Catalog
 from service.contract.errors import StaleAttemptError
 from service.contract.records import Failure, Progress, Status
 from service.contract.trainings import TrainingRecord, TrainingRequest
@@ -138,15 +139,28 @@ class TrainingWorker:
         if patiently(lambda: self._store.heartbeat([beat], self._settings.lease_seconds)) == ["stale"]:
             raise StaleAttemptError(f"attempt {record.attempt} does not hold {record.id} any more")
 
+    def _check_name(self, record: TrainingRecord) -> None:
+        """The submission was checked, but the folder of models may have changed since.
+
+        Raises:
+            TrainingError: the name is somebody else's.
+        """
+        name = record.params.name
+        holders = Catalog(self._settings.model_dirs).owners(name) - {UNREADABLE}
+        if holders and record.model_owner not in holders:
+            raise TrainingError(f"the name {name} belongs to somebody else now; choose another")
+
     def _outcome(self, record: TrainingRecord, work: _Work) -> tuple[Status, dict[str, Any]] | None:
         """How the training ends, with the fields that go with it; None if it is handed back unfinished."""
         try:
+            self._check_name(record)
             training = self._prepare(record, work)
             # Where it goes on from: lost attempts do not count any more if they have come further.
             patiently(lambda: self._store.note_saved(record.id, record.attempt, training.progress.iteration))
             if not training.run(lambda: self._should_stop(record, work)):
                 return (Status.CANCELLED, {}) if work.cancelled else None
             self._check_lease(record)
+            self._check_name(record)
             folder = training.publish(self._settings.models_dir, beside=self._settings.checkpoints_dir)
         except (TrainingError, DataError) as error:
             return Status.FAILED, {"error": Failure(kind="training-failed", detail=str(error))}
@@ -198,7 +212,7 @@ class TrainingWorker:
             seed=request.seed,
             device=device,
             command=command_of(request),
-            facts=data_facts(request.data),
+            facts={**data_facts(request.data), **owner_facts(record.model_owner)},
             features=installed_features(device),
         )
         training = Training(
@@ -288,6 +302,11 @@ def data_facts(name: str) -> dict[str, str]:
     """What a card says of the rights in a model trained on these data."""
     known = DATASETS.get(name)
     return {"license": known.licence, "notice": known.notice} if known else {}
+
+
+def owner_facts(owner: str | None) -> dict[str, str]:
+    """What a card says of the owner of a model; nothing if it is everybody's."""
+    return {} if owner is None else {"owner": owner}
 
 
 def usable_device(setting: str) -> torch.device:

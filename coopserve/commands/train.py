@@ -110,7 +110,8 @@ def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> 
     from models.systems.registry import VARIANTS
     from models.training.configuration import choose, find_variant, fit
     from models.training.plan import Plan
-    from workers.training import data_facts, usable_device
+    from service.contract.catalog import Catalog, sole_owner
+    from workers.training import data_facts, owner_facts, usable_device
 
     channels = int(options["channels"]) if options["channels"] else None
     variant = find_variant(options["system"], options["preset"])
@@ -124,6 +125,7 @@ def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> 
         channels=channels,
         direction=options["direction"],
     )
+    owner = sole_owner(Catalog(home.model_dirs).owners(options["name"]))
     device = usable_device(options["device"] or home.device)
     return Plan(
         variant=variant,
@@ -133,7 +135,7 @@ def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> 
         seed=options["seed"],
         device=device,
         command=shlex.join(["coopserve", *sys.argv[1:]]),
-        facts=data_facts(options["data_name"]),
+        facts={**data_facts(options["data_name"]), **owner_facts(owner)},
         features=installed_features(device),
     )
 

@@ -50,6 +50,10 @@ class Caller:
         """Whether things of this owner are shown; what nobody owns is shown to those who see all."""
         return self.sees_all or (owner is not None and owner == self.owner)
 
+    def sees_model(self, owner: str | None) -> bool:
+        """Whether models of this owner are shown; what nobody owns is everybody's."""
+        return owner is None or self.sees(owner)
+
     @property
     def listing(self) -> str | None:
         """Whose things are listed; None: everybody's."""

@@ -112,6 +112,9 @@ class ModelCard(CardPart):
 
     name: str = Field(pattern=MODEL_NAME, description="Name of the model.")
     version: int = Field(ge=1, lt=10**9, description="Version; a training makes a new one.")
+    owner: str | None = Field(
+        None, max_length=64, description="Whose model it is: nobody else sees it; null: everybody's."
+    )
     system: str = Field(description="The method that the model belongs to.")
     variant: str | None = Field(
         None, description="Which kind of model of the method it is, as system/kind; null on cards of earlier versions."

@@ -6,13 +6,14 @@ are seen without a restart; a damaged card is reported and does not stop the oth
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 _NAME = re.compile(MODEL_NAME)
 _REFERENCE = re.compile(rf"(?P<name>{MODEL_NAME.strip('^$')})(@(?P<version>latest|[1-9]\d{{0,8}}))?")
+UNREADABLE = ""
+"""Who owns a model whose card does not say: no key's owner has this name, so that administrators alone see it."""
+
 _SEEN_SECONDS = 0.1
 """For how long a look at the directories is good enough for :meth:`Catalog.seen`."""
 _SETTLED_NS = 2_000_000_000
@@ -42,11 +46,27 @@ class Model:
     folder: Path
     card: ModelCard | None
     reason: str | None
+    owner: str | None
 
     @property
     def ref(self) -> str:
         """``name@version``."""
         return f"{self.name}@{self.version}"
+
+
+Sees = Callable[[str | None], bool]
+"""Whether models of an owner are shown; models of None are everybody's."""
+
+
+def everything(_: str | None) -> bool:
+    """What operators see on the server's own machine."""
+    return True
+
+
+def sole_owner(holders: Set[str | None]) -> str | None:
+    """Whose a name is by the owners of its versions; everybody's if they do not agree or do not say."""
+    known = holders - {UNREADABLE}
+    return next(iter(known)) if len(known) == 1 else None
 
 
 class Catalog:
@@ -63,27 +83,31 @@ class Catalog:
         self._models: dict[str, dict[int, Model]] = {}
         self._looked = -math.inf  # when the directories were last looked at
 
-    def list(self) -> list[Model]:
+    def list(self, sees: Sees = everything) -> list[Model]:
         """All models and versions by name, newest version first; the damaged ones too, with their reason."""
-        models = self._scan()
+        models = _seen(self._scan(), sees)
         return [models[name][version] for name in sorted(models) for version in sorted(models[name], reverse=True)]
 
     def folder(self, ref: str) -> Path:
         """The directory of a model that can be served; raises as :meth:`get` does."""
         return self._find(ref).folder
 
-    def get(self, ref: str) -> ModelCard:
+    def owners(self, name: str) -> frozenset[str | None]:
+        """Whose the versions of a name are; nothing for a name that is free."""
+        return frozenset(model.owner for model in self._scan().get(name, {}).values())
+
+    def get(self, ref: str, sees: Sees = everything) -> ModelCard:
         """The card of ``name``, ``name@3`` or ``name@latest``. Without a number: the newest version that is whole.
 
         Raises:
-            NotFoundError: there is no such name or version (the detail says what exists).
+            NotFoundError: there is no such name or version that may be seen (the detail says what exists).
             UnprocessableError: the version exists, but is damaged.
         """
-        card = self._find(ref).card
+        card = self._find(ref, sees).card
         assert card is not None  # _find gives back whole models only
         return card
 
-    def seen(self, ref: str) -> ModelCard | None:
+    def seen(self, ref: str, sees: Sees = everything) -> ModelCard | None:
         """The same without a look at the directories, which may be far away: for an event loop.
 
         Returns:
@@ -92,12 +116,12 @@ class Catalog:
         if self._clock() - self._looked > _SEEN_SECONDS:
             return None
         try:
-            return self._pick(self._models, ref).card
+            return self._pick(_seen(self._models, sees), ref).card
         except (NotFoundError, UnprocessableError):
             return None
 
-    def _find(self, ref: str) -> Model:
-        return self._pick(self._scan(), ref)
+    def _find(self, ref: str, sees: Sees = everything) -> Model:
+        return self._pick(_seen(self._scan(), sees), ref)
 
     def _pick(self, models: Mapping[str, Mapping[int, Model]], ref: str) -> Model:
         match = _REFERENCE.fullmatch(ref)
@@ -160,9 +184,29 @@ class Catalog:
                         yield name, int(version), root / name / version
 
 
-def _read(name: str, version: int, folder: Path) -> Model:
+def _seen(models: dict[str, dict[int, Model]], sees: Sees) -> dict[str, dict[int, Model]]:
+    if sees is everything:
+        return models
+    found = {name: {v: m for v, m in versions.items() if sees(m.owner)} for name, versions in models.items()}
+    return {name: versions for name, versions in found.items() if versions}
+
+
+def _owner(text: bytes) -> str | None:
+    """The owner that a card names, as far as it can be read."""
     try:
-        card = ModelCard.model_validate_json((folder / "card.json").read_bytes())
+        card = json.loads(text)
+    except ValueError:
+        return UNREADABLE
+    owner = card.get("owner") if isinstance(card, dict) else UNREADABLE
+    return owner if owner is None or isinstance(owner, str) else UNREADABLE
+
+
+def _read(name: str, version: int, folder: Path) -> Model:
+    owner: str | None = UNREADABLE
+    try:
+        text = (folder / "card.json").read_bytes()
+        owner = _owner(text)
+        card = ModelCard.model_validate_json(text)
         reason = _mismatch(card, name, version, folder)
     except OSError as error:
         card, reason = None, f"card.json can't be read: {error.strerror}"
@@ -173,7 +217,7 @@ def _read(name: str, version: int, folder: Path) -> Model:
     if reason is not None:
         log.warning("%s@%s at %s can't be served: %s", name, version, folder, reason)
         card = None
-    return Model(name, version, folder, card, reason)
+    return Model(name, version, folder, card, reason, owner)
 
 
 def _mismatch(card: ModelCard, name: str, version: int, folder: Path) -> str | None:

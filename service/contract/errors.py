@@ -37,6 +37,7 @@ PROBLEMS: dict[str, Problem] = {
         404, "There is no such image", "Take addresses from the record, or upload the image with POST /v1/images."
     ),
     "method-not-allowed": Problem(405, "This address does not take this method", "Use a method of the Allow header."),
+    "name-taken": Problem(409, "The name is not yours", "Choose another name for the model."),
     "body-too-large": Problem(413, "The body is too large", "Send a smaller body."),
     "image-too-large": Problem(413, "The image is too large", "Send it with fewer pixels or stronger compression."),
     "unsupported-media-type": Problem(415, "The body is not declared as JSON", "Send Content-Type: application/json."),
@@ -144,6 +145,14 @@ class IdempotencyError(UnprocessableError):
 
     def __init__(self, key: str) -> None:
         super().__init__("idempotency-conflict", f"the key {key!r} was sent before with another body")
+
+
+class TakenError(ServiceError):
+    """A model can't be trained under a name that belongs to a shipped model or to somebody else (409)."""
+
+    def __init__(self, name: str) -> None:
+        message = f"{name!r} belongs to a shipped model or to somebody else; choose another name"
+        super().__init__("name-taken", f"name: {message}", errors=[field_error("name-taken", "name", message)])
 
 
 class TooManyError(ServiceError):

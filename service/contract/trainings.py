@@ -94,6 +94,9 @@ class TrainingRecord(Record):
     prefix: ClassVar[str] = "trn"
 
     params: TrainingRequest = Field(description="The request.")
+    model_owner: str | None = Field(
+        None, description="Whose the model will be: the owner of a key, or null: everybody's.", examples=[None]
+    )
     metrics: dict[str, float] = Field(default_factory=dict, description="The latest figures of the training.")
     samples: list[str] = Field(default_factory=list, description="Addresses of sample sheets, oldest first.")
     model: str | None = Field(

@@ -8,7 +8,7 @@ from typing import Any, Generic, Unpack
 
 import redis.asyncio
 
-from service.contract.errors import IdempotencyError, TooManyError
+from service.contract.errors import IdempotencyError, TakenError, TooManyError
 from service.store import codec
 from service.store.codec import RecordT
 from service.store.scripts import load_scripts, prefix_of
@@ -23,7 +23,7 @@ _AT_A_TIME = 64
 
 def arguments(record: RecordT, keep_seconds: float, terms: Terms) -> list[str | float]:
     """What ``lua/submit.lua`` is given for a record."""
-    idempotency, limits = terms.get("idempotency"), terms.get("limits", _NO_LIMITS)
+    idempotency, limits, name = terms.get("idempotency"), terms.get("limits", _NO_LIMITS), terms.get("name")
     return [
         record.id,
         codec.document_of(record),
@@ -38,6 +38,7 @@ def arguments(record: RecordT, keep_seconds: float, terms: Terms) -> list[str | 
         *map(codec.or_empty, (limits.max_queued, limits.max_active, limits.max_cost)),
         codec.json_of(record.context) if record.context else "",
         "" if record.webhook is None else "1",
+        *((name.name, name.owner or "", "1" if name.adopt else "") if name else ("", "", "")),
         *(terms.get("message") or ()),
     ]
 
@@ -47,8 +48,11 @@ def outcome(record_type: type[RecordT], answer: Sequence[Any], terms: Terms) -> 
 
     Raises:
         IdempotencyError: the key was used before for another body.
+        TakenError: somebody else trains under the name.
         TooManyError: a limit refuses it.
     """
+    if answer[0] == "name-taken":
+        raise TakenError(answer[1])
     if answer[0] == "conflict":
         idempotency = terms.get("idempotency")
         assert idempotency is not None
@@ -87,6 +91,7 @@ class Submissions(Generic[RecordT]):
 
         Raises:
             IdempotencyError: the key was used before for another body.
+            TakenError: somebody else trains under the name.
             TooManyError: a limit refuses it.
         """
         args = arguments(record, self._keep_seconds, terms)

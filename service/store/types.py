@@ -77,6 +77,20 @@ class Message(NamedTuple):
     text: str
 
 
+class Name(NamedTuple):
+    """The name that a training publishes under. It is its owner's from the submission to the training's end.
+
+    Args:
+        name: of the model.
+        owner: whose it will be; None: everybody's.
+        adopt: whether it is another's instead, if somebody else trains under the name just now; else it is refused.
+    """
+
+    name: str
+    owner: str | None
+    adopt: bool = False
+
+
 class Terms(TypedDict, total=False):
     """On what terms a record is submitted.
 
@@ -88,6 +102,7 @@ class Terms(TypedDict, total=False):
         max_queue_seconds: it fails if no worker has started it by then.
         idempotency: the client's key.
         limits: what refuses it.
+        name: what a training publishes under.
         message: what wakes a worker; sent if the record is new.
     """
 
@@ -98,6 +113,7 @@ class Terms(TypedDict, total=False):
     max_queue_seconds: float | None
     idempotency: Idempotency | None
     limits: QueueLimits
+    name: Name
     message: Message | None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from service.contract.errors import AccessError, RateError
 from service.contract.jobs.examples import shirt
 from service.settings import Settings
 from service.store.connection import connect
-from tests.service.fakes import FakeWorker
+from tests.service.fakes import FakeWorker, card, write_card
 from tests.service.serving import serving
 
 BODY = {"model": "toy", "label": "Bag", "n": 1, "steps": 1}
@@ -153,6 +154,71 @@ def test_trainings_are_seen_by_their_owner_alone(as_: Call) -> None:
     assert problem(bob.post(f"/v1/trainings/{id}/cancel")) == (404, "unknown-training")
     assert bob.get("/v1/trainings").json()["items"] == []
     assert [item["id"] for item in alice.get("/v1/trainings").json()["items"]] == [id]
+
+
+@pytest.fixture
+def private(settings: Settings) -> Iterator[None]:
+    """A model of alice's, and one whose card does not say whose it is."""
+    write_card(settings.models_dir, card("alices", owner="alice"))
+    (settings.models_dir / "broken" / "1").mkdir(parents=True)
+    (settings.models_dir / "broken" / "1" / "card.json").write_text("{")
+    yield
+    for name in ("alices", "broken"):
+        shutil.rmtree(settings.models_dir / name)
+
+
+@pytest.mark.usefixtures("private")
+def test_models_are_seen_and_used_by_their_owner_alone(as_: Call, api: httpx.Client) -> None:
+    alice, again, bob, admin = as_("alice"), as_("alice"), as_("bob"), as_("root", Scope.ADMIN)
+    shared = {"toy@1", "toy-classes@1", "toy-pairs@1", "toy-holes@1"}
+    listed = [
+        {item["ref"] for item in one.get("/v1/models").json()["items"]} for one in (alice, again, bob, admin, api)
+    ]
+    everything = shared | {"alices@1", "broken@1"}
+    assert listed == [shared | {"alices@1"}, shared | {"alices@1"}, shared, everything, everything]
+    for ref in ("alices", "alices@1", "alices@latest", "broken"):
+        hidden, missing = bob.get(f"/v1/models/{ref}"), bob.get("/v1/models/nope")
+        assert problem(hidden) == problem(missing) == (404, "unknown-model")
+        assert hidden.json()["detail"].replace(ref, "nope") == missing.json()["detail"]
+        assert problem(bob.post("/v1/generate", json={**BODY, "model": ref})) == (404, "unknown-model")
+    assert alice.get("/v1/models/alices").json()["owner"] == "alice"
+    assert alice.post("/v1/generate", json={**BODY, "model": "alices"}).status_code == 202
+    assert bob.get("/v1/models/toy").json()["owner"] is None
+
+
+@pytest.mark.usefixtures("private")
+def test_a_name_is_trained_under_by_its_owner_alone(as_: Call, api: httpx.Client) -> None:
+    alice, bob = as_("alice", Scope.TRAIN, max_active=9), as_("bob", Scope.TRAIN)
+    admin = as_("root", Scope.ADMIN, max_active=9)
+
+    def asked(caller: httpx.Client, name: str) -> tuple[int, str | None]:
+        answer = caller.post("/v1/trainings", json={**TRAINING, "name": name})
+        if answer.status_code == 202:
+            return 202, answer.json()["model_owner"]
+        assert answer.json()["errors"][0]["loc"] == ["body", "name"]
+        return problem(answer)
+
+    taken = (409, "name-taken")
+    for name, expected in {
+        "toy": [taken, taken, (202, None), (202, None)],  # a shipped model
+        "alices": [(202, "alice"), taken, (202, "alice"), (202, "alice")],
+        "broken": [taken, taken, (202, None), (202, None)],
+        "fresh": [(202, "alice"), taken, (202, "alice"), (202, "alice")],  # while alice's training is active
+    }.items():
+        assert [asked(caller, name) for caller in (alice, bob, admin, api)] == expected, name
+
+
+def test_the_first_of_two_owners_gets_a_new_name_and_frees_it_at_the_end(as_: Call) -> None:
+    alice, bob = as_("alice", Scope.TRAIN), as_("bob", Scope.TRAIN)
+    first = alice.post("/v1/trainings", json=TRAINING, headers={"Idempotency-Key": "1"}).json()
+    assert problem(bob.post("/v1/trainings", json=TRAINING)) == (409, "name-taken")
+    again = alice.post("/v1/trainings", json=TRAINING, headers={"Idempotency-Key": "1"}).json()
+    second = alice.post("/v1/trainings", json=TRAINING).json()
+    assert first["id"] == again["id"] != second["id"]
+    alice.post(first["links"]["cancel"])
+    assert problem(bob.post("/v1/trainings", json=TRAINING)) == (409, "name-taken")
+    alice.post(second["links"]["cancel"])
+    assert bob.post("/v1/trainings", json=TRAINING).json()["model_owner"] == "bob"
 
 
 def test_uploads_are_used_and_seen_by_their_owner_alone(as_: Call) -> None:

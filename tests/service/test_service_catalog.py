@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.contract.catalog import Catalog
+from service.contract.catalog import UNREADABLE, Catalog, sole_owner
 from service.contract.errors import NotFoundError, UnprocessableError
 from tests.service.fakes import card, write_card
 
@@ -158,3 +158,40 @@ def test_other_things_in_the_directory_are_left_alone(tmp_path: Path) -> None:
     assert [model.ref for model in Catalog([tmp_path]).list()] == ["toy@1"]
     (tmp_path / "toy" / "2").mkdir()
     assert "card.json can't be read" in (Catalog([tmp_path]).list()[0].reason or "")
+
+
+def test_names_have_owners(tmp_path: Path) -> None:
+    write_card(tmp_path, card("hers", 1, owner="alice"))
+    write_card(tmp_path, card("hers", 2, owner="alice", title=3))  # damaged, but it says whose it is
+    write_card(tmp_path, card("shared"))
+    for text in ("{", "[]", '{"owner": 7}'):
+        folder = tmp_path / f"broken-{len(text)}" / "1"
+        folder.mkdir(parents=True)
+        (folder / "card.json").write_text(text)
+    (tmp_path / "empty" / "1").mkdir(parents=True)
+    catalog = Catalog([tmp_path])
+    assert [catalog.owners(name) for name in ("hers", "shared", "nobodys")] == [{"alice"}, {None}, set()]
+    assert {catalog.owners(name) for name in ("broken-1", "broken-2", "broken-12", "empty")} == {
+        frozenset({UNREADABLE})
+    }
+
+    def bobs(owner: str | None) -> bool:
+        return owner in (None, "bob")
+
+    assert [model.ref for model in catalog.list(bobs)] == ["shared@1"]
+    assert len(catalog.list()) == 7
+    assert catalog.get("hers").ref == "hers@1"
+    for ref in ("hers", "hers@1", "empty"):
+        with pytest.raises(NotFoundError, match=f"there is no model '{ref}'; the models are: shared$"):
+            catalog.get(ref, bobs)
+        assert catalog.seen(ref, bobs) is None
+    assert catalog.seen("hers") == catalog.get("hers")
+
+
+@pytest.mark.parametrize(
+    ("holders", "sole"), [((), None), (("a",), "a"), ((None,), None), (("a", None), None), (("a", UNREADABLE), "a")]
+)
+def test_a_name_is_everybodys_where_its_versions_do_not_agree(
+    holders: tuple[str | None, ...], sole: str | None
+) -> None:
+    assert sole_owner(frozenset(holders)) == sole

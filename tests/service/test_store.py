@@ -2,16 +2,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
 
-from service.contract.errors import IdempotencyError, NotFoundError, StaleAttemptError
+from service.contract.errors import IdempotencyError, NotFoundError, StaleAttemptError, TakenError
 from service.contract.jobs import Generate, JobRecord, Output
 from service.contract.records import Failure, Progress, Status, now
 from service.contract.trainings import TrainingRecord, TrainingRequest
 from service.store.codec import announced
-from service.store.types import MAX_ATTEMPTS, Beat, Idempotency
+from service.store.types import MAX_ATTEMPTS, Beat, Idempotency, Name
 from tests.service.beats import heartbeat
 from tests.service.submitting import SubmittingStore
 
@@ -278,3 +279,44 @@ def test_a_training_record_keeps_its_request_metrics_and_samples(
     names = [fields["event"] for _, fields in client.xrange(trainings.events_key(id))]
     assert names == ["status", "status", "metrics", "sample", "status"]
     assert len(trainings.page(None, None, 10)[0]) == 1
+
+
+def new_training(name: str = "mine") -> TrainingRecord:
+    return TrainingRecord.new(TrainingRequest(data="digits", name=name), {})
+
+
+def test_one_owner_of_many_at_once_gets_a_new_name(client: redis.Redis) -> None:
+    trainings = SubmittingStore(client, TrainingRecord)
+
+    def submit(owner: str) -> str:
+        try:
+            return trainings.submit(new_training(), name=Name("mine", owner))[0].model_owner or ""
+        except TakenError:
+            return "refused"
+
+    owners = [f"owner-{k % 4}" for k in range(16)]
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(submit, owners))
+    (winner,) = set(answers) - {"refused"}
+    assert [owner for owner, answer in zip(owners, answers, strict=True) if answer == winner] == [winner] * 4
+    assert trainings.depth() == 4
+
+
+@pytest.mark.parametrize("end", [Status.SUCCEEDED, Status.FAILED, Status.CANCELLED])
+def test_a_name_is_held_until_the_last_training_under_it_has_ended(client: redis.Redis, end: Status) -> None:
+    trainings = SubmittingStore(client, TrainingRecord)
+    first, second = (trainings.submit(new_training(), name=Name("mine", "alice"))[0].id for _ in range(2))
+    adopted = trainings.submit(new_training(), name=Name("mine", None, adopt=True))[0]
+    assert adopted.model_owner == "alice"
+    trainings.submit(new_training("other"), name=Name("other", None))
+    for id in (first, second, adopted.id):
+        with pytest.raises(TakenError, match="'mine' belongs to"):
+            trainings.submit(new_training(), name=Name("mine", None))
+        trainings.claim(id, "t", 10)
+        trainings.release(id, 1)
+        trainings.claim(id, "t", 10)
+        trainings.finish(id, 2, end)
+    assert trainings.submit(new_training(), name=Name("mine", "bob"))[0].model_owner == "bob"
+    assert trainings.get(adopted.id).model_owner == "alice"
+    with pytest.raises(TakenError):
+        trainings.submit(new_training("other"), name=Name("other", "alice"))

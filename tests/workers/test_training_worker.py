@@ -23,8 +23,9 @@ from service.contract.trainings import TrainingRecord, TrainingRequest
 from service.pictures.blobs import Blobs
 from service.settings import Settings
 from service.store.presence import Presence
-from service.store.types import MAX_ATTEMPTS, Queued
+from service.store.types import MAX_ATTEMPTS, Name, Queued
 from tests.models.test_data_kinds import save_domains
+from tests.service.fakes import card, write_card
 from tests.service.submitting import SubmittingStore
 from tests.workers.test_inference import eventually
 from workers.training import TrainingWorker, command_of, data_source
@@ -43,6 +44,7 @@ class Trainers:
         self.settings, self.client = settings, client
         self.store = SubmittingStore(client, TrainingRecord)
         self.sent: list[Queued] = []
+        self.owner: str | None = None
         self.hearts: list[Heart] = []
         settings.datasets_dir.mkdir(parents=True)
         shutil.copy(SAMPLE, settings.datasets_dir / "sample.npz")
@@ -61,7 +63,7 @@ class Trainers:
             body["overrides"] = {"refinement.steps": 2, **changes.get("overrides", {})}
         request = TrainingRequest.model_validate(body)
         record = TrainingRecord(id=TrainingRecord.new_id(), created_at=now(), params=request)
-        return self.store.submit(record)[0].id
+        return self.store.submit(record, name=Name(request.name, self.owner))[0].id
 
     def close(self) -> None:
         for heart in self.hearts:
@@ -105,6 +107,28 @@ def test_what_of_the_data_is_left_out_is_told_once_and_pictures_are_fitted(train
     assert (card.classes, card.image.width, card.image.channels) == (["cat", "dog"], 32, 3)
     assert sum(card.training["data"]["classes"].values()) == card.training["data"]["images"] == 16
     assert "--image-size 32 --channels 3" in card.training["command"]
+
+
+def test_a_model_belongs_to_whom_it_was_trained_for(trainers: Trainers) -> None:
+    trainers.owner = "alice"
+    id = trainers.submit()
+    trainers.worker().run(id)
+    assert trainers.store.get(id).model == "mine@1"
+    catalog = Catalog(trainers.settings.model_dirs)
+    assert (catalog.get("mine").owner, catalog.owners("mine")) == ("alice", {"alice"})
+
+
+def test_a_name_that_became_somebody_elses_is_not_published_under(trainers: Trainers) -> None:
+    ids = []
+    for trainers.owner in ("bob", None):
+        ids.append(trainers.submit(name=f"mine-{len(ids)}"))
+        write_card(trainers.settings.models_dir, card(f"mine-{len(ids) - 1}", owner="alice"))
+    for id in ids:
+        trainers.worker().run(id)
+        error = trainers.store.get(id).error
+        assert error is not None
+        assert "belongs to somebody else now" in error.detail
+    assert not list(trainers.settings.models_dir.glob("mine-*/2"))
 
 
 def test_two_domains_without_pairs_are_learned(trainers: Trainers) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.contract.cards import ModelCard
 from service.contract.catalog import Model
+from service.http.authentication import Who
 from service.http.problems import responses
 from service.http.routes import links
 from service.http.routes.common import json_of
@@ -61,9 +62,12 @@ class ModelList(BaseModel):
     response_model=ModelList,
     responses={200: {"links": links.MODELS}, **responses(["unavailable"])},
 )
-def list_models(parts: Parts) -> Response:
-    """List all models and versions, including damaged ones, and the workers that have them in memory."""
-    return json_of(ModelList(items=_entries(parts, parts.catalog.list())))
+def list_models(parts: Parts, who: Who) -> Response:
+    """List all models and versions, including damaged ones, and the workers that have them in memory.
+
+    A model that was trained with a key is shown to the key's owner alone.
+    """
+    return json_of(ModelList(items=_entries(parts, parts.catalog.list(who.sees_model))))
 
 
 @router.get(
@@ -71,12 +75,9 @@ def list_models(parts: Parts) -> Response:
     response_model=ModelCard,
     responses=responses(["unknown-model", "unavailable-model", "invalid-request"]),
 )
-def get_model(
-    parts: Parts,
-    name: Reference,
-) -> Response:
+def get_model(parts: Parts, who: Who, name: Reference) -> Response:
     """Get the card of a model: what it can do, its defaults and limits, how it was trained and what was measured."""
-    return json_of(parts.catalog.get(name))
+    return json_of(parts.catalog.get(name, who.sees_model))
 
 
 @managing.post("/v1/models/{name}/load", response_model=ModelEntry, status_code=202, responses=_ERRORS)

@@ -125,9 +125,9 @@ async def _accept(
     parts: Services, who: Caller, id: str, body: JobRequest, taken: Mapping[str, Taken], key: str | None
 ) -> tuple[JobRecord, bool]:
     """Check a request against its model, store it and queue it; gives the record and whether it is new."""
-    card = parts.catalog.seen(body.model)
+    card = parts.catalog.seen(body.model, who.sees_model)
     if card is None:
-        card = await run_in_threadpool(parts.catalog.get, body.model)
+        card = await run_in_threadpool(parts.catalog.get, body.model, who.sees_model)
     params, warnings = body.resolve(card)
     parts.intake.check(params, card, taken)
     check_webhook(parts, who, params.webhook)

@@ -9,6 +9,7 @@ from anyio import from_thread
 from fastapi import APIRouter, Body, Path, Request, Response
 from pydantic import BaseModel, Field
 
+from service.access.names import owner_of_new
 from service.contract.trainings import TrainingRecord, TrainingRequest
 from service.http.authentication import Who
 from service.http.problems import responses
@@ -32,7 +33,7 @@ from service.http.strict import JsonRoute
 from service.observe.process import context
 from service.pictures.places import training_sample
 from service.services import Parts
-from service.store.types import Idempotency
+from service.store.types import Idempotency, Name
 
 router = APIRouter(tags=["trainings"])
 starting = APIRouter(tags=["trainings"], route_class=JsonRoute)
@@ -72,6 +73,7 @@ class TrainingPage(BaseModel):
                 "unsupported-media-type",
                 "invalid-request",
                 "idempotency-conflict",
+                "name-taken",
                 "queue-full",
                 "too-many-jobs",
                 "unavailable",
@@ -89,12 +91,14 @@ def start_training(
     check_webhook(parts, who, body.webhook)
     parts.trainable.check_request(body, parts.settings.datasets_dir)
     record = TrainingRecord.new(body, context())
+    owner = owner_of_new(body.name, parts.catalog.owners(body.name), who)
     submit = partial(
         parts.training_submissions.submit,
         record,
         owner=who.owner,
         idempotency=Idempotency(idempotency_key, body, who.owner) if idempotency_key else None,
         limits=who.limits(parts.settings.max_queued),
+        name=Name(body.name, owner, adopt=who.sees_all),
         message=parts.training_queue.message(record.id),
     )
     record, _ = from_thread.run(submit)  # on the event loop, which owns the connections

@@ -33,6 +33,9 @@ local function listings(owner)
   return owner and {P, P .. ':owner:' .. owner} or {P}
 end
 
+-- A name under which somebody trains: its owner, and how many trainings are active. Later the cards of the models say.
+local function name_key(name) return P .. ':name:' .. name end
+
 local function load_key(owner) return P .. ':owner:' .. owner .. ':load' end
 
 -- A queued record waits in the order of its priority (9 first), then of its creation: one whose worker was lost keeps
@@ -65,6 +68,10 @@ local function conclude(id)
     if redis.call('HINCRBY', load_key(owner), 'active', -1) == 0 then
       redis.call('DEL', load_key(owner))
     end
+  end
+  local name = redis.call('HGET', key, '_name')
+  if name and redis.call('HINCRBY', name_key(name), 'active', -1) == 0 then
+    redis.call('DEL', name_key(name))
   end
   redis.call('HSET', key, 'finished_at', NOW, 'expires_at', ends)
   local milliseconds = math.ceil(ends * 1000)

@@ -1,11 +1,13 @@
 -- ARGV: id, document, priority, queue, owner or '', cost, seconds to keep it after its end, most seconds in the queue or
 -- '', hash of the idempotency key or '', hash of the body, lifetime of the key in seconds, then the limits or '': most
 -- queued of all, most active and greatest cost of the owner; what logs call the request, and '1' if a webhook is to tell
--- of its end; and if there is one, the message that wakes a worker: its list, its text.
--- Gives {'created' | 'same', record}, {'conflict'}, or {the limit that refuses it, what is there already}.
+-- of its end; the name that a training publishes under or '', its owner or '', and '1' if the record takes over the owner
+-- who holds the name already; and if there is one, the message that wakes a worker: its list, its text.
+-- Gives {'created' | 'same', record}, {'conflict'}, {'name-taken', the name}, or {the limit that refuses it, what is there
+-- already}.
 local id, document, priority, queue, owner, cost, keep, patience, idempotency, body, ttl = unpack(ARGV)
 local max_queued, max_active, max_cost = tonumber(ARGV[12]), tonumber(ARGV[13]), tonumber(ARGV[14])
-local context, webhook, list, message = ARGV[15], ARGV[16], ARGV[17], ARGV[18]
+local context, webhook, name, name_owner, adopt, list, message = unpack(ARGV, 15)
 local key = record_key(id)
 if redis.call('EXISTS', key) == 1 then
   return {'created', read(id)} -- the client library sent it twice after a lost answer
@@ -20,6 +22,11 @@ if idempotency ~= '' then
     end
     return {'conflict'}
   end
+end
+
+local holder = name ~= '' and redis.call('HGET', name_key(name), 'owner') or name_owner
+if holder ~= name_owner and adopt == '' then
+  return {'name-taken', name}
 end
 
 local queued = redis.call('ZCARD', P .. ':queued')
@@ -43,6 +50,11 @@ end
 if idempotency ~= '' then
   redis.call('HSET', idempotency_key, 'id', id, 'body', body)
   redis.call('EXPIRE', idempotency_key, ttl)
+end
+if name ~= '' then
+  redis.call('HSET', name_key(name), 'owner', holder)
+  redis.call('HINCRBY', name_key(name), 'active', 1)
+  redis.call('HSET', key, '_name', name, 'model_owner', holder == '' and 'null' or cjson.encode(holder))
 end
 redis.call('HSET', key, '_document', document, '_priority', priority, '_queue', queue, '_keep', keep,
   '_context', context, '_webhook', webhook,
