@@ -11,6 +11,9 @@ of p_1 down to 0 the mean of :math:`e^w` is 1 / Z.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
@@ -18,23 +21,33 @@ from models.core.loop import Kernel, Rows
 from models.core.noise import Noise
 from models.samplers.hmc import ends_move
 
+Schedule: TypeAlias = Callable[[Rows, Tensor], tuple[Tensor, Tensor]]
+"""(rows, number k of each row's temperature from 0, int64 ``[rows]``) -> b and eps of the moves at it, float64."""
 
-def anneal(step: Kernel) -> Kernel:
+
+def tabulated(rows: Rows, k: Tensor) -> tuple[Tensor, Tensor]:
+    """The k-th of ``path`` float64 ``[K]``, in the order in which a row comes to them; eps is that of ``steps``
+    float64 ``[K]``, where there are any.
+    """
+    place = k[:, None]
+    b = rows["path"].gather(1, place)[:, 0]
+    return b, rows["steps"].gather(1, place)[:, 0] if "steps" in rows else rows["eps"]
+
+
+def anneal(step: Kernel, schedule: Schedule = tabulated) -> Kernel:
     """Build an annealed step: before the first of its moves at a temperature a row is given its b and its weight.
 
-    The state is that of ``step``, see :class:`models.samplers.hmc.Hmc`, and ``w`` log weight, float64 ``[]``; ``path``
-    float64 ``[K]``, the b of the row's temperatures in the order in which it comes to them; ``moves`` at each, int64
-    ``[]``. Optional ``steps`` float64 ``[K]``, the eps at each; ``acceptance`` float64 ``[K]``, to which the mean
-    acceptance probability at each is added; ``done`` int64 ``[]``, the temperatures that loops before this one have
-    dealt with. A row takes moves * leapfrogs steps at a temperature. Weights cost no gradients.
+    The state is that of ``step``, see :class:`models.samplers.hmc.Hmc`, and that of ``schedule``; ``w`` log weight,
+    float64 ``[]``; ``moves`` at each temperature, int64 ``[]``. Optional ``acceptance`` float64 ``[K]``, to which the
+    mean acceptance probability at each is added; ``done`` int64 ``[]``, the temperatures that loops before this one
+    have dealt with. A row takes moves * leapfrogs steps at a temperature. Weights cost no gradients.
     """
 
     def annealed(rows: Rows, t: Tensor, noise: Noise) -> Rows:
-        k = (t // (rows["leapfrogs"] * rows["moves"]))[:, None]
+        k = t // (rows["leapfrogs"] * rows["moves"])
         if "done" in rows:
-            k = k + rows["done"][:, None]
-        b = rows["path"].gather(1, k)[:, 0]
-        eps = rows["steps"].gather(1, k)[:, 0] if "steps" in rows else rows["eps"]
+            k = k + rows["done"]
+        b, eps = schedule(rows, k)
         # Within a temperature b stays, and the weight with it.
         w = rows["w"] + (b - rows["b"]) * rows["f"]
         after = step({**rows, "b": b, "eps": eps, "w": w}, t, noise)
@@ -42,7 +55,7 @@ def anneal(step: Kernel) -> Kernel:
         if "acceptance" not in rows or not bool(ends.any()):
             return after
         share = torch.where(ends, after["p"] / rows["moves"], 0.0)
-        return {**after, "acceptance": rows["acceptance"].scatter_add(1, k, share[:, None])}
+        return {**after, "acceptance": rows["acceptance"].scatter_add(1, k[:, None], share[:, None])}
 
     return annealed
 

@@ -42,11 +42,14 @@ class Hmc:
     - ``f`` float64 ``[]`` and ``g``, value and gradient at x;
     - ``q``, ``v``, ``f_q``, ``g_q``: the point in flight, its velocity, value and gradient; ``h`` float64 ``[]``, its
       H when it took off; ``u`` ``[]``, the uniform number of its acceptance; ``lost`` bool ``[]``, it met a number that
-      is not finite: it rests at the last finite point, and is rejected;
+      is not finite: it flies on from x, and is rejected;
     - ``p`` float64 ``[]``, the acceptance probability of the last move; ``accepted`` and ``divergent``, int64 ``[]``,
       counts of moves.
 
     A rejected row keeps x, f and g bit for bit. H is a difference of large sums, so it is taken in float64.
+
+    ``before``, ``evaluate`` and ``after`` are the parts of a step, for kernels whose rows share the gradient with rows
+    of another method.
 
     Args:
         value: f; it must treat each row by itself.
@@ -61,20 +64,42 @@ class Hmc:
     def _start(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
         del t, noise
         x = rows["x"]
-        f, g = self._evaluate(rows, x)
+        f, g = self.evaluate(rows, x)
         zero, none = torch.zeros_like(f), torch.zeros(len(x), dtype=torch.int64, device=x.device)
         flight = {"q": x, "v": torch.zeros_like(x), "f_q": f, "g_q": g, "h": zero, "lost": none.bool()}
         verdict = {"u": x.new_zeros(len(x)), "p": zero, "accepted": none, "divergent": none}
         return {**rows, "f": f, "g": g, **flight, **verdict}
 
     def _step(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
-        begins, ends = t % rows["leapfrogs"] == 0, ends_move(rows, t)
+        rows = self.before(rows, t, noise)
+        return self.after(rows, t, *self.evaluate(rows, rows["q"]))
+
+    def before(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        """The part of a step before its gradient: rows that begin a move take off, and all fly on to their ``q``."""
+        begins = t % rows["leapfrogs"] == 0
         if bool(begins.any()):
-            rows = _where(begins, self._take_off(rows, noise), rows)
-        rows = self._fly(rows, ends)
-        if bool(ends.any()):
-            rows = _where(ends, self._land(rows), rows)
-        return rows
+            rows = where_rows(begins, self._take_off(rows, noise), rows)
+        q, v = self._space.drift(rows["q"], rows["v"], _beside(rows["eps"], rows["q"]))
+        return {**rows, "q": q, "v": v}
+
+    def evaluate(self, rows: Rows, x: Tensor) -> tuple[Tensor, Tensor]:
+        """f, float64 ``[rows]``, and its gradient at x."""
+        x = x.detach().requires_grad_(True)
+        with torch.enable_grad():
+            f = self._value({**rows, "x": x})
+            (g,) = torch.autograd.grad(f.sum(), x)
+        return f.detach().double(), g.contiguous()  # of a sum it may be one number, expanded
+
+    def after(self, rows: Rows, t: Tensor, f: Tensor, g: Tensor) -> Rows:
+        """The part of a step after its gradient: f and g at ``q`` turn the velocity, and may end the move."""
+        ends, q, v = ends_move(rows, t), rows["q"], rows["v"]
+        v = v + _beside(torch.where(ends, rows["eps"] / 2, rows["eps"]), q) * self._force(rows, q, g)
+        # Infinity and NaN survive a sum, and may not stay in the state: a lost row must not fail its whole job.
+        lost = rows["lost"] | ~(f + (q + v + g).flatten(1).sum(1)).isfinite()
+        here = {"q": rows["x"], "v": torch.zeros_like(v), "f_q": rows["f"], "g_q": rows["g"]}
+        there = where_rows(lost, here, {"q": q, "v": v, "f_q": f, "g_q": g})
+        rows = {**rows, **there, "lost": lost}
+        return where_rows(ends, self._land(rows), rows) if bool(ends.any()) else rows
 
     def _take_off(self, rows: Rows, noise: Noise) -> Rows:
         """Both draws of a move are made here, so that a row's noise does not depend on where its neighbours are."""
@@ -85,33 +110,16 @@ class Hmc:
         start = {"q": x, "v": v + half * self._force(rows, x, g), "f_q": f, "g_q": g, "u": u}
         return {**rows, **start, "h": self._hamiltonian(rows, x, f, v), "lost": torch.zeros_like(rows["lost"])}
 
-    def _fly(self, rows: Rows, ends: Tensor) -> Rows:
-        eps = rows["eps"]
-        q, v = self._space.drift(rows["q"], rows["v"], _beside(eps, rows["q"]))
-        f, g = self._evaluate(rows, q)
-        v = v + _beside(torch.where(ends, eps / 2, eps), q) * self._force(rows, q, g)
-        # Infinity and NaN survive a sum, and may not stay in the state: a lost row must not fail its whole job.
-        lost = rows["lost"] | ~(f + (q + v + g).flatten(1).sum(1)).isfinite()
-        there = {**rows, "q": q, "v": v, "f_q": f, "g_q": g}
-        return {**_where(lost, rows, there), "lost": lost} if bool(lost.any()) else there
-
     def _land(self, rows: Rows) -> Rows:
         rise = self._hamiltonian(rows, rows["q"], rows["f_q"], rows["v"]) - rows["h"]
         p = torch.where(rows["lost"], 0.0, (-rise).clamp(max=0).exp())
         accepts = rows["u"] < p
-        moved = _where(accepts, {**rows, "x": rows["q"], "f": rows["f_q"], "g": rows["g_q"]}, rows)
+        moved = where_rows(accepts, {**rows, "x": rows["q"], "f": rows["f_q"], "g": rows["g_q"]}, rows)
         counts = {
             "accepted": rows["accepted"] + accepts,
             "divergent": rows["divergent"] + (rows["lost"] | (rise > DIVERGED)),
         }
         return {**moved, "p": p, **counts}
-
-    def _evaluate(self, rows: Rows, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = x.detach().requires_grad_(True)
-        with torch.enable_grad():
-            f = self._value({**rows, "x": x})
-            (g,) = torch.autograd.grad(f.sum(), x)
-        return f.detach().double(), g.contiguous()  # of a sum it may be one number, expanded
 
     def _force(self, rows: Rows, x: Tensor, g: Tensor) -> Tensor:
         """The gradient of log p_b."""
@@ -132,7 +140,7 @@ def _beside(number: Tensor, x: Tensor) -> Tensor:
     return number.to(x.dtype).reshape(-1, *[1] * (x.dim() - 1))
 
 
-def _where(mask: Tensor, this: Rows, that: Rows) -> Rows:
+def where_rows(mask: Tensor, this: Rows, that: Rows) -> Rows:
     """The rows of ``this`` where the mask ``[rows]`` is true, else those of ``that``."""
     return {
         k: v if v is that[k] else torch.where(mask.reshape(-1, *[1] * (v.dim() - 1)), v, that[k])
