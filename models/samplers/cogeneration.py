@@ -70,7 +70,8 @@ class Cogeneration:
     condition holds; float64 ``[]``: ``s`` variance; ``tempered`` 0 or 1; ``low`` and ``high`` ends of the sigmoid;
     ``own`` first step size, ``average`` acceptance, ``kappa``, ``jitter`` (a share of eps), ``stretch`` (multiplies
     every eps), ``rate`` of a descent; int64 ``[]``: ``temperatures`` T, ``moves`` M, ``leapfrogs`` L, ``done``; bool
-    ``[]``: ``raw`` (b is the sigmoid itself), ``adapts``, ``descends``, ``adam``, ``rescale``; ``table`` float64 ``[knots]``.
+    ``[]``: ``raw`` (b is the sigmoid itself), ``adapts``, ``descends``, ``adam``, ``rescale``; and ``table`` float64
+    ``[knots]``.
 
     Args:
         decoder: G.
