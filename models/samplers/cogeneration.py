@@ -5,8 +5,8 @@ A trained decoder x = G(z), z ~ N(0, I), and an observation y of x define the po
 
 .. math:: U_t(z) = \tfrac12 \|z\|^2 + b_t \Phi(z), \quad b_0 = 0, \; b_T = 1
 
-(Fang and Schwing 2019, Algorithm 1, with the prior kept). ``tempered`` rows follow the authors' code for images,
-:math:`U_t = (1 - b_t) \tfrac12 \|z\|^2 + b_t \Phi`, in which the prior vanishes.
+(Fang and Schwing 2019, Algorithm 1 and eq. 2, with the prior kept). ``tempered`` rows follow the authors' code for
+images, :math:`U_t = (1 - b_t) \tfrac12 \|z\|^2 + b_t \Phi`, in which the prior vanishes.
 
 One step of the kernel is one gradient of the decoder, whatever a row does with it. So rows of other observations,
 sigmas, lengths and solvers share a batch.
@@ -14,6 +14,7 @@ sigmas, lengths and solvers share a batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, final
 
@@ -28,9 +29,9 @@ from models.samplers.hmc import Hmc, TargetValue, ends_move, where_rows
 from models.samplers.observation import misfit
 from models.samplers.spaces import Gaussian
 from models.samplers.stepsizes import adapted, looked_up
-from models.serving import served
+from models.serving import Served, served
 
-CANDIDATES = 16
+CANDIDATES = 4
 """Starts that a step of the search among many scores for each row."""
 
 
@@ -110,7 +111,12 @@ class Cogeneration:
         return self._f
 
     @property
-    def functions(self) -> tuple[object, ...]:
+    def scalars(self) -> int:
+        """Numbers of an image."""
+        return math.prod(self.decoder.image_shape)
+
+    @property
+    def functions(self) -> tuple[Served, ...]:
         """What :func:`models.serving.served` gave, to count its bytes."""
         return self._f, self._decoded
 

@@ -3,8 +3,8 @@ r"""Step sizes of annealed moves: one table for all chains, found by a pilot, or
 What a move needs depends on the temperature b and the variance s through the precision :math:`\beta = b / s` alone. So
 a table over log10 beta serves every sigma, number of temperatures and schedule.
 
-A frozen table leaves the kernel exact. The rule of the authors' code (section 2 of the specification of AIS-HMC)
-follows a row's own acceptance, which depends on where the row is: it is biased a little, and no evidence is told of it.
+A frozen table leaves the kernel exact. The rule of the authors' code follows a row's own acceptance (eq. 2 of Fang and
+Schwing 2019), which depends on where the row is: it is biased a little, and no evidence is told of it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,13 @@ _MEMORY = 0.9
 
 
 def table(precisions: Sequence[float], sizes: Sequence[float]) -> list[float]:
-    """A table from sizes that a pilot found at ascending precisions b / s; level beyond them."""
-    found = np.exp(np.interp(KNOTS, np.log10(precisions), np.log(sizes)))
+    """A table from sizes that a pilot found at ascending precisions b / s.
+
+    Below them it is level, and above them sizes fall by the root of the precision, as those of a narrow Gaussian do.
+    """
+    places = np.log10(precisions)
+    narrower = np.clip(KNOTS - places[-1], 0, None) * np.log(10) / 2
+    found = np.exp(np.interp(KNOTS, places, np.log(sizes)) - narrower)
     return [float(f"{size:.4g}") for size in found]
 
 
