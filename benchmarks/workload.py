@@ -89,4 +89,4 @@ def resolved(card: ModelCard, body: dict[str, Any]) -> Generate:
 def job_of(card: ModelCard, body: dict[str, Any]) -> Job:
     """The job that a worker would make of a body; raises as :func:`resolved` does."""
     request = resolved(card, body)
-    return build(request, Reading(request, card, {}))
+    return build(request, Reading(request, {}))

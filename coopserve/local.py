@@ -26,12 +26,15 @@ from models.checkpoints import load_model
 from models.core.loop import Kernel, Loop, Rows, Task, run
 from models.core.output import Output
 from models.samplers.langevin import Value
+from pictures.decoding import read
+from pictures.files import PictureLimits
+from pictures.uris import file_of_data_uri
 from service.contract.cards import ModelCard
 from service.contract.catalog import Catalog
 from service.contract.errors import invalid
 from service.contract.jobs import TASKS, JobRequest
-from service.pictures.decoding import Picture, PictureLimits, file_of_data_uri, read
-from service.pictures.intake import check, checked
+from service.pictures.fitting import fit
+from service.pictures.intake import named
 from service.settings import Settings
 from workers.jobs.inputs import build
 from workers.jobs.pictures import pictures_of
@@ -93,10 +96,13 @@ class LocalModel:
         folder: its checkpoint.
         device: where it runs.
         limits: of pictures.
+        max_restored: most pixels of all results that ``restore`` brings back.
     """
 
-    def __init__(self, card: ModelCard, folder: Path, device: torch.device, limits: PictureLimits) -> None:
-        self.card, self.device, self._limits = card, device, limits
+    def __init__(
+        self, card: ModelCard, folder: Path, device: torch.device, limits: PictureLimits, max_restored: int
+    ) -> None:
+        self.card, self.device, self._limits, self._max_restored = card, device, limits, max_restored
         self.model = load_model(folder, device)
 
     def generate(self, **fields: Any) -> Images:
@@ -142,10 +148,8 @@ class LocalModel:
             raise invalid("task", f"there is no task {task!r}; the tasks are: {', '.join(TASKS)}")
         request, given = _request(task, {"model": self.card.ref, **fields}, self._limits)
         params, warnings = request.resolve(self.card)
-        check(params, self.card, given, self._limits)
-        opened = {name: Image.open(io.BytesIO(picture.png)) for name, picture in given.items()}
-        reading = Reading(params, self.card, opened)
-        generator = self.model.start(task, build(params, reading))
+        fitted = fit(params, self.card, given, self._max_restored)
+        generator = self.model.start(task, build(params, Reading(params, fitted.pictures)))
         if sampler is not None:
             generator = _with_kernels(generator, self.model.kernels.resampled(sampler))
         frames: list[Tensor] = []
@@ -156,8 +160,7 @@ class LocalModel:
                 frames.append(loop.preview(rows).detach().cpu())
 
         output = run(generator, device=self.device, watch=watch)
-        restore = reading.restoration() or (lambda picture: picture)
-        pictures = [] if output.images is None else [restore(picture) for picture in pictures_of(output.images)]
+        pictures = [] if output.images is None else [fitted.restored(picture) for picture in pictures_of(output.images)]
         return Images(
             pictures=pictures,
             energy=None if output.energy is None else output.energy.tolist(),
@@ -166,7 +169,7 @@ class LocalModel:
             numbers=output.numbers,
             extras={name: pictures_of(images) for name, images in output.extras.items()},
             params=params,
-            warnings=[*warnings, *output.warnings],
+            warnings=[*warnings, *fitted.warnings, *output.warnings],
         )
 
 
@@ -186,14 +189,14 @@ def load(name: str, *, device: str = "auto", data_dir: str | os.PathLike[str] | 
 
     settings = Settings() if data_dir is None else Settings(data_dir=Path(data_dir))
     catalog = Catalog(settings.model_dirs)
-    limits = PictureLimits(settings.max_image_bytes, settings.max_image_pixels)
     card = catalog.get(name)
-    return LocalModel(card, catalog.folder(card.ref), torch.device(choose_device(device)), limits)
+    where, limits = torch.device(choose_device(device)), settings.picture_limits
+    return LocalModel(card, catalog.folder(card.ref), where, limits, settings.max_restored_pixels)
 
 
-def _request(task: str, fields: Mapping[str, Any], limits: PictureLimits) -> tuple[JobRequest, dict[str, Picture]]:
+def _request(task: str, fields: Mapping[str, Any], limits: PictureLimits) -> tuple[JobRequest, dict[str, Image.Image]]:
     """A request with its pictures, which are read as those of the service are."""
-    kind, refs, given = TASKS[task], dict(fields), dict[str, Picture]()
+    kind, refs, given = TASKS[task], dict(fields), dict[str, Image.Image]()
     for name in kind.pictures:
         value = fields.get(name)
         if value is None:
@@ -210,7 +213,7 @@ def _request(task: str, fields: Mapping[str, Any], limits: PictureLimits) -> tup
         raise invalid(".".join(map(str, first["loc"])) or task, first["msg"]) from None
 
 
-def _picture(name: str, value: Any, limits: PictureLimits) -> Picture:
+def _picture(name: str, value: Any, limits: PictureLimits) -> Image.Image:
     def file() -> bytes:
         if isinstance(value, Image.Image):
             buffer = io.BytesIO()
@@ -220,7 +223,7 @@ def _picture(name: str, value: Any, limits: PictureLimits) -> Picture:
         if isinstance(value, bytes):
             return value
         if isinstance(value, str) and value.startswith("data:"):
-            return file_of_data_uri(value, limits)
+            return file_of_data_uri(value, limits.max_bytes)
         if isinstance(value, str | os.PathLike):
             try:
                 return Path(value).read_bytes()
@@ -228,7 +231,8 @@ def _picture(name: str, value: Any, limits: PictureLimits) -> Picture:
                 raise invalid(name, f"{value} can't be read: {error.strerror}") from None
         raise invalid(name, f"give a PIL image, a path, bytes or a data URI, not {type(value).__name__}")
 
-    return checked(name, lambda: read(file(), limits)).picture
+    with named(name):
+        return read(file(), limits)
 
 
 def _with_kernels(task: Task[Output], instead: Mapping[Kernel, Kernel]) -> Task[Output]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
+from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
 
 from service.access.keys import Scope
@@ -24,7 +25,7 @@ from service.http.problems import ProblemDocument, responses
 from service.http.routes import docs, health, images, jobs, models, tasks, trainings
 from service.observe import process as observability
 from service.pictures.intake import PICTURES_A_REQUEST
-from service.pictures.uploads import Uploads
+from service.pictures.shelf import Shelf
 from service.services import Services
 from service.settings import Settings
 
@@ -58,7 +59,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        jobs = (services.finished.run(), services.webhooks.run(), _sweep(services.uploads))
+        jobs = (services.finished.run(), services.webhooks.run(), _sweep(services.shelf))
         try:
             async with beside(*jobs):
                 yield
@@ -115,12 +116,12 @@ def _body_limits(settings: Settings) -> dict[str, int]:
     return {"/v1/images": file, **{f"/v1/{name}": uris for name, task in TASKS.items() if task.pictures}}
 
 
-async def _sweep(uploads: Uploads) -> None:
-    """Remove uploaded images whose time is over, now and again."""
+async def _sweep(shelf: Shelf) -> None:
+    """Remove images whose time is over, now and again; workers do it too."""
     while True:
         try:
-            await run_in_threadpool(uploads.sweep)
-        except OSError as error:
+            await run_in_threadpool(shelf.sweep)
+        except (OSError, RedisError) as error:
             log.warning("expired images could not be removed: %s", error)
         await asyncio.sleep(_SWEEP_SECONDS)
 

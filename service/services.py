@@ -10,6 +10,7 @@ import redis.asyncio
 from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
+from pictures.budget import ByteBudget
 from service.access.keys import Keys
 from service.access.limits import RateLimits
 from service.access.security import Guard
@@ -19,18 +20,21 @@ from service.contract.trainable import Trainable
 from service.contract.trainings import TrainingRecord
 from service.observe.metrics import HttpMetrics, StoreCollector, WebhookMetrics, WorkerCollector
 from service.pictures.blobs import Blobs
-from service.pictures.decoding import PictureLimits
 from service.pictures.intake import Intake
+from service.pictures.room import Room
+from service.pictures.shelf import Shelf
 from service.pictures.uploads import Uploads
 from service.settings import Settings
 from service.store import connection, events
 from service.store.control import Control
 from service.store.events import Finished
+from service.store.ledger import Ledger
 from service.store.presence import Presence
 from service.store.queue import INFERENCE_QUEUE, RUN_JOB, RUN_TRAINING, TRAINING_QUEUE, JobQueue
 from service.store.queue_figures import QueueFigures
 from service.store.store import RecordStore
 from service.store.submission import Submissions
+from service.store.types import StorageLimits
 from service.webhooks.deliveries import Deliveries
 from service.webhooks.post import GuardedPost
 from service.webhooks.sender import WebhookSecrets, WebhookSender
@@ -59,6 +63,9 @@ class Services:
     catalog: Catalog
     trainable: Trainable
     blobs: Blobs
+    storage: StorageLimits
+    shelf: Shelf
+    room: Room
     uploads: Uploads
     intake: Intake
     registry: CollectorRegistry
@@ -73,8 +80,10 @@ class Services:
         trainings = RecordStore(client, TrainingRecord)
         presence = Presence(client)
         blobs = Blobs(settings.blobs)
-        uploads = Uploads(blobs, settings.keep_hours)
-        limits = PictureLimits(settings.max_image_bytes, settings.max_image_pixels)
+        storage = StorageLimits(settings.max_owner_bytes, settings.max_stored_bytes, settings.max_records_bytes)
+        shelf = Shelf(blobs, Ledger(client), storage)
+        uploads = Uploads(shelf, settings.keep_hours)
+        budget = ByteBudget(settings.picture_memory_bytes)
         registry = CollectorRegistry()
         registry.register(StoreCollector("jobs", jobs, QueueFigures(client, JobRecord)))
         registry.register(StoreCollector("trainings", trainings, QueueFigures(client, TrainingRecord)))
@@ -107,8 +116,11 @@ class Services:
             catalog=Catalog(settings.model_dirs),
             trainable=Trainable.shipped(),
             blobs=blobs,
+            storage=storage,
+            shelf=shelf,
+            room=Room(None if settings.blobs_url else settings.blobs_dir, settings.min_free_bytes),
             uploads=uploads,
-            intake=Intake(blobs, uploads, limits),
+            intake=Intake(shelf, uploads, settings.picture_limits, settings.max_restored_pixels, budget),
             registry=registry,
             http_metrics=HttpMetrics(registry),
         )

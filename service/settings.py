@@ -10,6 +10,7 @@ import fsspec
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pictures.files import PictureLimits
 from service.access.addresses import is_loopback
 from service.access.limits import RATE
 from service.access.signing import check_webhook_secret
@@ -94,11 +95,36 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(
         10 * 2**20, ge=1024, le=2**28, description="Largest picture file that is accepted, in bytes."
     )
-    max_image_pixels: int = Field(
-        40_000_000,
+    max_image_pixels: int = Field(40_000_000, ge=1, le=2**30, description="Most pixels of an accepted picture.")
+    max_image_side: int = Field(16_384, ge=1, le=65_535, description="Most pixels of an accepted picture's side.")
+    max_restored_pixels: int = Field(
+        16_000_000,
         ge=1,
         le=2**30,
-        description="Most pixels of an accepted picture, and of all results that `restore` brings back to size.",
+        description="Most pixels of all results that `restore` of one job brings back to size.",
+    )
+    picture_memory_bytes: int = Field(
+        2**29,
+        ge=2**20,
+        description="Memory for all pictures that the API decodes and fits at the same time, and as much for those "
+        "that a worker restores; others wait. A picture that needs more than all of it is worked on alone.",
+    )
+    min_free_bytes: int = Field(
+        2**28,
+        ge=0,
+        description="What must stay free on the disk of images: uploads, jobs and trainings that would take more are "
+        "refused (507). 0 = do not look. Object stores are not looked at.",
+    )
+    max_stored_bytes: int | None = Field(
+        None, ge=2**20, description="Most bytes of all pictures and records; more are refused (507). Absent: no limit."
+    )
+    max_owner_bytes: int | None = Field(
+        5 * 2**30,
+        ge=2**20,
+        description="Most bytes of the pictures and records of one key owner; more are refused (429).",
+    )
+    max_records_bytes: int | None = Field(
+        2**30, ge=2**20, description="Most bytes of all records in the database, which holds them in memory (507)."
     )
     wait_max_seconds: float = Field(60.0, ge=0.0, le=600.0, description="Longest wait that `Prefer: wait` may ask for.")
     auth: Literal["auto", "on", "off"] = Field(
@@ -207,6 +233,11 @@ class Settings(BaseSettings):
     def webhook_port_numbers(self) -> frozenset[int]:
         """The ports that webhooks may go to."""
         return frozenset(_numbers(self.webhook_ports))
+
+    @property
+    def picture_limits(self) -> PictureLimits:
+        """What pictures are accepted."""
+        return PictureLimits(self.max_image_bytes, self.max_image_pixels, self.max_image_side)
 
     @property
     def keep_seconds(self) -> float:

@@ -9,14 +9,17 @@ from typing import Any
 
 import torch
 
+from pictures.budget import ByteBudget
 from service.contract.catalog import Catalog
 from service.contract.jobs import JobRecord
 from service.contract.trainings import TrainingRecord
 from service.pictures.blobs import Blobs
 from service.pictures.places import job_chain, job_folder, training_folder
+from service.pictures.shelf import Shelf
 from service.settings import Settings
 from service.store.connection import connect
 from service.store.control import Control
+from service.store.ledger import Ledger
 from service.store.presence import Presence, new_id
 from service.store.queue import (
     INFERENCE_QUEUE,
@@ -26,7 +29,7 @@ from service.store.queue import (
     JobQueue,
 )
 from service.store.store import RecordStore
-from service.store.types import Queued
+from service.store.types import Queued, StorageLimits
 from workers.device import engine_threads, prepare_torch
 from workers.engine.engine import Engine
 from workers.jobs.lacking import KIND, Lacking
@@ -59,6 +62,7 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
     sys.setswitchinterval(SWITCH_INTERVAL)
     client = connect(settings.broker_url)
     store, blobs = RecordStore(client, JobRecord), Blobs(settings.blobs)
+    shelf = Shelf(blobs, Ledger(client), StorageLimits())
     queue, name = JobQueue(client, RUN_JOB, INFERENCE_QUEUE), new_id("inference")
     engine = Engine(settings.max_rows, device, settings.checkpoint_seconds, threads)
     catalog = Catalog(settings.model_dirs)
@@ -88,9 +92,24 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
     presence = Presence(client)
     heart, lacking = Heart(store, presence, settings, KIND, name, figures), Lacking(store, presence, send, name)
     worker = InferenceWorker(
-        store, blobs, residency, engine, lacking, heart, send, settings.worker_threads, name, settings.lease_seconds
+        store,
+        blobs,
+        residency,
+        engine,
+        lacking,
+        heart,
+        send,
+        settings.worker_threads,
+        name,
+        settings.lease_seconds,
+        ByteBudget(settings.picture_memory_bytes),
     )
-    janitor = Janitor(store, send, worker.waiting, delete, settings.lease_seconds, lacking.sweep)
+
+    def also() -> None:
+        lacking.sweep()
+        shelf.sweep()
+
+    janitor = Janitor(store, send, worker.waiting, delete, settings.lease_seconds, also)
     controller = Controller(Control(client), residency)
     celery = make_celery(settings)
 

@@ -66,6 +66,12 @@ PROBLEMS: dict[str, Problem] = {
     "rate-limited": Problem(
         429, "You have sent too many requests", "Try again after the seconds of Retry-After; see RateLimit."
     ),
+    "too-much-stored": Problem(
+        429,
+        "You have too much stored",
+        "Delete uploads, or wait until finished jobs and uploads expire; then try again.",
+    ),
+    "storage-full": Problem(507, "The server has no room for it", "Try again later, or tell the operator."),
     "unavailable": Problem(503, "The service can't answer now", "Try again after the seconds of Retry-After."),
     "internal": Problem(500, "The service failed", "Report it with the X-Request-ID of the response."),
 }
@@ -170,6 +176,29 @@ class TooManyError(ServiceError):
             "over-budget": f"your queued and running jobs already cost {held} of what you may use at a time",
         }
         super().__init__(kind, details[kind])
+
+
+class StorageError(ServiceError):
+    """There is no room for what a request would store: its owner has too much (429), or the server is full (507).
+
+    Args:
+        kind: ``too-much-stored`` or ``storage-full``.
+        found: bytes that are stored already, or what else was found.
+    """
+
+    def __init__(self, kind: str, found: int | str) -> None:
+        details = {
+            "too-much-stored": f"your pictures and records already take {found} bytes",
+            "storage-full": f"{found} bytes are stored already, and there is no room for more",
+        }
+        super().__init__(kind, found if isinstance(found, str) else details[kind])
+
+
+class PicturesGoneError(ServiceError):
+    """A request reached the queue so late that its pictures had been given up (503)."""
+
+    def __init__(self) -> None:
+        super().__init__("unavailable", "the request took too long to be stored; send it again")
 
 
 class UnsupportedMediaTypeError(ServiceError):

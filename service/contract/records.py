@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 from uuid6 import uuid7
@@ -105,7 +105,9 @@ class Record(BaseModel):
     saved_attempt: int | None = Field(
         None, exclude=True, description="The attempt that last saved its work; not shown to clients."
     )
-
+    inputs: dict[str, Any] = Field(
+        default_factory=dict, exclude=True, description="Where the pictures of its request are; not shown to clients."
+    )
     context: dict[str, str] = Field(
         default_factory=dict, exclude=True, description="What logs and traces call its request; not shown to clients."
     )

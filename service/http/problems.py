@@ -10,7 +10,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -32,6 +32,7 @@ _KIND_OF_STATUS = {
     415: "unsupported-media-type",
     422: "invalid-request",
     503: "unavailable",
+    507: "storage-full",
 }
 
 
@@ -74,7 +75,7 @@ def render(kind: str, detail: str, extras: Mapping[str, Any], headers: Mapping[s
         "remedy": problem.remedy,
         **extras,
     }
-    retry = {"Retry-After": str(RETRY_SECONDS)} if problem.status in (429, 503) else {}
+    retry = {"Retry-After": str(RETRY_SECONDS)} if problem.status in (429, 503, 507) else {}
     return JSONResponse(content, problem.status, {**retry, **(headers or {})}, media_type=MEDIA_TYPE)
 
 
@@ -86,6 +87,8 @@ def render_error(error: ServiceError) -> Response:
 def render_redis_error(error: Exception) -> Response:
     """The response for a failure of Redis, which is logged."""
     log.error("Redis failed: %s", error)
+    if isinstance(error, OutOfMemoryError):
+        return render("storage-full", "the database is full", {})
     return render("unavailable", "the database does not answer", {})
 
 

@@ -79,6 +79,15 @@ class Blobs:
             return []
         return [entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"]
 
+    def size(self, prefix: str) -> int:
+        """Bytes of all that is below a key."""
+        path = self._path(prefix)
+        try:
+            with _as_os_error():
+                return int(self._files.du(path))
+        except FileNotFoundError:
+            return 0
+
     def delete_prefix(self, prefix: str) -> None:
         """Remove everything below a key, e.g. ``jobs/{id}``; nothing happens if there is nothing."""
         path = self._path(prefix)

@@ -1,56 +1,91 @@
-"""The way of a request's pictures: read and checked before its job is accepted, then stored with the job."""
+"""The way of a request's pictures: read, checked and fitted before its job is accepted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 import anyio
 import anyio.to_thread
+from PIL import Image
+from redis.exceptions import RedisError
 
+from pictures.budget import ByteBudget
+from pictures.decoding import decode, memory
+from pictures.files import BadPictureError, FileInfo, PictureLimits, TooLargeError, examine
+from pictures.png import picture_of, png_of, size_of
+from pictures.uris import file_of_data_uri
 from service.access.security import Caller
 from service.contract.cards import ModelCard
-from service.contract.errors import NotFoundError, PictureError, invalid
-from service.contract.jobs import GivenPicture, JobRequest, Role
-from service.pictures.blobs import Blobs
-from service.pictures.decoding import Picture, PictureLimits, ReceivedPicture, file_of_data_uri, read
-from service.pictures.files import BadPictureError, TooLargeError
-from service.pictures.places import job_folder, job_input
-from service.pictures.uploads import Upload, Uploads
+from service.contract.errors import NotFoundError, PictureError
+from service.contract.jobs import GivenPicture, Inputs, JobRequest
+from service.pictures.fitting import Fitted, check_restored, fit
+from service.pictures.shelf import Shelf
+from service.pictures.uploads import Received, Upload, Uploads
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_AT_A_TIME = 2
+_AT_A_TIME = 4
+_UNDECIDED_SECONDS = 900.0
+"""So long the pictures of a job are kept of which nobody knows whether it was accepted: far longer than any answer of
+the database may be late."""
 PICTURES_A_REQUEST = 2
 """No task takes more, which bounds the size of its bodies."""
 
 
 @dataclass(frozen=True)
 class Taken:
-    """A picture of a request, read and found good.
+    """What was made of a request's pictures.
 
     Args:
-        picture: the picture.
-        ref: what the job's record calls it: the id of the upload, or the hash of the file in a data URI.
+        refs: what the job's record calls each: the id of the upload, or the hash of the file in a data URI.
+        inputs: where they are kept.
+        warnings: what is unusual about them.
+        restored_bytes: what the results may take that ``restore`` brings back.
     """
 
-    picture: Picture
+    refs: dict[str, str] = field(default_factory=dict)
+    inputs: Inputs | None = None
+    warnings: list[str] = field(default_factory=list)
+    restored_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A picture that is not decoded yet."""
+
+    data: bytes
+    info: FileInfo
     ref: str
+    ours: bool  # a PNG that was made here
+
+    def open(self) -> Image.Image:
+        return picture_of(self.data) if self.ours else decode(self.data, self.info)
 
 
 class Intake:
-    """Reads pictures, a few at a time: a large one takes hundreds of megabytes while it is decoded.
+    """Reads pictures, in threads of its own and within a budget of memory.
 
     Args:
-        blobs: where pictures of jobs are stored.
+        shelf: where pictures of jobs are kept.
         uploads: the uploaded images.
         limits: what is accepted.
+        max_restored: most pixels of all results that a job brings back to size.
+        budget: memory for all pictures that are in work.
     """
 
-    def __init__(self, blobs: Blobs, uploads: Uploads, limits: PictureLimits) -> None:
-        self._blobs, self._uploads, self._limits = blobs, uploads, limits
+    def __init__(
+        self, shelf: Shelf, uploads: Uploads, limits: PictureLimits, max_restored: int, budget: ByteBudget
+    ) -> None:
+        self._shelf, self._uploads, self._limits, self._max_restored = shelf, uploads, limits, max_restored
+        self._budget = budget
         self._turns = anyio.CapacityLimiter(_AT_A_TIME)
 
     async def upload(self, data: bytes, caller: Caller) -> Upload:
@@ -58,82 +93,101 @@ class Intake:
 
         Raises:
             PictureError: it can't be used.
+            StorageError: there is no room.
         """
-        return await self._in_turn(
-            lambda: self._uploads.add(checked("file", lambda: read(data, self._limits)), caller.owner)
-        )
+        return await self._in_turn(partial(self._upload, data, caller))
 
-    async def take(self, request: JobRequest, caller: Caller) -> dict[str, Taken]:
-        """The pictures that a request gives, by their names.
+    async def take(self, id: str, request: JobRequest, card: ModelCard, caller: Caller) -> Taken:
+        """Read the pictures of a resolved request, fit them to its model, and keep them for the job ``id``.
 
         Raises:
             PictureError: one of them can't be used, or is not there.
+            UnprocessableError: they do not go together.
+            StorageError: there is no room.
         """
-        return {
-            given.name: await self._in_turn(partial(self._take, given, caller)) for given in request.given_pictures()
-        }
+        return await self._in_turn(partial(self._take, id, request, card, caller))
 
-    def check(self, request: JobRequest, card: ModelCard, taken: Mapping[str, Taken]) -> None:
-        """Whether the pictures of a resolved request go together; raises as :func:`check` does."""
-        check(request, card, {name: one.picture for name, one in taken.items()}, self._limits)
+    async def discard(self, id: str) -> None:
+        """Give up what :meth:`take` kept, for a job that was refused. Not for one that may have been accepted.
 
-    def store(self, id: str, taken: Mapping[str, Taken]) -> None:
-        """Keep the pictures of the job ``id``, where workers and clients find them."""
-        for name, one in taken.items():
-            self._blobs.put(job_input(id, name).key, one.picture.png)
+        If it can't be done now, the time of the pictures runs out.
+        """
+        try:
+            await self._in_turn(partial(self._shelf.let_go, id))
+        except (RedisError, OSError) as error:
+            log.warning("the pictures of %s stay for now: %s", id, error)
 
-    def discard(self, id: str, taken: Mapping[str, Taken]) -> None:
-        """Remove what :meth:`store` kept, for a job that was not accepted."""
-        if taken:
-            self._blobs.delete_prefix(job_folder(id))
+    def _upload(self, data: bytes, caller: Caller) -> Upload:
+        with named("file"):
+            info = examine(data, self._limits)
+        with self._budget.take(memory(info.width, info.height)):
+            with named("file"):
+                picture = decode(data, info)
+            received = Received(png_of(picture), *picture.size, info.format, len(data), _sha256(data))
+            return self._uploads.add(received, caller.owner)
 
-    def _take(self, given: GivenPicture, caller: Caller) -> Taken:
+    def _take(self, id: str, request: JobRequest, card: ModelCard, caller: Caller) -> Taken:
+        sent = {given.name: self._sent(given, caller) for given in request.given_pictures()}
+        check_restored(request, [one.info.size for one in sent.values()], self._max_restored)
+        with self._budget.take(sum(memory(*one.info.size) for one in sent.values())):
+            fitted = fit(request, card, opened(sent), self._max_restored)
+            files = {name: png_of(picture) for name, picture in (fitted.pictures | fitted.restore).items()}
+        names = self._shelf.keep(id, caller.owner, files, _UNDECIDED_SECONDS)
+        refs = {name: one.ref for name, one in sent.items()}
+        return Taken(
+            refs, Inputs(pictures=names, frame=fitted.frame), fitted.warnings, _restored(request, card, fitted)
+        )
+
+    def _sent(self, given: GivenPicture, caller: Caller) -> _Sent:
         if self._uploads.is_id(given.ref):
             try:
-                return Taken(Picture.stored(self._uploads.get(given.ref, caller.listing)), given.ref)
+                png = self._uploads.get(given.ref, caller.listing)
             except NotFoundError as error:
                 raise PictureError("unknown-image", given.name, error.detail) from None
-        received = checked(given.name, lambda: read(file_of_data_uri(given.ref, self._limits), self._limits))
-        return Taken(received.picture, f"sha256:{received.sha256}")
+            return _Sent(png, FileInfo("png", *size_of(png)), given.ref, ours=True)
+        with named(given.name):
+            data = file_of_data_uri(given.ref, self._limits.max_bytes)
+            return _Sent(data, examine(data, self._limits), f"sha256:{_sha256(data)}", ours=False)
 
     async def _in_turn(self, work: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(work, limiter=self._turns)
 
 
-def check(request: JobRequest, card: ModelCard, pictures: Mapping[str, Picture], limits: PictureLimits) -> None:
-    """Whether the pictures of a resolved request go together.
+def opened(sent: Mapping[str, _Sent]) -> dict[str, Image.Image]:
+    """The pictures of a request, decoded.
 
     Raises:
-        UnprocessableError: a mask is missing or of another size, or the results would have too many pixels.
+        PictureError: one of them can't be.
     """
-    sizes = {name: (picture.width, picture.height) for name, picture in pictures.items()}
-    if request.masked(card):
-        image, mask = _field(request, Role.IMAGE), _field(request, Role.MASK)
-        if mask not in pictures and not pictures[image].alpha:
-            raise invalid(mask, "say what to fill in: send a mask, or an image with transparency")
-        if mask in pictures and sizes[mask] != sizes[image]:
-            width, height = sizes[image]
-            raise invalid(mask, f"it must have the size of the image, {width}x{height}, got {sizes[mask]}")
-    if getattr(request, "restore", False):
-        pixels = request.rows * max(width * height for width, height in sizes.values())
-        if pixels > limits.max_pixels:
-            most = limits.max_pixels
-            raise invalid("restore", f"the results would have {pixels} pixels in all, at most {most} are made")
+    pictures = {}
+    for name, one in sent.items():
+        with named(name):
+            pictures[name] = one.open()
+    return pictures
 
 
-def checked(field: str, work: Callable[[], ReceivedPicture]) -> ReceivedPicture:
-    """What ``work`` reads, its errors named by the field.
+@contextmanager
+def named(field: str) -> Iterator[None]:
+    """Errors of a picture name the field that holds it.
 
     Raises:
         PictureError: the picture can't be used.
     """
     try:
-        return work()
+        yield
     except BadPictureError as error:
         raise PictureError("invalid-image", field, str(error)) from None
     except TooLargeError as error:
         raise PictureError("image-too-large", field, str(error)) from None
 
 
-def _field(request: JobRequest, role: Role) -> str:
-    return next(field for field, its_role in request.pictures.items() if its_role is role)
+def _restored(request: JobRequest, card: ModelCard, fitted: Fitted) -> int:
+    """Bytes of all results at the size of the picture that was sent."""
+    if fitted.frame is None:
+        return 0
+    width, height = fitted.frame.source
+    return request.rows * width * height * card.image.channels
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

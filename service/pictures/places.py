@@ -30,20 +30,14 @@ def job_extra(id: str, k: int, name: str) -> Place:
     return Place(f"jobs/{id}/extras/{k}/{name}.png", f"{JobRecord.path}/{id}/images/{k}/{name}")
 
 
-def job_input(id: str, name: str) -> Place:
-    """A picture that came with a job's request, by its field: ``image``, ``images.0``."""
-    return Place(f"jobs/{id}/inputs/{name}.png", f"{JobRecord.path}/{id}/inputs/{name}")
+def shelf_key(name: str) -> str:
+    """The blob key of an upload or of a job's input: its name begins with its hash."""
+    return f"pictures/{name[:2]}/{name}.png"
 
 
-def upload_folder(id: str) -> str:
-    """Where uploaded images of one time are: it is named by the first digits of that time, so that they go together."""
-    return f"uploads/{id.removeprefix('img_')[:6]}"
-
-
-def upload(id: str, owner: str | None) -> Place:
-    """An uploaded image; an owner's own are in a folder of that name."""
-    folder = upload_folder(id) if owner is None else f"{upload_folder(id)}/{owner}"
-    return Place(f"{folder}/{id}.png", f"/v1/images/{id}")
+def upload_url(id: str) -> str:
+    """The address of an uploaded image."""
+    return f"/v1/images/{id}"
 
 
 def training_sample(id: str, iteration: int) -> Place:

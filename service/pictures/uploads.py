@@ -1,24 +1,21 @@
-"""Uploaded images: kept for some hours under an id that tells when they came."""
+"""Uploaded images: kept for some hours under an id."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from pydantic import BaseModel, ConfigDict, Field
 from uuid6 import uuid7
 
 from service.contract.errors import NotFoundError
 from service.contract.records import now
-from service.pictures.blobs import Blobs
-from service.pictures.decoding import ReceivedPicture
-from service.pictures.places import upload, upload_folder
+from service.pictures.places import upload_url
+from service.pictures.shelf import Shelf
 
 _ID = re.compile(r"img_[0-9a-f]{32}")
-_TIME_DIGITS = 12  # the milliseconds of a version-7 UUID (RFC 9562)
-_FOLDER_DIGITS = 6
-_FOLDER_SPAN = timedelta(milliseconds=16 ** (_TIME_DIGITS - _FOLDER_DIGITS))
 
 
 class Upload(BaseModel):
@@ -39,37 +36,61 @@ class Upload(BaseModel):
     )
 
 
+@dataclass(frozen=True)
+class Received:
+    """An image that is to be stored, with what is known of the file that it came in.
+
+    Args:
+        png: the image.
+        width: in pixels.
+        height: in pixels.
+        format: of the file: ``png``, ``jpeg`` or ``webp``.
+        bytes: of the file.
+        sha256: of the file.
+    """
+
+    png: bytes
+    width: int
+    height: int
+    format: str
+    bytes: int
+    sha256: str
+
+
 class Uploads:
     """All uploaded images. Safe to use from many threads and processes.
 
     Args:
-        blobs: where they are stored.
+        shelf: where they are kept.
         hours: how long each is kept.
     """
 
-    def __init__(self, blobs: Blobs, hours: float) -> None:
-        self._blobs, self._keep = blobs, timedelta(hours=hours)
+    def __init__(self, shelf: Shelf, hours: float) -> None:
+        self._shelf, self._keep = shelf, timedelta(hours=hours)
 
     @staticmethod
     def is_id(text: str) -> bool:
         """Whether the text has the form of an id."""
         return _ID.fullmatch(text) is not None
 
-    def add(self, received: ReceivedPicture, owner: str | None = None) -> Upload:
-        """Store an image under a new id; None: nobody owns it."""
-        id = f"img_{uuid7().hex}"
-        place = upload(id, owner)
-        self._blobs.put(place.key, received.picture.png)
+    def add(self, received: Received, owner: str | None = None) -> Upload:
+        """Store an image under a new id; None: nobody owns it.
+
+        Raises:
+            StorageError: there is no room.
+        """
+        id, came = f"img_{uuid7().hex}", now()
+        self._shelf.keep(id, owner, {"image": received.png}, self._keep.total_seconds())
         return Upload(
             id=id,
-            url=place.url,
-            width=received.picture.width,
-            height=received.picture.height,
+            url=upload_url(id),
+            width=received.width,
+            height=received.height,
             format=received.format,
             bytes=received.bytes,
             sha256=received.sha256,
-            created_at=_came(id),
-            expires_at=_came(id) + self._keep,
+            created_at=came,
+            expires_at=came + self._keep,
         )
 
     def get(self, id: str, owner: str | None = None) -> bytes:
@@ -82,37 +103,24 @@ class Uploads:
         Raises:
             NotFoundError: there is none with this id, or its time is over.
         """
-        return self._blobs.get(self._find(id, owner))
+        name = self._find(id, owner)
+        try:
+            return self._shelf.get(name)
+        except FileNotFoundError:
+            raise _unknown(id) from None
 
     def delete(self, id: str, owner: str | None = None) -> None:
         """Remove an image; arguments and errors are those of :meth:`get`."""
-        self._blobs.delete_prefix(self._find(id, owner))
+        self._find(id, owner)
+        self._shelf.let_go(id)
 
     def _find(self, id: str, owner: str | None) -> str:
-        """The key of an image that exists."""
-        if self.is_id(id) and now() < _came(id) + self._keep:
-            for owned_by in self._owners(id) if owner is None else [owner]:
-                key = upload(id, owned_by).key
-                if self._blobs.exists(key):
-                    return key
-        raise NotFoundError("unknown-image", f"there is no uploaded image {id[:100]!r}; it may have expired")
-
-    def _owners(self, id: str) -> Iterator[str | None]:
-        """Whose an image may be."""
-        yield None
-        yield from self._blobs.folders(upload_folder(id))
-
-    def sweep(self) -> None:
-        """Remove all images whose time is over; those of a few hours lie in one folder and go together."""
-        for folder in self._blobs.folders("uploads"):
-            if _time_of(folder) + _FOLDER_SPAN + self._keep < now():
-                self._blobs.delete_prefix(f"uploads/{folder}")
+        """Under which name an image is kept."""
+        for held in self._shelf.held(id) if self.is_id(id) else ():
+            if (held.until or 0.0) > time.time() and owner in (None, held.owner):
+                return held.name
+        raise _unknown(id)
 
 
-def _came(id: str) -> datetime:
-    return _time_of(id.removeprefix("img_")[:_TIME_DIGITS])
-
-
-def _time_of(digits: str) -> datetime:
-    """The time whose first digits, in hexadecimal milliseconds, these are."""
-    return datetime.fromtimestamp(int(digits.ljust(_TIME_DIGITS, "0"), 16) / 1000, UTC)
+def _unknown(id: str) -> NotFoundError:
+    return NotFoundError("unknown-image", f"there is no uploaded image {id[:100]!r}; it may have expired")

@@ -15,7 +15,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 # Given when it is written, derived when it is read.
 _NOT_STORED = {
-    *("links", "queue_position", "status", "attempt", "owner", "saved_attempt", "context"),
+    *("links", "queue_position", "status", "attempt", "owner", "saved_attempt", "context", "inputs"),
     *("created_at", "started_at", "finished_at", "expires_at"),
 }
 
@@ -38,6 +38,7 @@ def record_of(record_type: type[RecordT], answer: Sequence[Any]) -> RecordT:
     fields["queue_position"] = rank if rank >= 0 else None
     fields["owner"], fields["saved_attempt"] = stored.get("_owner"), stored.get("_saved_attempt")
     fields["context"] = json.loads(stored.get("_context") or "{}")
+    fields["inputs"] = json.loads(stored.get("_inputs") or "{}")
     return record_type.model_validate(fields)
 
 

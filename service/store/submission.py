@@ -8,15 +8,22 @@ from typing import Any, Generic, Unpack
 
 import redis.asyncio
 
-from service.contract.errors import IdempotencyError, TakenError, TooManyError
+from service.contract.errors import (
+    IdempotencyError,
+    PicturesGoneError,
+    ServiceError,
+    StorageError,
+    TakenError,
+    TooManyError,
+)
 from service.store import codec
 from service.store.codec import RecordT
 from service.store.scripts import load_scripts, prefix_of
-from service.store.types import QueueLimits, Terms
+from service.store.types import Idempotency, QueueLimits, StorageLimits, Terms
 
 IDEMPOTENCY_SECONDS = 86_400
 KEEP_SECONDS = 86_400.0
-_NO_LIMITS = QueueLimits()
+_NO_LIMITS, _NO_STORAGE_LIMITS = QueueLimits(), StorageLimits()
 _AT_A_TIME = 64
 """Connections of a process for submissions: more requests than that wait here, not in the store."""
 
@@ -24,6 +31,7 @@ _AT_A_TIME = 64
 def arguments(record: RecordT, keep_seconds: float, terms: Terms) -> list[str | float]:
     """What ``lua/submit.lua`` is given for a record."""
     idempotency, limits, name = terms.get("idempotency"), terms.get("limits", _NO_LIMITS), terms.get("name")
+    storage = terms.get("storage", _NO_STORAGE_LIMITS)
     return [
         record.id,
         codec.document_of(record),
@@ -39,6 +47,9 @@ def arguments(record: RecordT, keep_seconds: float, terms: Terms) -> list[str | 
         codec.json_of(record.context) if record.context else "",
         "" if record.webhook is None else "1",
         *((name.name, name.owner or "", "1" if name.adopt else "") if name else ("", "", "")),
+        terms.get("bytes", 0),
+        *map(codec.or_empty, (storage.owner, storage.all, storage.records)),
+        codec.json_of(record.inputs) if record.inputs else "",
         *(terms.get("message") or ()),
     ]
 
@@ -48,18 +59,27 @@ def outcome(record_type: type[RecordT], answer: Sequence[Any], terms: Terms) -> 
 
     Raises:
         IdempotencyError: the key was used before for another body.
+        PicturesGoneError: it came so late that its pictures are gone.
         TakenError: somebody else trains under the name.
+        StorageError: there is no room for it.
         TooManyError: a limit refuses it.
     """
+    if answer[0] in ("created", "same"):
+        return codec.record_of(record_type, answer[1]), answer[0] == "created"
+    raise _refusal(answer, terms.get("idempotency"))
+
+
+def _refusal(answer: Sequence[Any], idempotency: Idempotency | None) -> ServiceError:
     if answer[0] == "name-taken":
-        raise TakenError(answer[1])
+        return TakenError(answer[1])
     if answer[0] == "conflict":
-        idempotency = terms.get("idempotency")
         assert idempotency is not None
-        raise IdempotencyError(idempotency.key)
-    if answer[0] not in ("created", "same"):
-        raise TooManyError(answer[0], int(answer[1]))
-    return codec.record_of(record_type, answer[1]), answer[0] == "created"
+        return IdempotencyError(idempotency.key)
+    if answer[0] == "gone":
+        return PicturesGoneError()
+    if answer[0] in ("storage-full", "too-much-stored"):
+        return StorageError(answer[0], int(answer[1]))
+    return TooManyError(answer[0], int(answer[1]))
 
 
 class Submissions(Generic[RecordT]):
@@ -81,8 +101,20 @@ class Submissions(Generic[RecordT]):
     ) -> None:
         self._type, self._keep_seconds = record_type, keep_seconds
         self._keys = [prefix_of(record_type, namespace)]
-        self._script = client.register_script(load_scripts()["submit"])
+        scripts = load_scripts()
+        self._script, self._earlier = (client.register_script(scripts[name]) for name in ("submit", "earlier"))
         self._turns = asyncio.Semaphore(_AT_A_TIME)
+
+    async def earlier(self, idempotency: Idempotency) -> RecordT | None:
+        """The record that was made by an idempotency key before, for the same body; None if there is none.
+
+        Raises:
+            IdempotencyError: the key was used before for another body.
+        """
+        answer = await self._earlier(keys=self._keys, args=idempotency.hashes)
+        if answer[0] == "none":
+            return None
+        return outcome(self._type, answer, {"idempotency": idempotency})[0]
 
     async def submit(self, record: RecordT, **terms: Unpack[Terms]) -> tuple[RecordT, bool]:
         """Put a new record in the queue; gives the stored record and whether it is new.
@@ -91,8 +123,8 @@ class Submissions(Generic[RecordT]):
 
         Raises:
             IdempotencyError: the key was used before for another body.
-            TakenError: somebody else trains under the name.
-            TooManyError: a limit refuses it.
+            ServiceError: it is refused otherwise, as :func:`outcome` says. After any other error, such as a lost
+                connection, it may have been accepted.
         """
         args = arguments(record, self._keep_seconds, terms)
         async with self._turns:

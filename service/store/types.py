@@ -91,6 +91,21 @@ class Name(NamedTuple):
     adopt: bool = False
 
 
+@dataclass(frozen=True)
+class StorageLimits:
+    """What may be stored, in bytes; None: no limit.
+
+    Args:
+        owner: of one owner, pictures and records.
+        all: of everybody, pictures and records.
+        records: of everybody, records alone; they are in the memory of the database.
+    """
+
+    owner: int | None = None
+    all: int | None = None
+    records: int | None = None
+
+
 class Terms(TypedDict, total=False):
     """On what terms a record is submitted.
 
@@ -103,6 +118,8 @@ class Terms(TypedDict, total=False):
         idempotency: the client's key.
         limits: what refuses it.
         name: what a training publishes under.
+        bytes: what its outputs may take; its end tells what they do take.
+        storage: what may be stored.
         message: what wakes a worker; sent if the record is new.
     """
 
@@ -114,6 +131,8 @@ class Terms(TypedDict, total=False):
     idempotency: Idempotency | None
     limits: QueueLimits
     name: Name
+    bytes: int
+    storage: StorageLimits
     message: Message | None
 
 

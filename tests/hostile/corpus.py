@@ -138,6 +138,8 @@ def _pngs() -> Iterator[Hostile]:
     yield Hostile("png of great size", png(2**31 - 1, 2**31 - 1, b""), "image-too-large", "2147483647x2147483647")
     yield Hostile("png bomb", png(50_000, 50_000, b""), "image-too-large", "50000x50000")
     yield Hostile("png strip", png(40_000_001, 1, b""), "image-too-large", "at most 40000000")
+    yield Hostile("png tape", png(40_000, 1, rows(40_000, 1)), "image-too-large", "at most 16384")
+    yield Hostile("png thread", png(1, 16_000, rows(1, 16_000)), "invalid-image", "100 times")
     yield Hostile("animated png", frames, "invalid-image", "animated")
     yield Hostile("png and zip", good + archive(), "invalid-image", "follow the end")
     yield Hostile("png and script", good + b"<script>alert(1)</script>", "invalid-image", "follow the end")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from service.pictures.decoding import PictureLimits, read
-from service.pictures.files import BadPictureError, TooLargeError
+from pictures.decoding import read
+from pictures.files import BadPictureError, PictureLimits, TooLargeError
 from tests.hostile.corpus import Hostile, corpus
 
 LIMITS = PictureLimits(10 * 2**20, 40_000_000)
@@ -30,8 +30,8 @@ def test_all_of_them_together_take_little_memory() -> None:
     """Two readings of the process's peak memory, after one good picture and after all hostile ones."""
     code = f"""
 import resource
-from service.pictures.files import BadPictureError, TooLargeError
-from service.pictures.decoding import PictureLimits, read
+from pictures.files import BadPictureError, PictureLimits, TooLargeError
+from pictures.decoding import read
 from tests.hostile.corpus import corpus, encoded, noise
 files = [hostile.data for hostile in corpus()]
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

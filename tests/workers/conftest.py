@@ -13,6 +13,7 @@ import redis
 import torch
 
 from models.checkpoints import publish
+from pictures.budget import ByteBudget
 from service.contract.catalog import Catalog
 from service.contract.jobs import Generate, JobRecord
 from service.pictures.blobs import Blobs
@@ -105,8 +106,10 @@ def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs 
     sent: list[Queued] = []
     presence = Presence(client)
     heart, lacking = Heart(store, presence, settings, KIND, name, dict), Lacking(store, presence, sent.append, name)
-    places, lease = settings.worker_threads, settings.lease_seconds
-    worker = InferenceWorker(store, blobs, residency, engine, lacking, heart, sent.append, places, name, lease)
+    places, lease, budget = settings.worker_threads, settings.lease_seconds, ByteBudget(2**24)
+    worker = InferenceWorker(
+        store, blobs, residency, engine, lacking, heart, sent.append, places, name, lease, budget
+    )
 
     def delete(id: str) -> None:
         blobs.delete_prefix(f"jobs/{id}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,16 @@ from torch import Tensor
 from models.core.jobs import JOBS
 from models.core.model import Tasks
 from models.data.images import to_uint8
+from pictures.budget import ByteBudget
+from pictures.decoding import read
+from pictures.files import PictureLimits
+from pictures.png import png_of
 from service.contract.cards import ModelCard
 from service.contract.errors import NotFoundError
-from service.contract.jobs import TASKS, JobRequest
+from service.contract.jobs import TASKS, Inputs, JobRequest
 from service.pictures.blobs import Blobs
-from service.pictures.decoding import PictureLimits, read
-from service.pictures.places import job_input
+from service.pictures.fitting import fit
+from service.pictures.places import shelf_key
 from tests.hostile.corpus import encoded, noise
 from tests.service.fakes import card, cards
 from workers.jobs.inputs import BUILDERS, Prepared, prepare
@@ -29,7 +32,7 @@ from workers.jobs.pictures import picture_of
 
 ENERGY = card("toy-energy", classes=None, tasks={"denoise": card()["tasks"]["generate"]})
 CARDS = {content["name"]: ModelCard.model_validate(content) for content in [*cards(), ENERGY]}
-LIMITS = PictureLimits(2**22, 2**24)
+LIMITS, BUDGET = PictureLimits(2**22, 2**24), ByteBudget(2**24)
 
 
 @pytest.fixture
@@ -58,11 +61,20 @@ def requested(
         name: [f"{name}.{k}" for k in range(len(given))] if isinstance(given, list) else name
         for name, given in pictures.items()
     }
-    for key, picture in _flat(names, pictures):
-        blobs.put(job_input("job_1", key).key, read(encoded(picture, "PNG"), LIMITS).picture.png)
+    given = {name: read(encoded(picture, "PNG"), LIMITS) for name, picture in _flat(names, pictures)}
     request = TASKS[task].model_validate({"model": model, "seed": 1, **names, **fields})
     params, _ = request.resolve(CARDS[model])
-    return params, prepare("job_1", params, CARDS[model], blobs)
+    inputs = kept(blobs, params, CARDS[model], given)
+    return params, prepare(inputs, params, CARDS[model], blobs, BUDGET)
+
+
+def kept(blobs: Blobs, request: JobRequest, card: ModelCard, given: dict[str, Image.Image]) -> Inputs:
+    """Pictures fitted and stored, as the API does."""
+    fitted = fit(request, card, given, 10**6)
+    for name, picture in (fitted.pictures | fitted.restore).items():
+        blobs.put(shelf_key(f"{name}-1"), png_of(picture))
+    names = {name: f"{name}-1" for name in fitted.pictures | fitted.restore}
+    return Inputs.model_validate_json(Inputs(pictures=names, frame=fitted.frame).model_dump_json())
 
 
 def same(tensor: Tensor, picture: Image.Image) -> bool:
@@ -122,9 +134,9 @@ def test_every_level_survives_the_way_through_the_model(blobs: Blobs) -> None:
     card = CARDS["toy-pairs"].model_copy(
         update={"condition": CARDS["toy"].image.model_copy(update={"width": 16, "height": 16})}
     )
-    blobs.put(job_input("job_1", "image").key, encoded(ramp, "PNG"))
     request, _ = TASKS["translate"](model="toy-pairs", image="x").resolve(card)  # type: ignore[call-arg]
-    image = getattr(prepare("job_1", request, card, blobs).job, "image")  # noqa: B009 (typed as Job)
+    inputs = kept(blobs, request, card, {"image": ramp})
+    image = getattr(prepare(inputs, request, card, blobs, BUDGET).job, "image")  # noqa: B009 (typed as Job)
     assert to_uint8(image).flatten().tolist() == list(range(256))
     assert same(image, ramp)
 
@@ -200,7 +212,15 @@ def test_a_score_takes_what_its_model_knows(blobs: Blobs) -> None:
 def test_a_picture_that_is_gone_is_named(blobs: Blobs) -> None:
     request, _ = TASKS["translate"](model="toy-pairs", image="x").resolve(CARDS["toy-pairs"])  # type: ignore[call-arg]
     with pytest.raises(NotFoundError, match=r"image: .* send it again"):
-        prepare("job_1", request, CARDS["toy-pairs"], blobs)
+        prepare(Inputs(pictures={"image": "gone-1"}), request, CARDS["toy-pairs"], blobs, BUDGET)
+
+
+def test_a_picture_of_another_shape_is_not_decoded(blobs: Blobs) -> None:
+    """The model was changed under its name: what is opened in a worker is bounded by the model's shape."""
+    request, _ = TASKS["translate"](model="toy-pairs", image="x").resolve(CARDS["toy-pairs"])  # type: ignore[call-arg]
+    blobs.put(shelf_key("large-1"), encoded(noise(9, 8, "L"), "PNG"))
+    with pytest.raises(NotFoundError, match=r"image: toy-pairs@1 has changed .* send it again"):
+        prepare(Inputs(pictures={"image": "large-1"}), request, CARDS["toy-pairs"], blobs, BUDGET)
 
 
 @pytest.mark.parametrize("fit", ["cover", "contain", "stretch"])
@@ -209,17 +229,21 @@ def test_an_inpainted_picture_keeps_its_shown_bytes(blobs: Blobs, fit: str) -> N
     mask.paste(255, (20, 10, 31, 17))
     ready = prepared(blobs, "inpaint", "toy-holes", {"image": picture, "mask": mask}, fit=fit, restore=True)
     assert ready.restore is not None
-    back = ready.restore(Image.new("RGB", (8, 8), "red"))
+    with ready.restore.opened() as restored:
+        back = restored(Image.new("RGB", (8, 8), "red"))
+        assert BUDGET.taken > 0
+    assert BUDGET.taken == 0
     expected = picture.copy()
     expected.paste("red", mask=mask)
     assert back.tobytes() == expected.tobytes()
 
 
 def test_a_translated_picture_comes_back_to_its_size(blobs: Blobs) -> None:
-    for fit, red in {"cover": 30 * 30, "contain": 50 * 30, "stretch": 50 * 30}.items():
-        ready = prepared(blobs, "translate", "toy-pairs", {"image": noise(50, 30, "L")}, fit=fit, restore=True)
+    for how, red in {"cover": 30 * 30, "contain": 50 * 30, "stretch": 50 * 30}.items():
+        ready = prepared(blobs, "translate", "toy-pairs", {"image": noise(50, 30, "L")}, fit=how, restore=True)
         assert ready.restore is not None
-        back = ready.restore(Image.new("RGB", (8, 8), (255, 0, 7)))
+        with ready.restore.opened() as restored:
+            back = restored(Image.new("RGB", (8, 8), (255, 0, 7)))
         assert (back.mode, back.size) == ("RGB", (50, 30))
         assert sum(pixel == (255, 0, 7) for pixel in back.get_flattened_data()) == red
 
@@ -231,10 +255,3 @@ def test_every_task_s_pictures_are_declared() -> None:
         takes = {name for name, field in schema.items() if "POST /v1/images" in field.get("description", "")}
         assert takes == set(task.pictures), task.task
         assert issubclass(task, JobRequest)
-
-
-def test_png_of_a_stored_picture_is_what_clients_see(blobs: Blobs) -> None:
-    """The API serves the very bytes that the worker reads."""
-    prepared(blobs, "translate", "toy-pairs", {"image": noise(8, 8, "L")})
-    data = blobs.get(job_input("job_1", "image").key)
-    assert Image.open(io.BytesIO(data)).tobytes() == noise(8, 8, "L").tobytes()

@@ -16,13 +16,15 @@ from models.core.loop import Loop, Rows, Task, run
 from models.core.noise import Noise, row_seeds
 from models.core.output import Output as TaskOutput
 from models.data.images import to_float
+from pictures.budget import ByteBudget
+from pictures.framing import Frame
 from service.pictures.blobs import Blobs
 from tests.models.zoo import generate_job
-from workers.jobs.framing import Frame
 from workers.jobs.inputs import Prepared
 from workers.jobs.outputs import store_outputs
 from workers.jobs.pictures import animation_of, picture_of, png, strip
 from workers.jobs.reading import Restoration
+from workers.jobs.tally import Tally
 
 
 def pixels(n: int, channels: int = 3) -> torch.Tensor:
@@ -77,7 +79,7 @@ def test_outputs_are_stored_and_described(blobs: Blobs) -> None:
         numbers={"residual": [0.25, 0.5]},
         extras={"proposal": to_float(rows.flip(0))},
     )
-    outputs = store_outputs("job_1", result, plain(), blobs)
+    outputs = store_outputs("job_1", result, plain(), Tally(blobs))
     assert [output.model_dump() for output in outputs] == [
         {
             "url": f"/v1/jobs/job_1/images/{k}",
@@ -94,7 +96,7 @@ def test_outputs_are_stored_and_described(blobs: Blobs) -> None:
 
 def test_numbers_need_no_picture(blobs: Blobs, tmp_path: Path) -> None:
     result = TaskOutput(images=None, energy=torch.tensor([3.0]), seeds=[1], numbers={"trace": [[1.0, 3.0]]})
-    (output,) = store_outputs("job_1", result, plain(), blobs)
+    (output,) = store_outputs("job_1", result, plain(), Tally(blobs))
     assert (output.url, output.width, output.height, output.energy) == (None, None, None, 3.0)
     assert output.extras == {"trace": [1.0, 3.0]}
     assert list(tmp_path.iterdir()) == []
@@ -115,7 +117,7 @@ class Palette:
 
 def test_a_method_without_an_energy_gives_null(blobs: Blobs) -> None:
     job = generate_job(n=2, steps=1)
-    outputs = store_outputs("job_1", run(Palette().generate(job)), Prepared(job), blobs)
+    outputs = store_outputs("job_1", run(Palette().generate(job)), Prepared(job), Tally(blobs))
     assert [json.loads(output.model_dump_json())["energy"] for output in outputs] == [None, None]
     assert opened(blobs.get("jobs/job_1/1.png")).getpixel((0, 0)) == (191, 191, 191)
 
@@ -123,7 +125,7 @@ def test_a_method_without_an_energy_gives_null(blobs: Blobs) -> None:
 @pytest.mark.parametrize("asked", [False, True])
 def test_frames_are_animated_if_asked_for(blobs: Blobs, asked: bool) -> None:
     result = TaskOutput(images=to_float(pixels(3)), energy=torch.zeros(3), seeds=[1, 1, 1], animated=True)
-    outputs = store_outputs("job_1", result, plain(animate=asked), blobs)
+    outputs = store_outputs("job_1", result, plain(animate=asked), Tally(blobs))
     expected = {"animation": "/v1/jobs/job_1/images/0/animation"} if asked else {}
     assert [output.extras for output in outputs] == [expected, {}, {}]
     assert blobs.exists("jobs/job_1/extras/0/animation.png") == asked
@@ -131,8 +133,10 @@ def test_frames_are_animated_if_asked_for(blobs: Blobs, asked: bool) -> None:
 
 def test_results_are_brought_back_to_size(blobs: Blobs) -> None:
     base = Image.new("RGB", (40, 50))
-    restoration = Restoration(Frame.of(base.size, (4, 5), "stretch"), base, None)
+    budget, tally = ByteBudget(2**20), Tally(blobs)
+    restoration = Restoration(Frame.of(base.size, (4, 5), "stretch"), lambda: (base, None), budget)
     result = TaskOutput(images=to_float(pixels(1)), energy=torch.zeros(1), seeds=[1])
-    (output,) = store_outputs("job_1", result, plain(restore=restoration), blobs)
+    (output,) = store_outputs("job_1", result, plain(restore=restoration), tally)
+    assert (budget.taken, tally.bytes) == (0, len(blobs.get("jobs/job_1/0.png")))
     assert (output.width, output.height) == (40, 50)
     assert opened(blobs.get("jobs/job_1/0.png")).size == (40, 50)

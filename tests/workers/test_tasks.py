@@ -21,12 +21,13 @@ from service.contract.cards import ImageShape, ModelCard
 from service.contract.errors import UnprocessableError
 from service.contract.jobs import TASKS, JobRecord, JobRequest, Output, Role
 from service.pictures.blobs import Blobs
-from service.pictures.decoding import PictureLimits, read
-from service.pictures.places import job_input
-from tests.hostile.corpus import encoded, noise
+from service.pictures.fitting import fit
+from tests.hostile.corpus import noise
 from tests.models.zoo import ZOO, tiny_model
-from workers.jobs.inputs import prepare
+from workers.jobs.inputs import Prepared, build
 from workers.jobs.outputs import store_outputs
+from workers.jobs.reading import Reading
+from workers.jobs.tally import Tally
 
 model_of = cache(tiny_model)
 
@@ -66,11 +67,10 @@ def fitting(card: ModelCard, role: Role) -> Image.Image:
 
 
 def outputs_of(model: LoadedModel, request: JobRequest, card: ModelCard, blobs: Blobs) -> list[Output]:
-    for sent in request.given_pictures():
-        png = read(encoded(fitting(card, sent.role), "PNG"), PictureLimits(2**22, 2**22)).picture.png
-        blobs.put(job_input("job_1", sent.name).key, png)
-    prepared = prepare("job_1", request, card, blobs)
-    return store_outputs("job_1", run(model.start(request.task, prepared.job)), prepared, blobs)
+    given = {sent.name: fitting(card, sent.role) for sent in request.given_pictures()}
+    fitted = fit(request, card, given, 10**6)
+    prepared = Prepared(build(request, Reading(request, fitted.pictures)), getattr(request, "animate", False))
+    return store_outputs("job_1", run(model.start(request.task, prepared.job)), prepared, Tally(blobs))
 
 
 @pytest.mark.parametrize(("name", "task"), list(abilities()))

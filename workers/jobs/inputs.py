@@ -8,11 +8,12 @@ from typing import Any, TypedDict, TypeVar
 
 from models.core import jobs
 from models.core.jobs import Job
+from pictures.budget import ByteBudget
 from service.contract.cards import ModelCard
-from service.contract.jobs import JobRequest, Reconstruct, Restyle, tasks
+from service.contract.jobs import Inputs, JobRequest, Reconstruct, Restyle, tasks
 from service.contract.jobs.labels import Label
 from service.pictures.blobs import Blobs
-from workers.jobs.reading import Reading, Restoration, load
+from workers.jobs.reading import Reading, Restoration, load, restoration
 
 T = TypeVar("T")
 
@@ -32,14 +33,21 @@ class Prepared:
     restore: Restoration | None = None
 
 
-def prepare(id: str, request: JobRequest, card: ModelCard, blobs: Blobs) -> Prepared:
-    """Read the pictures of the job ``id``, fit them to its model, and build the job of its task.
+def prepare(inputs: Inputs, request: JobRequest, card: ModelCard, blobs: Blobs, budget: ByteBudget) -> Prepared:
+    """Read the pictures of a job, and build the job of its task.
+
+    Args:
+        inputs: where its pictures are.
+        request: what is asked for, resolved.
+        card: of its model.
+        blobs: where pictures come from.
+        budget: memory for results that are brought back to size.
 
     Raises:
         NotFoundError: a picture is not stored any more.
     """
-    reading = Reading(request, card, load(id, request, blobs))
-    return Prepared(build(request, reading), getattr(request, "animate", False), reading.restoration())
+    reading = load(inputs, request, card, blobs)
+    return Prepared(build(request, reading), getattr(request, "animate", False), restoration(inputs, blobs, budget))
 
 
 def build(request: JobRequest, given: Reading) -> Job:

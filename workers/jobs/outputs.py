@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from PIL import Image
 
 from models.core.output import Output as TaskOutput
+from pictures.png import png_of
 from service.contract.jobs import Output
-from service.pictures.blobs import Blobs
 from service.pictures.places import job_extra, job_image
 from workers.jobs.inputs import Prepared
-from workers.jobs.pictures import animation_of, picture_of, pictures_of, png_of
+from workers.jobs.pictures import animation_of, picture_of, pictures_of
+from workers.jobs.reading import Restoration
+from workers.jobs.tally import Tally
 
 ANIMATION = "animation"
 
 
-def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Blobs) -> list[Output]:
+def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Tally) -> list[Output]:
     """Store the pictures of the job ``id`` and describe them, one output a row."""
-    pictures = _pictures(result, prepared)
+    pictures = [] if result.images is None else pictures_of(result.images)
     extras = [_extras(id, k, result, blobs) for k in range(len(result.seeds))]
-    for k, picture in enumerate(pictures):
-        blobs.put(job_image(id, k).key, png_of(picture))
+    sizes = _store(id, pictures, prepared.restore, blobs)
     if result.animated and pictures and prepared.animate:
         place = job_extra(id, 0, ANIMATION)
         blobs.put(place.key, animation_of(pictures))
@@ -36,19 +38,25 @@ def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Blobs)
     for k, (seed, energy) in enumerate(zip(result.seeds, energies, strict=True)):
         shown: dict[str, Any] = {"url": None, "width": None, "height": None}
         if pictures:
-            shown = {"url": job_image(id, k).url, "width": pictures[k].width, "height": pictures[k].height}
+            shown = {"url": job_image(id, k).url, "width": sizes[k][0], "height": sizes[k][1]}
         outputs.append(Output(**shown, seed=seed, energy=energy, extras=extras[k]))
     return outputs
 
 
-def _pictures(result: TaskOutput, prepared: Prepared) -> Sequence[Image.Image]:
-    if result.images is None:
-        return []
-    pictures = pictures_of(result.images)
-    return pictures if prepared.restore is None else [prepared.restore(picture) for picture in pictures]
+def _store(
+    id: str, pictures: Sequence[Image.Image], restoration: Restoration | None, blobs: Tally
+) -> list[tuple[int, int]]:
+    """Store the outputs, of which one at a time is at the size of the picture that was sent; gives their sizes."""
+    sizes = []
+    with restoration.opened() if restoration and pictures else nullcontext(lambda picture: picture) as restored:
+        for k, picture in enumerate(pictures):
+            final = restored(picture)
+            blobs.put(job_image(id, k).key, png_of(final))
+            sizes.append(final.size)
+    return sizes
 
 
-def _extras(id: str, k: int, result: TaskOutput, blobs: Blobs) -> dict[str, Any]:
+def _extras(id: str, k: int, result: TaskOutput, blobs: Tally) -> dict[str, Any]:
     """The numbers of a row, and the addresses of its further pictures."""
     extras = {name: values[k] for name, values in result.numbers.items()}
     for name, images in result.extras.items():

@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from models.data.images import to_uint8
+from pictures.png import png_of
 
 FRAME_MS = 120
 """How long each frame of an animation is shown."""
@@ -24,13 +25,6 @@ def pictures_of(images: Tensor) -> list[Image.Image]:
 def picture_of(image: Tensor) -> Image.Image:
     """One image ``[C, H, W]``."""
     return pictures_of(image[None])[0]
-
-
-def png_of(picture: Image.Image) -> bytes:
-    """A picture as PNG. Equal pictures give equal bytes."""
-    file = io.BytesIO()
-    picture.save(file, "PNG", compress_level=1)  # pictures are small: time matters more than a few bytes
-    return file.getvalue()
 
 
 def png(image: Tensor) -> bytes:

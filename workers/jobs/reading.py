@@ -1,45 +1,27 @@
-"""The pictures of a request: read, fitted to the model, and made into tensors."""
+"""The pictures of a request, which the API has fitted to the model: read, and made into tensors."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
 from models.data.images import to_float
-from service.contract.cards import ImageShape, ModelCard
+from pictures.budget import ByteBudget
+from pictures.decoding import memory
+from pictures.framing import Frame
+from pictures.png import picture_of, size_of
+from service.contract.cards import ModelCard
 from service.contract.errors import NotFoundError
-from service.contract.jobs import JobRequest, Role
+from service.contract.jobs import Inputs, JobRequest, Role
 from service.pictures.blobs import Blobs
-from service.pictures.places import job_input
-from workers.jobs.framing import Fit, Frame, on_white, size_of
-
-_HIDDEN_FROM = 128
-
-
-@dataclass(frozen=True)
-class Restoration:
-    """How results are brought back to the size of the picture that was sent.
-
-    Args:
-        frame: where the model's picture lies in it.
-        base: the picture, with its transparency laid on white.
-        hidden: the pixels that a result may change, 0 or 255; None: all that the model saw.
-    """
-
-    frame: Frame
-    base: Image.Image
-    hidden: Image.Image | None
-
-    def __call__(self, result: Image.Image) -> Image.Image:
-        """The result at that size."""
-        return self.frame.undo(result, self.base, self.hidden)
+from service.pictures.fitting import BASE, HIDDEN
+from service.pictures.places import shelf_key
 
 
 class Reading:
@@ -49,81 +31,92 @@ class Reading:
 
     Args:
         request: what is asked for, resolved.
-        card: of its model.
-        pictures: by the names of ``request.given_pictures()``, as they were sent.
+        fitted: its pictures, as :func:`service.pictures.fitting.fit` gives them.
     """
 
-    def __init__(self, request: JobRequest, card: ModelCard, pictures: Mapping[str, Image.Image]) -> None:
-        self._request, self._card, self._pictures = request, card, pictures
-        self._fit: Fit = getattr(request, "fit", "cover")
-        self._hidden = self._hidden_pixels() if request.masked(card) else None
+    def __init__(self, request: JobRequest, fitted: Mapping[str, Image.Image]) -> None:
+        self._request, self._fitted = request, fitted
 
     def picture(self, field: str) -> Tensor:
         """The picture of a field."""
-        return self._tensor(field, self._request.pictures[field])
+        return to_float(_pixels(self._fitted[field]))
 
     def optional(self, field: str) -> Tensor | None:
         """The same, or None if the request gives none."""
-        return self.picture(field) if field in self._pictures else None
+        return self.picture(field) if field in self._fitted else None
 
     def several(self, field: str) -> list[Tensor] | None:
         """The pictures of a field that takes a list; None if the request gives none."""
-        names = [name for name in self._pictures if name.partition(".")[0] == field]
-        return [self._tensor(name, self._request.pictures[field]) for name in names] or None
+        return [self.picture(name) for name in self._fitted if name.partition(".")[0] == field] or None
 
     def mask(self) -> Tensor | None:
-        """What is hidden; None for a task that knows no mask."""
-        if self._hidden is None:
-            return None
-        mask = self._frame(self._hidden, self._card.image).apply_mask(self._hidden)
-        return _pixels(mask).to(torch.float32) / 255
-
-    def restoration(self) -> Restoration | None:
-        """How results are brought back to the size of the request's picture; None if it does not ask for it."""
-        if not getattr(self._request, "restore", False):
-            return None
-        picture = next(iter(self._pictures.values()))
-        base = on_white(picture, 1 if picture.mode in ("L", "LA") else 3)
-        return Restoration(self._frame(picture, self._card.image), base, self._hidden)
-
-    def _frame(self, picture: Image.Image, shape: ImageShape) -> Frame:
-        return Frame.of(picture.size, size_of(shape), self._fit)
-
-    def _tensor(self, name: str, role: Role) -> Tensor:
-        shape = self._card.image if role is Role.IMAGE else self._card.condition or self._card.image
-        picture = self._pictures[name]
-        plain = on_white(picture, shape.channels)
-        if role is Role.IMAGE and self._hidden is not None:
-            # What is hidden must not show in the pixels beside it once the picture is scaled.
-            plain.paste("white", (0, 0, *plain.size), self._hidden)
-        return to_float(_pixels(self._frame(picture, shape).apply(plain)))
-
-    def _hidden_pixels(self) -> Image.Image:
-        """0 or 255: white of the mask, or without one what is transparent in the image."""
-        names = {role: field for field, role in self._request.pictures.items()}
-        mask, image = self._pictures.get(names[Role.MASK]), self._pictures[names[Role.IMAGE]]
-        if mask is not None:
-            return on_white(mask, 1).point(lambda value: 255 if value >= _HIDDEN_FROM else 0)
-        return image.getchannel("A").point(lambda value: 255 if value < _HIDDEN_FROM else 0)
+        """What is hidden; None if the model has no use for a mask."""
+        fields = [field for field, role in self._request.pictures.items() if role is Role.MASK]
+        masks = [_pixels(self._fitted[field]) for field in fields if field in self._fitted]
+        return masks[0].to(torch.float32) / 255 if masks else None
 
 
-def load(id: str, request: JobRequest, blobs: Blobs) -> dict[str, Image.Image]:
-    """The pictures that are stored with the job ``id``, by name.
+@dataclass(frozen=True)
+class Restoration:
+    """How results are brought back to the size of the picture that was sent.
+
+    Args:
+        frame: where the model's picture lies in it.
+        load: gives the picture, without transparency, and the pixels that a result may change (0 or 255; None: all that
+            the model saw). They are in memory for as long as :meth:`opened` lasts, and no longer.
+        budget: memory for them.
+    """
+
+    frame: Frame
+    load: Callable[[], tuple[Image.Image, Image.Image | None]]
+    budget: ByteBudget
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Image.Image], Image.Image]]:
+        """A function that gives a result at that size."""
+        with self.budget.take(memory(*self.frame.source)):
+            base, hidden = self.load()
+            yield lambda result: self.frame.undo(result, base, hidden)
+
+
+def load(inputs: Inputs, request: JobRequest, card: ModelCard, blobs: Blobs) -> Reading:
+    """The pictures that are kept for a job.
 
     Raises:
-        NotFoundError: a picture is not stored any more.
+        NotFoundError: a picture is not stored any more, or was fitted to another model.
     """
-    return {given.name: _load(id, given.name, blobs) for given in request.given_pictures()}
+    names = {name: kept for name, kept in inputs.pictures.items() if name not in (BASE, HIDDEN)}
+    return Reading(request, {name: _fitted(name, kept, request, card, blobs) for name, kept in names.items()})
 
 
-def _load(id: str, name: str, blobs: Blobs) -> Image.Image:
+def restoration(inputs: Inputs, blobs: Blobs, budget: ByteBudget) -> Restoration | None:
+    """How results are brought back to the size of the job's picture; None if its request does not ask for it."""
+    if inputs.frame is None:
+        return None
+
+    def read() -> tuple[Image.Image, Image.Image | None]:
+        hidden = inputs.pictures.get(HIDDEN)
+        base = picture_of(_file(BASE, inputs.pictures[BASE], blobs))
+        return base, picture_of(_file(HIDDEN, hidden, blobs)) if hidden else None
+
+    return Restoration(inputs.frame, read, budget)
+
+
+def _fitted(name: str, kept: str, request: JobRequest, card: ModelCard, blobs: Blobs) -> Image.Image:
+    data, role = _file(name, kept, blobs), request.pictures[name.partition(".")[0]]
+    shape = card.condition or card.image if role is Role.CONDITION else card.image
+    if size_of(data) != (shape.width, shape.height):  # its memory is bounded by the model's
+        raise NotFoundError(
+            "unknown-image", f"{name}: {card.ref} has changed since the picture was sent; send it again"
+        )
+    return picture_of(data)
+
+
+def _file(name: str, kept: str, blobs: Blobs) -> bytes:
     try:
-        data = blobs.get(job_input(id, name).key)
+        return blobs.get(shelf_key(kept))
     except FileNotFoundError:
         raise NotFoundError("unknown-image", f"{name}: the picture is not stored any more; send it again") from None
-    picture = PngImageFile(io.BytesIO(data))
-    picture.load()
-    return picture
 
 
 def _pixels(picture: Image.Image) -> Tensor:

@@ -9,11 +9,12 @@ from typing import Any, final
 
 from models.core.loop import RowsError, Task
 from models.core.output import Output as TaskOutput
+from pictures.budget import ByteBudget
 from service.contract.errors import ServiceError, StaleAttemptError
 from service.contract.jobs import JobRecord, Output
 from service.contract.records import Failure, Status
 from service.pictures.blobs import Blobs
-from service.pictures.places import job_preview
+from service.pictures.places import job_folder, job_preview
 from service.store.store import RecordStore
 from workers.chains.chain import Chain, ChainError, OtherWeightsError
 from workers.engine.engine import Engine
@@ -21,6 +22,7 @@ from workers.engine.tickets import CancelledError, Preview, StoppedError
 from workers.jobs.inputs import prepare
 from workers.jobs.outputs import store_outputs
 from workers.jobs.pictures import png, strip
+from workers.jobs.tally import Tally
 from workers.jobs.work import JobWork
 from workers.residency.residency import Residency, UnusableModelError
 
@@ -42,10 +44,19 @@ class Runner:
         blobs: where pictures come from and images go.
         residency: the models.
         engine: what advances their rows.
+        budget: memory for results that are brought back to size.
     """
 
-    def __init__(self, store: RecordStore[JobRecord], blobs: Blobs, residency: Residency, engine: Engine) -> None:
+    def __init__(
+        self,
+        store: RecordStore[JobRecord],
+        blobs: Blobs,
+        residency: Residency,
+        engine: Engine,
+        budget: ByteBudget,
+    ) -> None:
         self._store, self._blobs, self._residency, self._engine = store, blobs, residency, engine
+        self._budget = budget
 
     def outcome(self, record: JobRecord, work: JobWork) -> tuple[Status, dict[str, Any]]:
         """Run the job: its end, and the fields of the record that go with it.
@@ -54,8 +65,22 @@ class Runner:
             StoppedError: the engine was stopped before the job's end; the error holds the chain.
             UnusableModelError: this worker can't load the model; another one may.
         """
+        tally = Tally(self._blobs)
+        status, fields = self._end(record, work, tally)
+        stored = tally.bytes if record.attempt == 1 else self._left(record, tally)
+        return status, {**fields, "stored_bytes": stored}
+
+    def _left(self, record: JobRecord, tally: Tally) -> int:
+        """Bytes of all that is stored of a job, also by attempts that were lost."""
         try:
-            outputs, warnings = self._images(record, work)
+            return self._blobs.size(job_folder(record.id))
+        except OSError as error:
+            log.warning("what %s has stored can't be counted: %s", record.id, error)
+            return tally.bytes
+
+    def _end(self, record: JobRecord, work: JobWork, tally: Tally) -> tuple[Status, dict[str, Any]]:
+        try:
+            outputs, warnings = self._images(record, work, tally)
         except CancelledError:
             return Status.CANCELLED, {}
         except RowsError as error:
@@ -78,17 +103,17 @@ class Runner:
             fields["progress"] = progress
         return Status.SUCCEEDED, fields
 
-    def _images(self, record: JobRecord, work: JobWork) -> tuple[list[Output], list[str]]:
+    def _images(self, record: JobRecord, work: JobWork, tally: Tally) -> tuple[list[Output], list[str]]:
         request = record.request()
         with self._residency.use(record.model) as resident:
-            prepared = prepare(record.id, request, resident.card, self._blobs)
+            prepared = prepare(record.given(), request, resident.card, self._blobs, self._budget)
             task = partial(resident.model.start, record.task, prepared.job)
-            result, warnings = self._drive(record, task, work, resident.digest)
+            result, warnings = self._drive(record, task, work, tally, resident.digest)
             warnings += [] if resident.exact else [NOT_EXACT]
-        return store_outputs(record.id, result, prepared, self._blobs), [*result.warnings, *warnings]
+        return store_outputs(record.id, result, prepared, tally), [*result.warnings, *warnings]
 
     def _drive(
-        self, record: JobRecord, task: Callable[[], Task[TaskOutput]], work: JobWork, weights: str
+        self, record: JobRecord, task: Callable[[], Task[TaskOutput]], work: JobWork, tally: Tally, weights: str
     ) -> tuple[TaskOutput, list[str]]:
         """Run the task, from where an earlier attempt has saved it if that is possible; warnings come with the result.
 
@@ -96,19 +121,22 @@ class Runner:
             record: the job.
             task: begins the task; called again if the saved chain does not fit.
             work: what the heart knows of the job.
+            tally: where previews go.
             weights: the digest of the model's weights.
         """
         try:
             chain = work.keeper.load(weights)
-            return self._follow(record, task(), chain, work), []
+            return self._follow(record, task(), chain, work, tally), []
         except OtherWeightsError:
             why = OTHER_WEIGHTS
         except ChainError as error:
             log.warning("the chain of %s can't be used: %s", record.id, error)
             why = STARTED_AGAIN
-        return self._follow(record, task(), None, work), [why]
+        return self._follow(record, task(), None, work, tally), [why]
 
-    def _follow(self, record: JobRecord, task: Task[TaskOutput], chain: Chain | None, work: JobWork) -> TaskOutput:
+    def _follow(
+        self, record: JobRecord, task: Task[TaskOutput], chain: Chain | None, work: JobWork, tally: Tally
+    ) -> TaskOutput:
         request = record.request()
         ticket = self._engine.submit(
             task,
@@ -119,15 +147,15 @@ class Runner:
         )
         work.follow(ticket)
         for preview in ticket.previews():
-            self._show(record, preview)
+            self._show(record, preview, tally)
         result: TaskOutput = ticket.result()
         return result
 
-    def _show(self, record: JobRecord, preview: Preview) -> None:
+    def _show(self, record: JobRecord, preview: Preview, tally: Tally) -> None:
         """Publish a preview. It is a convenience: if it can't be stored, the job goes on."""
         try:
             place = job_preview(record.id, preview.step)
-            self._blobs.put(place.key, png(strip(preview.images)))
+            tally.put(place.key, png(strip(preview.images)))
             data = {"step": preview.step, "rows": list(preview.rows), "url": place.url}
             self._store.emit(record.id, record.attempt, "preview", data)
         except StaleAttemptError:

@@ -10,6 +10,7 @@ from typing import final
 
 from redis import RedisError
 
+from pictures.budget import ByteBudget
 from service.contract.errors import StaleAttemptError
 from service.contract.jobs import JobRecord
 from service.pictures.blobs import Blobs
@@ -47,6 +48,7 @@ class InferenceWorker:
         places: how many threads call :meth:`run` at most.
         worker: this worker's id.
         lease_seconds: how long a claim holds without a heartbeat.
+        budget: memory for results that are brought back to size.
     """
 
     def __init__(
@@ -61,10 +63,11 @@ class InferenceWorker:
         places: int,
         worker: str,
         lease_seconds: float,
+        budget: ByteBudget,
     ) -> None:
         self._store, self._blobs, self._engine, self._heart, self._send = store, blobs, engine, heart, send
         self._lacking = lacking
-        self._runner = Runner(store, blobs, residency, engine)
+        self._runner = Runner(store, blobs, residency, engine, budget)
         self._draining = threading.Event()
         self._claims = Claims(store, worker, lease_seconds, places, closed=lambda: self.draining)
         self.waiting = self._claims.waiting

@@ -3,6 +3,7 @@
 ``tasks.py`` has the classes of all tasks, ``request.py`` what they share, ``record.py`` what a client reads of a job.
 """
 
+from service.contract.jobs.inputs import Inputs
 from service.contract.jobs.labels import mix_of
 from service.contract.jobs.latents import Reconstruct, Restyle
 from service.contract.jobs.record import JobRecord, Output
@@ -21,6 +22,7 @@ __all__ = [
     "Generate",
     "GivenPicture",
     "Inpaint",
+    "Inputs",
     "Interpolate",
     "JobRecord",
     "JobRequest",

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from service.contract.jobs.inputs import Inputs
 from service.contract.jobs.request import JobRequest
 from service.contract.jobs.tasks import TASKS
 from service.contract.records import Delivery, Record, RecordPart, now
@@ -42,10 +43,18 @@ class JobRecord(Record):
     )
     seed: int = Field(description="The seed that was used; send it again for the same images.")
     outputs: list[Output] = Field(default_factory=list, description="The results, once it has succeeded.")
+    stored_bytes: int | None = Field(
+        None, description="What its images take on the server, in bytes, until it expires; null before its end."
+    )
 
     @classmethod
     def new(
-        cls, params: JobRequest, warnings: list[str], id: str | None = None, context: dict[str, str] | None = None
+        cls,
+        params: JobRequest,
+        warnings: list[str],
+        id: str | None = None,
+        context: dict[str, str] | None = None,
+        inputs: Inputs | None = None,
     ) -> JobRecord:
         """The record of a resolved request that is about to be queued, with a fresh id if none is given.
 
@@ -54,6 +63,7 @@ class JobRecord(Record):
             warnings: what is unusual in it.
             id: the record's id.
             context: what logs and traces call the request.
+            inputs: where its pictures are.
         """
         assert params.seed is not None  # resolve() has chosen one
         return cls(
@@ -66,7 +76,12 @@ class JobRecord(Record):
             warnings=warnings,
             webhook=Delivery(url=params.webhook) if params.webhook else None,
             context=context or {},
+            inputs=inputs.model_dump() if inputs else {},
         )
+
+    def given(self) -> Inputs:
+        """Where the pictures of the request are kept."""
+        return Inputs.model_validate(self.inputs)
 
     def request(self) -> JobRequest:
         """The resolved request, for the worker."""

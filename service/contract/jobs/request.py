@@ -21,6 +21,10 @@ PictureRef = Annotated[str, Field(min_length=1)]
 PICTURE_FORMS = "The id of an image that was uploaded with `POST /v1/images`, or a data URI (PNG, JPEG or WebP)."
 
 
+_COPIES = 12
+"""An image, about three further pictures of it, and twice its chain, which is saved in four bytes a value."""
+
+
 class Role(StrEnum):
     """What a picture is to the model, which decides the shape that it is brought to."""
 
@@ -132,6 +136,17 @@ class JobRequest(BaseModel, ABC):
             classes=1 if known else len(card.classes or ()),
         )
         return float(row_steps * card.image.width * card.image.height)
+
+    def output_bytes(self, card: ModelCard) -> int:
+        """What the images of a resolved request may take on the disk: rather too many bytes than too few.
+
+        Each image, its further pictures, what is saved of its chain, and its previews and frames.
+        """
+        steps = (self.steps or 0) if self.refine else 0
+        frames = steps + 1 if getattr(self, "animate", False) else 0
+        previews = steps // self.preview_every if self.preview_every else 0
+        pixels = card.image.width * card.image.height * card.image.channels
+        return self.rows * pixels * (_COPIES + frames + previews)
 
     def masked(self, card: ModelCard) -> bool:
         """Whether this task of this model needs to know which pixels of the image are hidden."""

@@ -17,7 +17,6 @@ from starlette.concurrency import run_in_threadpool
 from service.access.security import Caller
 from service.contract.errors import NotFoundError, UnprocessableError, invalid
 from service.contract.records import Record, Status
-from service.pictures.places import Place
 from service.services import Services
 from service.store.codec import RecordT
 from service.store.events import START, Event, events
@@ -26,7 +25,7 @@ from service.webhooks.post import BlockedError
 
 log = logging.getLogger(__name__)
 
-_EVENT_ID = re.compile(r"\d{1,19}-\d{1,19}")
+_EVENT_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 _IMMUTABLE = "private, max-age=31536000, immutable"
 
 JobId = Annotated[str, Path(description="Id of the job.", max_length=100, examples=["job_0193"])]
@@ -97,10 +96,10 @@ def check_webhook(parts: Services, caller: Caller, url: str | None) -> None:
         raise invalid("webhook", str(error)) from None
 
 
-def picture(parts: Services, request: Request, place: Place) -> Response | None:
-    """The PNG at a place, which never changes; 304 if the client has it, None if there is none."""
+def picture(parts: Services, request: Request, key: str) -> Response | None:
+    """The PNG of a blob key, which never changes; 304 if the client has it, None if there is none."""
     try:
-        data = parts.blobs.get(place.key)
+        data = parts.blobs.get(key)
     except (FileNotFoundError, ValueError):  # ValueError: an id that no key could hold
         return None
     return png_answer(request, data)

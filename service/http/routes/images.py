@@ -38,6 +38,8 @@ ImageId = Annotated[
                 "image-too-large",
                 "invalid-image",
                 "invalid-request",
+                "too-much-stored",
+                "storage-full",
                 "unavailable",
             ]
         ),
@@ -54,6 +56,7 @@ async def upload_image(
     stored as PNG with 8 bits a channel, without metadata. Transparency is kept: it can be the mask of `inpaint`;
     all other tasks put the image on a white background. The image is deleted at `expires_at`; jobs keep their own copy.
     """
+    parts.room.check(file.size or 0)
     upload = await parts.intake.upload(await file.read(), who)
     return json_of(upload, 201, {"Location": upload.url})
 

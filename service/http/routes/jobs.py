@@ -24,7 +24,7 @@ from service.http.routes.common import (
     owned,
     picture,
 )
-from service.pictures.places import job_extra, job_image, job_input, job_preview
+from service.pictures.places import job_extra, job_image, job_preview, shelf_key
 from service.services import Parts
 
 router = APIRouter(tags=["jobs"])
@@ -112,7 +112,7 @@ def job_output(
 ) -> Response:
     """Get one image of a job as PNG."""
     check_owner(parts.jobs, id, who)
-    answer = picture(parts, request, job_image(id, k))
+    answer = picture(parts, request, job_image(id, k).key)
     if answer is None:
         raise no_picture(parts.jobs.get(id), f"image {k}")
     return answer
@@ -136,7 +136,7 @@ def job_extra_picture(
 ) -> Response:
     """Get a further picture of an output, such as an animation, as PNG; its address is in the output's `extras`."""
     check_owner(parts.jobs, id, who)
-    answer = picture(parts, request, job_extra(id, k, name))
+    answer = picture(parts, request, job_extra(id, k, name).key)
     if answer is None:
         raise no_picture(parts.jobs.get(id), f"picture {name} of image {k}")
     return answer
@@ -161,11 +161,12 @@ def job_input_picture(
         ),
     ],
 ) -> Response:
-    """Get a picture that the request gave, as PNG, before it was fitted to the model."""
-    check_owner(parts.jobs, id, who)
-    answer = picture(parts, request, job_input(id, name))
+    """Get a picture that the request gave, as PNG, as the model takes it; a mask is 0 and 255 (fill in)."""
+    record = owned(parts.jobs, id, who)
+    kept = record.given().pictures.get(name)
+    answer = picture(parts, request, shelf_key(kept)) if kept else None
     if answer is None:
-        raise no_picture(parts.jobs.get(id), f"input {name}")
+        raise no_picture(record, f"input {name}")
     return answer
 
 
@@ -183,7 +184,7 @@ def job_preview_image(
 ) -> Response:
     """Get the unfinished images of a job after a step, as one PNG; its address is in the `preview` event."""
     check_owner(parts.jobs, id, who)
-    answer = picture(parts, request, job_preview(id, step))
+    answer = picture(parts, request, job_preview(id, step).key)
     if answer is None:
         raise no_picture(parts.jobs.get(id), f"preview of step {step}")
     return answer

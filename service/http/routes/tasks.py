@@ -3,14 +3,13 @@
 import inspect
 import re
 import time
-from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.access.security import Caller
-from service.contract.errors import UnprocessableError
+from service.contract.errors import ServiceError, UnprocessableError
 from service.contract.jobs import TASKS, JobRecord, JobRequest
 from service.http.authentication import Who
 from service.http.problems import responses
@@ -55,6 +54,8 @@ _KINDS = (
     "queue-full",
     "too-many-jobs",
     "over-budget",
+    "too-much-stored",
+    "storage-full",
     "unavailable",
 )
 
@@ -106,9 +107,8 @@ async def _create(parts: Services, who: Caller, body: JobRequest, wait: float | 
     seconds = None if wait is None else min(wait, parts.settings.wait_max_seconds)
     # The id is made before the job is, so that its end can't come before we watch for it.
     id = JobRecord.new_id()
-    taken = await parts.intake.take(body, who)
     with parts.finished.watch(id) as finished:
-        record, created = await _accept(parts, who, id, body, taken, key)
+        record, created = await _accept(parts, who, id, body, Idempotency(key, body, who.owner) if key else None)
         if seconds is not None and created:
             record = await _wait(parts, record, finished, seconds)
     if seconds is not None and not created and not record.status.terminal:
@@ -122,23 +122,26 @@ async def _create(parts: Services, who: Caller, body: JobRequest, wait: float | 
 
 
 async def _accept(
-    parts: Services, who: Caller, id: str, body: JobRequest, taken: Mapping[str, Taken], key: str | None
+    parts: Services, who: Caller, id: str, body: JobRequest, idempotency: Idempotency | None
 ) -> tuple[JobRecord, bool]:
     """Check a request against its model, store it and queue it; gives the record and whether it is new."""
+    pictures = any(body.given_pictures())
+    if pictures and idempotency:
+        # Before its pictures are looked for: the uploads of a job that was accepted may be gone.
+        await run_in_threadpool(lambda: idempotency.hashes)  # long bodies are for a thread
+        earlier = await parts.submissions.earlier(idempotency)
+        if earlier is not None:
+            return earlier, False
     card = parts.catalog.seen(body.model, who.sees_model)
     if card is None:
         card = await run_in_threadpool(parts.catalog.get, body.model, who.sees_model)
     params, warnings = body.resolve(card)
-    parts.intake.check(params, card, taken)
     check_webhook(parts, who, params.webhook)
-    stored = params.with_pictures({name: one.ref for name, one in taken.items()})
-    record = JobRecord.new(stored, warnings, id, context())
-    idempotency = Idempotency(key, body, who.owner) if key else None
-    created = False
+    parts.room.check(params.output_bytes(card))
+    taken = await parts.intake.take(id, params, card, who) if pictures else Taken()
+    shown = params.with_pictures(taken.refs)
+    record = JobRecord.new(shown, [*warnings, *taken.warnings], id, context(), taken.inputs)
     try:
-        if taken:  # long bodies and files are for a thread
-            await run_in_threadpool(lambda: idempotency and idempotency.hashes)
-            await run_in_threadpool(parts.intake.store, id, taken)
         record, created = await parts.submissions.submit(
             record,
             priority=params.priority,
@@ -148,11 +151,17 @@ async def _accept(
             owner=who.owner,
             idempotency=idempotency,
             limits=who.limits(parts.settings.max_queued),
+            bytes=params.output_bytes(card) + taken.restored_bytes,
+            storage=parts.storage,
             message=parts.job_queue.message(id, params.priority),
         )
-    finally:
-        if taken and not created:
-            await run_in_threadpool(parts.intake.discard, id, taken)
+    except ServiceError:
+        # Refused for sure. After any other error the job may have been accepted: then its pictures stay.
+        if pictures:
+            await parts.intake.discard(id)
+        raise
+    if pictures and not created:
+        await parts.intake.discard(id)
     return record, created
 
 

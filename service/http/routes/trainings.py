@@ -76,6 +76,8 @@ class TrainingPage(BaseModel):
                 "name-taken",
                 "queue-full",
                 "too-many-jobs",
+                "too-much-stored",
+                "storage-full",
                 "unavailable",
             ]
         ),
@@ -89,6 +91,7 @@ def start_training(
 ) -> Response:
     """Store the training and queue it."""
     check_webhook(parts, who, body.webhook)
+    parts.room.check(0)
     parts.trainable.check_request(body, parts.settings.datasets_dir)
     record = TrainingRecord.new(body, context())
     owner = owner_of_new(body.name, parts.catalog.owners(body.name), who)
@@ -99,6 +102,7 @@ def start_training(
         idempotency=Idempotency(idempotency_key, body, who.owner) if idempotency_key else None,
         limits=who.limits(parts.settings.max_queued),
         name=Name(body.name, owner, adopt=who.sees_all),
+        storage=parts.storage,
         message=parts.training_queue.message(record.id),
     )
     record, _ = from_thread.run(submit)  # on the event loop, which owns the connections
@@ -177,7 +181,7 @@ def training_samples(
 ) -> Response:
     """Get a sheet of samples of a training as PNG; its address is in the record and in the `sample` event."""
     check_owner(parts.trainings, id, who)
-    answer = picture(parts, request, training_sample(id, iteration))
+    answer = picture(parts, request, training_sample(id, iteration).key)
     if answer is None:
         raise no_picture(parts.trainings.get(id), f"sample sheet of iteration {iteration}")
     return answer

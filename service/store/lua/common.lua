@@ -38,6 +38,76 @@ local function name_key(name) return P .. ':name:' .. name end
 
 local function load_key(owner) return P .. ':owner:' .. owner .. ':load' end
 
+-- The pictures that a job or upload holds.
+local function holds_key(holder) return P .. ':holds:' .. holder end
+
+-- Bytes that are stored, of all and of an owner: pictures, and records with a round sum for their events and lists.
+local RECORD_BYTES = 8192
+
+local function charge(owner, bytes)
+  redis.call('HINCRBY', P .. ':stored', 'all', bytes)
+  if owner ~= '' and redis.call('HINCRBY', P .. ':stored', 'owner:' .. owner, bytes) <= 0 then
+    redis.call('HDEL', P .. ':stored', 'owner:' .. owner)
+  end
+end
+
+-- The limit that so many more bytes would pass with what is stored already; nil if there is room.
+local function no_room(owner, bytes, share, most)
+  local held = redis.call('HMGET', P .. ':stored', 'all', 'owner:' .. owner)
+  local all, own = tonumber(held[1] or 0), tonumber(held[2] or 0)
+  if most ~= '' and all + bytes > tonumber(most) then
+    return {'storage-full', all}
+  end
+  if share ~= '' and owner ~= '' and own + bytes > tonumber(share) then
+    return {'too-much-stored', own}
+  end
+end
+
+-- A holder lets go of its pictures; those that nobody else holds are no longer counted, and wait to be deleted.
+local function release(holder)
+  for _, member in ipairs(redis.call('SMEMBERS', holds_key(holder))) do
+    local owner, name, hash, bytes = string.match(member, '^(%S*) ((%x+)%-%d+) (%d+)$')
+    if redis.call('HINCRBY', P .. ':uses', name, -1) <= 0 then
+      redis.call('HDEL', P .. ':uses', name)
+      redis.call('HDEL', P .. ':shelf:' .. owner, hash)
+      redis.call('SADD', P .. ':litter', name)
+      charge(owner, -bytes)
+    end
+  end
+  redis.call('DEL', holds_key(holder))
+  redis.call('ZREM', P .. ':holders', holder)
+end
+
+-- Counts so many bytes for a record and its outputs in place of what was counted before; 0: it is gone.
+local function count_bytes(id, owner, bytes, record)
+  local before = redis.call('HMGET', P .. ':bytes', id, id .. ' record')
+  charge(owner, bytes + record - (before[1] or 0))
+  redis.call('HINCRBY', P .. ':stored', 'records', record - (before[2] or 0))
+  if bytes + record == 0 then
+    redis.call('HDEL', P .. ':bytes', id, id .. ' record')
+  else
+    redis.call('HSET', P .. ':bytes', id, bytes + record, id .. ' record', record)
+  end
+end
+
+-- What a record takes in the database, with its events.
+local function record_bytes(id)
+  return redis.call('HSTRLEN', record_key(id), '_document') + redis.call('HSTRLEN', record_key(id), '_inputs')
+    + redis.call('HSTRLEN', record_key(id), 'outputs') + RECORD_BYTES
+end
+
+-- What an idempotency key was used for before: {'same', record} for the same body, {'conflict'} for another, or nil.
+local read
+local function earlier(idempotency, body)
+  local before = redis.call('HMGET', P .. ':idempotency:' .. idempotency, 'id', 'body')
+  if before[1] and redis.call('EXISTS', record_key(before[1])) == 1 then
+    if before[2] == body then
+      return {'same', read(before[1])}
+    end
+    return {'conflict'}
+  end
+end
+
 -- A queued record waits in the order of its priority (9 first), then of its creation: one whose worker was lost keeps
 -- its place. It waits in the queue of all and in that of its model.
 local function enqueue(id)
@@ -61,8 +131,11 @@ end
 -- The end of a record: its owner's load is released, its webhook is due, and the time is set at which all of it goes.
 local function conclude(id)
   local key = record_key(id)
-  local state = redis.call('HMGET', key, '_owner', '_cost', '_keep', '_webhook')
+  local state = redis.call('HMGET', key, '_owner', '_cost', '_keep', '_webhook', 'attempt', 'stored_bytes')
   local owner, ends = state[1], string.format('%.6f', tonumber(NOW) + state[3])
+  if state[6] or state[5] == '0' then -- where a worker was lost, nobody knows what it had stored: it stays as estimated
+    count_bytes(id, owner or '', tonumber(state[6] or 0), record_bytes(id))
+  end
   if owner then
     redis.call('HINCRBYFLOAT', load_key(owner), 'cost', -state[2])
     if redis.call('HINCRBY', load_key(owner), 'active', -1) == 0 then
@@ -140,7 +213,7 @@ local function fail_if_late(id, error)
   return true
 end
 
-local function read(id)
+read = function(id)
   local rank = redis.call('ZRANK', P .. ':queued', id)
   return {rank or -1, redis.call('HGETALL', record_key(id))}
 end

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pictures.framing import Fit, Frame, on_white
 from tests.hostile.corpus import noise
-from workers.jobs.framing import Fit, Frame, on_white
 
 FITS: tuple[Fit, ...] = ("cover", "contain", "stretch")
 SIDES = st.integers(1, 60)

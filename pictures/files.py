@@ -11,6 +11,7 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -26,6 +27,23 @@ class TooLargeError(Exception):
     """The picture has more bytes or pixels than are allowed; the message gives the limit."""
 
 
+@dataclass(frozen=True)
+class PictureLimits:
+    """What is accepted. Tables for scaling a picture grow with its sides, so these are bounded as its pixels are.
+
+    Args:
+        max_bytes: of the file as it is sent.
+        max_pixels: width times height.
+        max_side: of width and height.
+        max_ratio: of the longer side to the shorter.
+    """
+
+    max_bytes: int
+    max_pixels: int
+    max_side: int = 16_384
+    max_ratio: int = 100
+
+
 class FileInfo(NamedTuple):
     """What a file's header says."""
 
@@ -33,31 +51,46 @@ class FileInfo(NamedTuple):
     width: int
     height: int
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, before the picture is turned upright."""
+        return self.width, self.height
 
-def examine(data: bytes, max_pixels: int) -> FileInfo:
+
+def examine(data: bytes, limits: PictureLimits) -> FileInfo:
     """The format and size of a picture file.
 
     Raises:
         BadPictureError: it is not a whole, still PNG, JPEG or WebP picture, or its data do not match its header.
-        TooLargeError: its header promises more than ``max_pixels``.
+        TooLargeError: the file is over the limits, or its header promises a picture that is.
     """
+    if len(data) > limits.max_bytes:
+        raise TooLargeError(f"it has {len(data)} bytes; at most {limits.max_bytes} are accepted")
     try:
         if data.startswith(_PNG):
-            return _examine_png(data, max_pixels)
+            return _examine_png(data, limits)
         if data.startswith(_JPEG):
-            return _examine_jpeg(data, max_pixels)
+            return _examine_jpeg(data, limits)
         if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            return _examine_webp(data, max_pixels)
+            return _examine_webp(data, limits)
     except (struct.error, IndexError):
         raise _cut_short() from None
     raise BadPictureError("it is not a PNG, JPEG or WebP file" if data else "it is empty")
 
 
-def _bounded(format: str, width: int, height: int, max_pixels: int) -> FileInfo:
+def _bounded(format: str, width: int, height: int, limits: PictureLimits) -> FileInfo:
     if not width or not height:
         raise BadPictureError("it has no pixels")
-    if width * height > max_pixels:
-        raise TooLargeError(f"it has {width}x{height} pixels; at most {max_pixels} are accepted")
+    if width * height > limits.max_pixels:
+        raise TooLargeError(f"it has {width}x{height} pixels; at most {limits.max_pixels} are accepted")
+    longer, shorter = max(width, height), min(width, height)
+    if longer > limits.max_side:
+        raise TooLargeError(f"it has {width}x{height} pixels; a side may have at most {limits.max_side}")
+    if longer > limits.max_ratio * shorter:
+        most = limits.max_ratio
+        raise BadPictureError(
+            f"it has {width}x{height} pixels; a side may be at most {most} times the other, so cut it"
+        )
     return FileInfo(format, width, height)
 
 
@@ -76,13 +109,13 @@ _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # colour type -> samples a pixel
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
-def _examine_png(data: bytes, max_pixels: int) -> FileInfo:
+def _examine_png(data: bytes, limits: PictureLimits) -> FileInfo:
     chunks = _png_chunks(data)
     kind, header = next(chunks)
     if kind != b"IHDR" or len(header) != 13:
         raise BadPictureError("the PNG file does not begin with its header")
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    info = _bounded("png", width, height, max_pixels)
+    info = _bounded("png", width, height, limits)
     if colour not in _SAMPLES:
         raise BadPictureError(f"the PNG file has an unknown colour type, {colour}")
     compressed = []
@@ -149,17 +182,17 @@ _NOT_ZERO = re.compile(rb"[^\x00]")
 _MAX_SCANS = 100  # encoders write about ten; a decoder goes through the whole picture for each
 
 
-def _examine_jpeg(data: bytes, max_pixels: int) -> FileInfo:
-    info, end = _one_jpeg(data, 0, max_pixels)
+def _examine_jpeg(data: bytes, limits: PictureLimits) -> FileInfo:
+    info, end = _one_jpeg(data, 0, limits)
     while more := _NOT_ZERO.search(data, end):
         if not data.startswith(_JPEG, more.start()):
             raise _followed()
         # Cameras append smaller pictures (CIPA DC-007); only the first is used.
-        _, end = _one_jpeg(data, more.start(), max_pixels)
+        _, end = _one_jpeg(data, more.start(), limits)
     return info
 
 
-def _one_jpeg(data: bytes, start: int, max_pixels: int) -> tuple[FileInfo, int]:
+def _one_jpeg(data: bytes, start: int, limits: PictureLimits) -> tuple[FileInfo, int]:
     """The header of the JPEG that begins at ``start``, and where it ends."""
     info: FileInfo | None = None
     at, coded, scans = start + 2, 0, 0
@@ -168,7 +201,7 @@ def _one_jpeg(data: bytes, start: int, max_pixels: int) -> tuple[FileInfo, int]:
         (length,) = struct.unpack_from(">H", data, at + 2)
         if marker in _FRAMES:
             height, width = struct.unpack_from(">HH", data, at + 5)
-            info = _bounded("jpeg", width, height, max_pixels)
+            info = _bounded("jpeg", width, height, limits)
         scans += marker == _SCAN
         after = at + 2 + length
         following, at = _marker(data, after, within_scan=marker == _SCAN)
@@ -218,7 +251,7 @@ _WEBP_SIZES: dict[bytes, Callable[[bytes], tuple[int, int]]] = {
 }
 
 
-def _examine_webp(data: bytes, max_pixels: int) -> FileInfo:
+def _examine_webp(data: bytes, limits: PictureLimits) -> FileInfo:
     (length,) = struct.unpack_from("<I", data, 4)
     if length + 8 > len(data):
         raise _cut_short()
@@ -230,7 +263,7 @@ def _examine_webp(data: bytes, max_pixels: int) -> FileInfo:
         if kind in (b"ANIM", b"ANMF"):
             raise BadPictureError("it is animated")
         if kind in _WEBP_SIZES:
-            info = _bounded("webp", *_WEBP_SIZES[kind](data[at + 8 : at + 18]), max_pixels)
+            info = _bounded("webp", *_WEBP_SIZES[kind](data[at + 8 : at + 18]), limits)
         at += 8 + size + size % 2
     if info is None or at != len(data):
         raise BadPictureError("the WebP file is damaged")

@@ -15,15 +15,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from service.pictures.decoding import Picture, PictureLimits, file_of_data_uri, read
-from service.pictures.files import BadPictureError, TooLargeError
-from tests.hostile.corpus import PNG, chunk, encoded, noise, png
+from pictures.decoding import read
+from pictures.files import BadPictureError, PictureLimits, TooLargeError, examine
+from pictures.png import picture_of, png_of, size_of
+from pictures.uris import file_of_data_uri
+from tests.hostile.corpus import PNG, chunk, encoded, noise, png, rows
 
 LIMITS = PictureLimits(2**20, 100_000)
 
 
 def opened(data: bytes) -> Image.Image:
-    picture = Image.open(io.BytesIO(read(data, LIMITS).picture.png))
+    """What is kept of a file: written and read again."""
+    picture = Image.open(io.BytesIO(png_of(read(data, LIMITS))))
     picture.load()
     return picture
 
@@ -136,13 +139,19 @@ def test_a_camera_s_further_pictures_are_left_out() -> None:
 
 def test_what_was_sent_is_told() -> None:
     data = encoded(noise(), "WEBP")
-    received = read(data, LIMITS)
-    assert (received.format, received.bytes, len(received.sha256)) == ("webp", len(data), 64)
-    assert (received.picture.width, received.picture.height, received.picture.alpha) == (48, 32, False)
-    assert Picture.stored(received.picture.png) == received.picture
-    with_alpha = read(encoded(noise(mode="LA"), "PNG"), LIMITS).picture
-    assert with_alpha.alpha
-    assert Picture.stored(with_alpha.png) == with_alpha
+    assert examine(data, LIMITS) == ("webp", 48, 32)
+    assert examine(data, LIMITS).size == (48, 32)
+
+
+@pytest.mark.parametrize("size", [(48, 32), (2000, 1000)])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "RGB", "RGBA"])
+def test_a_picture_that_is_kept_comes_back(mode: str, size: tuple[int, int]) -> None:
+    """By whichever way it is written."""
+    picture = noise(*size, mode)
+    png = png_of(picture)
+    assert png == png_of(picture.copy())
+    assert size_of(png) == size
+    assert same(picture_of(png), picture)
 
 
 def test_limits_include_their_ends() -> None:
@@ -154,6 +163,18 @@ def test_limits_include_their_ends() -> None:
         read(data, PictureLimits(len(data), 48 * 32 - 1))
 
 
+def test_sides_are_bounded_and_so_is_their_ratio() -> None:
+    limits = PictureLimits(2**20, 100_000, max_side=600, max_ratio=50)
+    for width, height in ((600, 12), (12, 600), (50, 1), (1, 50)):
+        assert read(png(width, height, rows(width, height)), limits).size == (width, height)
+    for width, height in ((601, 13), (13, 601)):
+        with pytest.raises(TooLargeError, match=f"{width}x{height} pixels; a side may have at most 600"):
+            read(png(width, height, rows(width, height)), limits)
+    for width, height in ((51, 1), (1, 51), (600, 11)):
+        with pytest.raises(BadPictureError, match=f"{width}x{height} pixels; a side may be at most 50 times"):
+            read(png(width, height, rows(width, height)), limits)
+
+
 def uri(data: bytes, head: str = "data:image/png;base64,") -> str:
     return head + base64.b64encode(data).decode()
 
@@ -162,7 +183,7 @@ def uri(data: bytes, head: str = "data:image/png;base64,") -> str:
     "head", ["data:image/png;base64,", "data:;base64,", "DATA:text/html;charset=x;BASE64,", "data:image/gif;base64,"]
 )
 def test_a_data_uri_gives_its_file_whatever_its_type(head: str) -> None:
-    assert file_of_data_uri(uri(b"some bytes", head), LIMITS) == b"some bytes"
+    assert file_of_data_uri(uri(b"some bytes", head), LIMITS.max_bytes) == b"some bytes"
 
 
 @pytest.mark.parametrize(
@@ -180,19 +201,19 @@ def test_a_data_uri_gives_its_file_whatever_its_type(head: str) -> None:
 )
 def test_what_is_no_data_uri_is_refused(text: str) -> None:
     with pytest.raises(BadPictureError, match="neither the id"):
-        file_of_data_uri(text, LIMITS)
+        file_of_data_uri(text, LIMITS.max_bytes)
 
 
 @pytest.mark.parametrize("tail", ["A", "AAA", "AA=A", "A A=", "AAAA\n", "AA-_", "é", "\x00\x00\x00\x00", "===="])
 def test_base64_is_taken_by_the_letter(tail: str) -> None:
     with pytest.raises(BadPictureError, match="base64"):
-        file_of_data_uri(f"data:image/png;base64,{tail}", LIMITS)
+        file_of_data_uri(f"data:image/png;base64,{tail}", LIMITS.max_bytes)
 
 
 def test_a_long_data_uri_is_refused_before_it_is_decoded() -> None:
     with pytest.raises(TooLargeError, match="bytes"):
-        file_of_data_uri("data:image/png;base64," + "!" * (LIMITS.max_bytes * 4 // 3 + 8), LIMITS)
-    assert len(file_of_data_uri(uri(bytes(LIMITS.max_bytes)), LIMITS)) == LIMITS.max_bytes
+        file_of_data_uri("data:image/png;base64," + "!" * (LIMITS.max_bytes * 4 // 3 + 8), LIMITS.max_bytes)
+    assert len(file_of_data_uri(uri(bytes(LIMITS.max_bytes)), LIMITS.max_bytes)) == LIMITS.max_bytes
 
 
 GOOD: dict[str, bytes] = {
@@ -211,7 +232,7 @@ def test_a_damaged_file_is_refused_or_read_but_nothing_else(name: str, chance: A
         data[chance.draw(st.integers(0, len(data) - 1))] = chance.draw(st.integers(0, 255))
     data = data[: chance.draw(st.integers(0, len(data)))]
     try:
-        picture = read(bytes(data), LIMITS).picture
+        picture = read(bytes(data), LIMITS)
     except (BadPictureError, TooLargeError):
         return
     assert picture.width * picture.height <= LIMITS.max_pixels

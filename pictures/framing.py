@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from service.contract.cards import ImageShape
+from pictures.bands import bands
 
 Fit: TypeAlias = Literal["cover", "contain", "stretch"]
 Size: TypeAlias = tuple[int, int]
@@ -24,11 +24,13 @@ class Frame:
     """Which window of a picture lies where in the model's: left, top, right, bottom, in whole pixels.
 
     Args:
+        source: width and height of the picture.
         window: the part of the picture that the model sees.
         place: where the model sees it; white lies around it.
         target: width and height of the model's picture.
     """
 
+    source: Size
     window: Box
     place: Box
     target: Size
@@ -42,7 +44,7 @@ class Frame:
         """
         window = _inside(target, source) if fit == "cover" else (0, 0, *source)
         place = _inside(source, target) if fit == "contain" else (0, 0, *target)
-        return cls(window, place, target)
+        return cls(source, window, place, target)
 
     def apply(self, picture: Image.Image) -> Image.Image:
         """The model's picture, scaled by Lanczos resampling; one of the model's size comes out as it was."""
@@ -79,15 +81,14 @@ class Frame:
 
 def on_white(picture: Image.Image, channels: int) -> Image.Image:
     """A picture with its transparency laid on white, as grey (1 channel) or colour (3)."""
-    if picture.mode in ("LA", "RGBA"):
-        full = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", full.size, "white"), full)
-    return picture.convert(_MODES[channels])
-
-
-def size_of(shape: ImageShape) -> Size:
-    """Width and height."""
-    return shape.width, shape.height
+    mode = _MODES[channels]
+    if picture.mode not in ("LA", "RGBA"):
+        return picture.convert(mode)
+    flat = Image.new(mode, picture.size)
+    for band in bands(picture.size):
+        part = picture.crop(band).convert("RGBA")
+        flat.paste(Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert(mode), band)
+    return flat
 
 
 def _size(box: Box) -> Size:
@@ -101,9 +102,7 @@ def _any(hidden: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     """
     edges = np.arange(size + 1) * len(hidden)
     first, last = edges[:-1] // size, -(-edges[1:] // size)
-    counts = np.concatenate([np.zeros_like(hidden[:1], dtype=int), np.cumsum(hidden, axis=0)])
-    touched: NDArray[np.bool_] = counts[last] > counts[first]
-    return touched
+    return np.stack([hidden[top:bottom].any(axis=0) for top, bottom in zip(first, last, strict=True)])
 
 
 def _inside(proportions: Size, outer: Size) -> Box:
