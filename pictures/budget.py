@@ -27,6 +27,11 @@ class ByteBudget:
         """Bytes that are in use."""
         return self._taken
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for bytes."""
+        return len(self._queue)
+
     @contextmanager
     def take(self, wanted: int) -> Iterator[None]:
         """Hold so many bytes; waits until they are free. What is more than the whole budget gets all of it, alone."""

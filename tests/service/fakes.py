@@ -95,12 +95,13 @@ class FakeWorker:
             if heartbeat(self._jobs, id, record.attempt, 10.0, progress):
                 self._jobs.finish(id, record.attempt, Status.CANCELLED)
                 return
-        outputs = []
+        outputs, stored = [], 0
         for k in range(params.n):
             place = job_image(id, k)
             self._blobs.put(place.key, PNG + bytes([k]))
+            stored += len(PNG) + 1
             outputs.append(Output(url=place.url, width=28, height=28, seed=k, energy=-1.5))
-        self._jobs.finish(id, record.attempt, Status.SUCCEEDED, outputs=outputs)
+        self._jobs.finish(id, record.attempt, Status.SUCCEEDED, outputs=outputs, stored_bytes=stored)
 
     def run_next(self, seconds: float = 5.0) -> str:
         """Wait for a queued job and run it."""

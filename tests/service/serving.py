@@ -6,19 +6,25 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import uvicorn
+from fastapi import FastAPI
 
 from service.app import create_app
 from service.settings import Settings
 
 
-@contextmanager
-def serving(settings: Settings) -> Iterator[str]:
+def serving(settings: Settings) -> AbstractContextManager[str]:
     """The API for these settings on a free port; gives its address."""
+    return serving_app(create_app(settings))
+
+
+@contextmanager
+def serving_app(app: FastAPI) -> Iterator[str]:
+    """The same for an app that is already there."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     while not server.started:

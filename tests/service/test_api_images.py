@@ -18,6 +18,7 @@ from PIL import Image
 from pictures.decoding import read
 from pictures.files import PictureLimits
 from pictures.framing import Frame
+from pictures.uris import file_of_data_uri
 from service.contract.errors import PROBLEMS
 from service.contract.jobs import TASKS, JobRecord
 from service.pictures.blobs import Blobs
@@ -167,6 +168,18 @@ def test_files_and_bodies_that_are_too_large(api: httpx.Client, settings: Settin
             "invalid-request",
             "48000000 pixels",
         ),
+        (
+            "translate",
+            {"model": "toy-pairs", "image": uri(Image.new("1", (4001, 4000))), "restore": True},
+            "invalid-request",
+            "leave restore out",
+        ),
+        (
+            "translate",
+            {"model": "toy-pairs", "image": uri(Image.new("1", (40_000, 1))), "fit": "stretch"},
+            "image-too-large",
+            "a side may have at most 16384",
+        ),
         ("interpolate", {"model": "toy-pairs"}, "invalid-request", "two `images`"),
         ("interpolate", {"model": "toy-pairs", "images": [uri(noise())]}, "invalid-request", "images"),
         ("interpolate", {"model": "toy-pairs", "images": [uri(noise())] * 3}, "invalid-request", "images"),
@@ -249,7 +262,5 @@ def test_the_example_has_pictures_that_are_read(task: str) -> None:
     request = TASKS[task].model_validate(TASKS[task].example)
     for given in request.given_pictures():
         assert len(given.ref) < 2000
-        assert read(base64.b64decode(given.ref.partition(",")[2]), PictureLimits(2000, 10_000)).size in (
-            (28, 28),
-            (64, 64),
-        )
+        file = file_of_data_uri(given.ref, 2000)
+        assert read(file, PictureLimits(2000, 10_000)).size in ((28, 28), (64, 64))

@@ -102,4 +102,3 @@ class Janitor(threading.Thread):
         for record in expired:
             self._dispose(record.id)
         self._store.forget(expired)
-        self._tidy()

@@ -55,11 +55,11 @@ end
 local function no_room(owner, bytes, share, most)
   local held = redis.call('HMGET', P .. ':stored', 'all', 'owner:' .. owner)
   local all, own = tonumber(held[1] or 0), tonumber(held[2] or 0)
-  if most ~= '' and all + bytes > tonumber(most) then
-    return {'storage-full', all}
-  end
   if share ~= '' and owner ~= '' and own + bytes > tonumber(share) then
     return {'too-much-stored', own}
+  end
+  if most ~= '' and all + bytes > tonumber(most) then
+    return {'storage-full', all}
   end
 end
 
