@@ -84,6 +84,8 @@ def on_white(picture: Image.Image, channels: int) -> Image.Image:
     mode = _MODES[channels]
     if picture.mode not in ("LA", "RGBA"):
         return picture.convert(mode)
+    if picture.getchannel("A").getextrema() == (255, 255):  # laid on white, nothing of it would change
+        return picture.convert(mode)
     flat = Image.new(mode, picture.size)
     for band in bands(picture.size):
         part = picture.crop(band).convert("RGBA")
