@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sys
 from collections.abc import Mapping
@@ -42,6 +43,8 @@ from workers.training import TrainingWorker
 from workers.upkeep.heart import Heart
 from workers.upkeep.janitor import Janitor
 from workers.upkeep.shutdown import Shutdown, leave
+
+log = logging.getLogger(__name__)
 
 SWITCH_INTERVAL = 5e-4
 """Seconds after which a busy Python thread yields. The engine's threads ask for the interpreter after every operation
@@ -107,7 +110,10 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
 
     def also() -> None:
         lacking.sweep()
-        shelf.sweep()
+        try:
+            shelf.sweep()
+        except OSError as error:  # a later sweep deletes them; jobs need not wait for that
+            log.warning("pictures that nobody holds could not be deleted: %s", error)
 
     janitor = Janitor(store, send, worker.waiting, delete, settings.lease_seconds, also)
     controller = Controller(Control(client), residency)

@@ -107,9 +107,7 @@ def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs 
     presence = Presence(client)
     heart, lacking = Heart(store, presence, settings, KIND, name, dict), Lacking(store, presence, sent.append, name)
     places, lease, budget = settings.worker_threads, settings.lease_seconds, ByteBudget(2**24)
-    worker = InferenceWorker(
-        store, blobs, residency, engine, lacking, heart, sent.append, places, name, lease, budget
-    )
+    worker = InferenceWorker(store, blobs, residency, engine, lacking, heart, sent.append, places, name, lease, budget)
 
     def delete(id: str) -> None:
         blobs.delete_prefix(f"jobs/{id}")
