@@ -11,8 +11,8 @@ from models.data.images import ImageData
 from models.data.kinds import Data, one_set
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.fit import EnergyFit
-from models.systems.cfebm.frame import fitted, prepared
 from models.systems.cfebm.generation.corruption import corrupted
+from models.systems.frame import fitted, prepared
 from models.training.draws import Draws, Purpose
 
 _SHEET = 8

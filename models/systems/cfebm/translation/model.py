@@ -14,7 +14,7 @@ from models.samplers.langevin import Value
 from models.systems.cfebm.chain import chain_numbers
 from models.systems.cfebm.config import TranslationConfig
 from models.systems.cfebm.energies import FrozenEnergy, restore
-from models.systems.cfebm.frame import Frame
+from models.systems.frame import Frame
 
 
 class CFEBMTranslation:

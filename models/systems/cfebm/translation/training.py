@@ -12,7 +12,7 @@ from models.data.kinds import Data, two_domains
 from models.data.unpaired import UnpairedData
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.fit import EnergyFit
-from models.systems.cfebm.frame import fitted, pooled, prepared
+from models.systems.frame import fitted, pooled, prepared
 from models.training.draws import Draws, Purpose
 from models.training.learner import below
 
