@@ -52,10 +52,10 @@ def connect(url: str) -> redis.asyncio.Redis:
     )
 
 
-async def events(
+async def batches(
     client: redis.asyncio.Redis, stream: str, last_id: str = START, *, follow: bool = True
-) -> AsyncIterator[Event]:
-    """The events after ``last_id``, as they come, up to the terminal status.
+) -> AsyncIterator[list[Event]]:
+    """The events after ``last_id``, as they come, up to the terminal status; an empty batch after each long silence.
 
     Args:
         client: a client made by :func:`connect`.
@@ -65,15 +65,11 @@ async def events(
     """
     while True:
         answer = await client.xread({stream: last_id}, count=_BATCH, block=_BLOCK_MS if follow else None)
-        entries = _entries(answer)
-        for id, fields in entries:
-            event = Event(id, fields["event"], fields["data"])
-            yield event
-            if event.last:
-                return
-            last_id = id
-        if not entries and not follow:
+        found = [Event(id, fields["event"], fields["data"]) for id, fields in _entries(answer)]
+        yield found
+        if any(event.last for event in found) or (not found and not follow):
             return
+        last_id = found[-1].id if found else last_id
 
 
 def _entries(answer: object) -> list[tuple[str, dict[str, str]]]:

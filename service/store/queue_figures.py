@@ -60,4 +60,4 @@ class QueueFigures:
 
     def webhooks(self) -> int:
         """How many webhooks wait to be sent, or to be sent again."""
-        return int(self._client.zcard(f"{self._scripts.prefix}:webhooks"))
+        return int(self._scripts.run("webhooks_waiting"))

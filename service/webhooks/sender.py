@@ -8,9 +8,12 @@ that it gets twice by its ``webhook-id``, which is the id of the record.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import httpx
@@ -30,7 +33,10 @@ RETRY_SECONDS = (5.0, 30.0, 120.0, 600.0, 3600.0, 21_600.0)
 
 _JITTER = 0.2
 _POLL_SECONDS = 0.5
-_AT_A_TIME = 32
+_AT_A_TIME = 64
+OWNERS_SHARE = _AT_A_TIME // 8
+"""Webhooks of one owner that are sent at a time: receivers that never answer hold up their own owner's alone."""
+
 _HOLD_SECONDS = 6 * TIMEOUT_SECONDS
 _GONE = 410
 
@@ -81,30 +87,43 @@ class WebhookSender:
     ) -> None:
         self._queues, self._secrets, self._post, self._count = queues, secrets, post, count
         self._retry_seconds = retry_seconds
+        self._sending: Counter[str | None] = Counter()  # by owner
+        self._freed = asyncio.Event()
 
     async def run(self) -> None:
         """Send what is due until cancelled."""
         async with asyncio.TaskGroup() as sending:
-            places = asyncio.Semaphore(_AT_A_TIME)
             while True:
+                self._freed.clear()
                 for queue in self._queues:
-                    await self._take(queue, sending, places)
-                await asyncio.sleep(_POLL_SECONDS)
+                    await self._take(queue, sending)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_POLL_SECONDS):
+                        await self._freed.wait()
 
-    async def _take(self, queue: Deliveries[Any], sending: asyncio.TaskGroup, places: asyncio.Semaphore) -> None:
-        async with places:  # at least one is free
-            try:
-                due: list[Record] = await run_in_threadpool(queue.due, _AT_A_TIME, _HOLD_SECONDS)
-            except RedisError as error:
-                log.warning("can't look for webhooks: %s", error)
-                return
-            except Exception:  # such as a record that can't be read: the other webhooks go on
-                log.exception("can't look for webhooks")
-                return
+    async def _take(self, queue: Deliveries[Any], sending: asyncio.TaskGroup) -> None:
+        free = _AT_A_TIME - self._sending.total()
+        if not free:
+            return
+        try:
+            sending_now = dict(self._sending)
+            due: list[Record] = await run_in_threadpool(queue.due, free, _HOLD_SECONDS, OWNERS_SHARE, sending_now)
+        except RedisError as error:
+            log.warning("can't look for webhooks: %s", error)
+            return
+        except Exception:  # such as a record that can't be read: the other webhooks go on
+            log.exception("can't look for webhooks")
+            return
         for record in due:
-            await places.acquire()
-            task = sending.create_task(self._deliver(queue, record))
-            task.add_done_callback(lambda _: places.release())
+            self._sending[record.owner] += 1
+            sending.create_task(self._deliver(queue, record)).add_done_callback(partial(self._end, record.owner))
+
+    def _end(self, owner: str | None, _: asyncio.Task[None]) -> None:
+        """The place is free: what waits for it is looked for at once."""
+        self._sending[owner] -= 1
+        if not self._sending[owner]:
+            del self._sending[owner]
+        self._freed.set()
 
     async def _deliver(self, queue: Deliveries[Any], record: Record) -> None:
         delivery = record.webhook
@@ -121,7 +140,7 @@ class WebhookSender:
         level = logging.INFO if status == "delivered" else logging.WARNING
         log.log(level, "webhook of %s, attempt %d: %s", record.id, attempts, result.error or "delivered")
         try:
-            await run_in_threadpool(queue.note, record.id, noted, again)
+            await run_in_threadpool(queue.note, record, noted, again)
         except RedisError as error:
             log.warning("the webhook of %s will be sent again, its end could not be noted: %s", record.id, error)
 

@@ -37,6 +37,7 @@ class Job:
     furthest: int = 0
     lost: int = 0
     error: str | None = None
+    turn: int = 0
     passed: list[Status] = field(default_factory=lambda: [Status.QUEUED])
 
     @property
@@ -67,11 +68,13 @@ class QueueModel:
         self._max_queued, self._max_active = max_queued, max_active
         self.jobs: dict[str, Job] = {}
         self._keys: dict[tuple[str, str], tuple[str, int]] = {}
+        self._turn: Counter[int] = Counter()  # by priority: that of the job that was started last
+        self._turns: dict[tuple[int, str], int] = {}  # the last of each owner
 
     def queue(self) -> list[Job]:
         """Those that wait, the next one first."""
         waiting = [job for job in self.jobs.values() if job.status is Status.QUEUED]
-        return sorted(waiting, key=lambda job: -job.priority)  # stable: in the order of their creation
+        return sorted(waiting, key=lambda job: (-job.priority, job.turn))  # stable: then in the order of their creation
 
     def may_have(self, worker: str, share: int | None) -> list[Job]:
         """Those that wait and that a worker may have, which holds at most so many of one queue."""
@@ -92,6 +95,7 @@ class QueueModel:
             return "queue-full"
         if self.active(job.owner) >= self._max_active:
             return "too-many-jobs"
+        job.turn = self._next_turn(job)
         self.jobs[job.id] = job
         if key is not None:
             self._keys[job.owner, key] = (job.id, body)
@@ -112,6 +116,7 @@ class QueueModel:
         if job.status is not Status.QUEUED:
             return None
         job.attempt, job.worker = job.attempt + 1, worker
+        self._turn[job.priority] = max(self._turn[job.priority], job.turn)
         job.move(Status.RUNNING)
         return job
 
@@ -155,6 +160,13 @@ class QueueModel:
         self.jobs = {id: job for id, job in self.jobs.items() if id not in gone}
         self._keys = {name: kept for name, kept in self._keys.items() if kept[0] not in gone}
         return gone
+
+    def _next_turn(self, job: Job) -> int:
+        if not self.queue():
+            self._turns = {}
+        turn = max(self._turn[job.priority], self._turns.get((job.priority, job.owner), -1) + 1)
+        self._turns[job.priority, job.owner] = turn
+        return turn
 
     def _give_up(self, job: Job) -> None:
         if job.asked_to_stop:

@@ -145,8 +145,7 @@ def test_the_oldest_counts_whatever_its_priority(
     jobs: Jobs, new_job: Callable[[], JobRecord], client: redis.Redis
 ) -> None:
     old = jobs.submit(new_job(), queue="a@1", priority=1)[0]
-    (score,) = [score for _, score in client.zrange("{coopserve:job}:queue:a@1", 0, -1, withscores=True)]
-    client.zadd("{coopserve:job}:queue:a@1", {old.id: score - 100_000})
+    client.zincrby("{coopserve:job}:ages:a@1", -100, old.id)
     jobs.submit(new_job(), queue="a@1", priority=8)
     (queue,) = QueueFigures(client, JobRecord).queues()
     assert 100 <= queue.oldest_seconds < 110

@@ -42,6 +42,38 @@ def test_a_job_whose_worker_was_lost_keeps_its_place(jobs: Jobs, new_job: NewJob
     assert [claimed(jobs.claim_next(Claim("w2", 10))) for _ in range(3)] == [first, *others]
 
 
+def test_owners_take_turns_within_a_priority(jobs: Jobs, new_job: NewJob) -> None:
+    ann = [jobs.submit(new_job(), owner="ann", queue=queue)[0].id for queue in "aabbab"]
+    bob = [jobs.submit(new_job(), owner="bob", queue="a")[0].id for _ in range(2)]
+    urgent = jobs.submit(new_job(), owner="ann", queue="b", priority=9)[0].id
+    taken = [claimed(jobs.claim_next(Claim("w", 10))) for _ in range(5)]
+    assert taken == [urgent, ann[0], bob[0], ann[1], bob[1]]
+    # An owner who comes late has the next turn, but has saved none up from before.
+    eve = [jobs.submit(new_job(), owner="eve", queue="b")[0].id for _ in range(2)]
+    bob.append(jobs.submit(new_job(), owner="bob", queue="a")[0].id)
+    taken = [claimed(jobs.claim_next(Claim("w", 10))) for _ in range(7)]
+    assert taken == [eve[0], ann[2], eve[1], bob[2], *ann[3:]]
+
+
+def test_one_who_sends_one_job_after_the_other_does_not_pass_those_who_wait(jobs: Jobs, new_job: NewJob) -> None:
+    ann = [jobs.submit(new_job(), owner="ann", queue="m")[0].id for _ in range(4)]
+    order = []
+    for _ in range(4):
+        jobs.submit(new_job(), owner="bob", queue="m")
+        order += [jobs.claim_next(Claim("w", 10)) for _ in range(2)]
+    assert [record.owner for record in order if record] == ["ann", "bob"] * 4
+    assert [record.id for record in order if record and record.owner == "ann"] == ann
+
+
+def test_what_is_lost_keeps_its_place_also_when_the_queue_was_empty(jobs: Jobs, new_job: NewJob) -> None:
+    ids = [jobs.submit(new_job(), owner="ann", queue="m")[0].id for _ in range(3)]
+    for _ in ids:
+        assert jobs.claim_next(Claim("w", 10))
+    late = jobs.submit(new_job(), owner="bob", queue="m")[0].id
+    jobs.release(ids[1], 1)
+    assert [claimed(jobs.claim_next(Claim("w", 10))) for _ in range(2)] == [ids[1], late]
+
+
 def test_a_worker_holds_no_more_of_a_model_than_its_share(client: redis.Redis, jobs: Jobs, new_job: NewJob) -> None:
     big = [jobs.submit(new_job(), priority=9, queue="big@1")[0].id for _ in range(5)]
     small = [jobs.submit(new_job(), queue="small@1")[0].id for _ in range(2)]

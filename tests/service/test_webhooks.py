@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -139,7 +140,7 @@ def test_after_a_failure_it_waits(
     send(deliveries, lambda: state(jobs, id).attempts == 1, client)
     pending = Delivery(url=receiver.url, status="pending", attempts=1, last_error="the receiver answered 503")
     assert state(jobs, id) == pending
-    (due,) = [float(score) for _, score in client.zrange("{coopserve:job}:webhooks", 0, -1, withscores=True)]
+    (due,) = [float(score) for _, score in client.zrange("{coopserve:job}:webhooks:", 0, -1, withscores=True)]
     seconds, micros = client.time()
     assert 3.5 < due - (seconds + micros / 1e6) < 6.1  # 5 s, give or take a fifth
     assert deliveries.due(10, 1) == []
@@ -208,11 +209,40 @@ def test_an_expired_record_takes_its_webhook_along(
     first, second = ended(), ended()
     client.delete(f"{{coopserve:job}}:record:{first}")
     assert figures.webhooks() == 2
-    assert [record.id for record in deliveries.due(10, 60)] == [second]
+    (taken,) = deliveries.due(10, 60)
+    assert taken.id == second
     client.delete(f"{{coopserve:job}}:record:{second}")
-    deliveries.note(second, Delivery(url="https://x.org/"), 5.0)
+    deliveries.note(taken, Delivery(url="https://x.org/"), 5.0)
     assert figures.webhooks() == 0
+    assert not client.exists("{coopserve:job}:webhook_owners")
     assert not client.exists(f"{{coopserve:job}}:record:{second}")
+
+
+def test_each_owner_has_a_share_of_what_is_sent_at_a_time(
+    deliveries: Deliveries[JobRecord], ended: Callable[..., str]
+) -> None:
+    ann = [ended(owner="ann") for _ in range(5)]
+    bob, nobody = ended(owner="bob"), ended()
+    assert [record.id for record in deliveries.due(10, 60, 2)] == [*ann[:2], bob, nobody]
+    assert deliveries.due(10, 60, 2, {"ann": 2, "bob": 1}) == []
+    assert [record.id for record in deliveries.due(10, 60, 2, {"ann": 1})] == [ann[2]]
+    assert [record.id for record in deliveries.due(1, 60, 2)] == [ann[3]]
+
+
+def test_a_receiver_that_never_answers_holds_up_its_own_owner_alone(
+    jobs: Jobs, deliveries: Deliveries[JobRecord], ended: Callable[..., str], receiver: Receiver, client: redis.Redis
+) -> None:
+    keys = Keys(client)
+    for owner in ("ann", "bob"):
+        keys.add(owner, frozenset({Scope.USE}))
+    with socket.create_server(("127.0.0.1", 0)) as hole:  # accepts, and never answers
+        for _ in range(100):
+            ended(url=f"http://127.0.0.1:{hole.getsockname()[1]}/", owner="ann")
+        others = [ended(owner="bob") for _ in range(20)]
+        # The first answer that does not come is missed after 10 s: by then all others have been sent.
+        outcomes = send(deliveries, lambda: all(state(jobs, id).status == "delivered" for id in others), client)
+    assert outcomes == {"delivered": 20}
+    assert receiver.waiting == 20
 
 
 def test_an_owners_webhooks_are_signed_by_each_of_their_keys(

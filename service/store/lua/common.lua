@@ -7,6 +7,9 @@ local function record_key(id) return P .. ':record:' .. id end
 local function events_key(id) return P .. ':events:' .. id end
 local function queue_key(queue) return P .. ':queue:' .. queue end
 
+-- The records of a queue by their creation.
+local function ages_key(queue) return P .. ':ages:' .. queue end
+
 -- How many running records a worker holds of each queue.
 local function held_key(worker) return P .. ':held:' .. worker end
 
@@ -35,6 +38,21 @@ end
 
 -- A name under which somebody trains: its owner, and how many trainings are active. Later the cards of the models say.
 local function name_key(name) return P .. ':name:' .. name end
+
+-- The webhooks of one owner ('' of nobody) by the time at which they are due; the owners that have any are a set.
+local function webhooks_key(owner) return P .. ':webhooks:' .. owner end
+
+local function schedule_webhook(id, owner, due)
+  redis.call('ZADD', webhooks_key(owner), due, id)
+  redis.call('SADD', P .. ':webhook_owners', owner)
+end
+
+local function drop_webhook(id, owner)
+  redis.call('ZREM', webhooks_key(owner), id)
+  if redis.call('EXISTS', webhooks_key(owner)) == 0 then
+    redis.call('SREM', P .. ':webhook_owners', owner)
+  end
+end
 
 local function load_key(owner) return P .. ':owner:' .. owner .. ':load' end
 
@@ -108,13 +126,31 @@ local function earlier(idempotency, body)
   end
 end
 
--- A queued record waits in the order of its priority (9 first), then of its creation: one whose worker was lost keeps
--- its place. It waits in the queue of all and in that of its model.
+-- The turn of a priority: that of the record that was started last.
+local function turn_now(priority) return tonumber(redis.call('HGET', P .. ':turn', priority) or 0) end
+
+-- A queued record waits in the order of its priority (9 first). Within a priority owners take turns, a record each: a
+-- record's turn is the one after its owner's last, but never before the priority's turn, so that nobody saves turns up.
+-- Records of one turn go by their ids, which grow with time.
+local function turn_of(priority, owner)
+  local member = priority .. ' ' .. owner
+  if redis.call('EXISTS', P .. ':queued') == 0 then -- nobody waits: what owners had counts no more
+    redis.call('DEL', P .. ':turns')
+  end
+  local last = redis.call('HGET', P .. ':turns', member)
+  local turn = math.max(turn_now(priority), last and last + 1 or 0)
+  redis.call('HSET', P .. ':turns', member, turn)
+  return turn
+end
+
+-- The record's place is its own for good: one whose worker was lost keeps it. It waits in the queue of all and in that of
+-- its model.
 local function enqueue(id)
-  local state = redis.call('HMGET', record_key(id), '_priority', '_queue', 'created_at')
-  local score = (9 - state[1]) * 1e13 + tonumber(state[3]) * 1000
+  local state = redis.call('HMGET', record_key(id), '_priority', '_queue', '_turn', 'created_at')
+  local score = (9 - state[1]) * 1e13 + tonumber(state[3])
   redis.call('ZADD', P .. ':queued', score, id)
   redis.call('ZADD', queue_key(state[2]), score, id)
+  redis.call('ZADD', ages_key(state[2]), state[4], id)
   redis.call('SADD', P .. ':queues', state[2])
 end
 
@@ -123,6 +159,7 @@ local function dequeue(id)
   redis.call('ZREM', P .. ':queued', id)
   redis.call('ZREM', P .. ':deadlines', id)
   redis.call('ZREM', queue_key(queue), id)
+  redis.call('ZREM', ages_key(queue), id)
   if redis.call('EXISTS', queue_key(queue)) == 0 then
     redis.call('SREM', P .. ':queues', queue)
   end
@@ -152,7 +189,7 @@ local function conclude(id)
   redis.call('PEXPIREAT', events_key(id), milliseconds)
   redis.call('ZADD', P .. ':expiring', ends, id .. ' ' .. (owner or ''))
   if state[4] == '1' then
-    redis.call('ZADD', P .. ':webhooks', NOW, id)
+    schedule_webhook(id, owner or '', NOW)
   end
   -- With all that the record says, so that those who wait for it need not ask.
   redis.call('PUBLISH', P .. ':finished', id .. ' ' .. cjson.encode(redis.call('HGETALL', key)))
@@ -223,7 +260,9 @@ local function start(id, worker, lease)
   local key = record_key(id)
   redis.call('HINCRBY', key, 'attempt', 1)
   redis.call('HSET', key, '_worker', worker, 'started_at', NOW)
-  redis.call('HINCRBY', held_key(worker), redis.call('HGET', key, '_queue'), 1)
+  local state = redis.call('HMGET', key, '_queue', '_priority', '_turn')
+  redis.call('HINCRBY', held_key(worker), state[1], 1)
+  redis.call('HSET', P .. ':turn', state[2], math.max(turn_now(state[2]), state[3]))
   move(id, 'running')
   redis.call('ZADD', P .. ':leases', tonumber(NOW) + tonumber(lease), id)
   return read(id)

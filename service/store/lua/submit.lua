@@ -67,7 +67,7 @@ if name ~= '' then
   redis.call('HSET', key, '_name', name, 'model_owner', holder == '' and 'null' or cjson.encode(holder))
 end
 redis.call('HSET', key, '_document', document, '_priority', priority, '_queue', queue, '_keep', keep,
-  '_context', context, '_webhook', webhook, '_inputs', inputs,
+  '_turn', turn_of(priority, owner), '_context', context, '_webhook', webhook, '_inputs', inputs,
   'status', 'queued', 'attempt', '0', 'created_at', NOW)
 redis.call('ZREM', P .. ':holders', id) -- its pictures are held as long as it is kept
 count_bytes(id, owner, tonumber(outputs), size)
