@@ -166,6 +166,16 @@ def cost_of(declared: Mapping[str, Option], values: Mapping[str, Any], *, images
     return total
 
 
+def rows_of(declared: Mapping[str, Option], *, images: int, n: int, classes: int) -> int:
+    """The most rows that a job advances together: one an image, or what a search takes that tries each class.
+
+    Arguments are those of :func:`cost_of`.
+    """
+    costs = [option.cost for option in declared.values() if option.cost is not None]
+    searched = [(images if cost.per == "image" else n) * classes for cost in costs if cost.each_class]
+    return max([images, *searched])
+
+
 def _shown(value: object) -> str:
     """A value of a request, cut to a length that a message can hold."""
     return repr(value)[:100]

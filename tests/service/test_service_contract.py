@@ -96,7 +96,7 @@ def test_models_without_classes_take_no_label() -> None:
         # Of three classes each is tried where the label is unknown; one latent serves all labels that are asked for.
         ("reconstruct", {"image": "x"}, 1, 11 + 3 * 21),
         ("reconstruct", {"image": "x", "label": "Bag"}, 1, 11 + 21),
-        ("reconstruct", {"image": "x", "n": 4, "options": {"latent_steps": 0}, "refine": False}, 4, 4 + 4 * 3),
+        ("reconstruct", {"image": "x", "n": 2, "options": {"latent_steps": 0}, "refine": False}, 2, 2 + 2 * 3),
         ("restyle", {"image": "x"}, 3, 3 * 11 + 3 * 21),
         (
             "restyle",
@@ -114,6 +114,16 @@ def test_the_cost_is_rows_times_steps_times_pixels(
     able = ModelCard.model_validate(card(tasks=whole))
     request, _ = TASKS[task].model_validate({"model": "toy", **changes}).resolve(able)
     assert (request.rows, request.cost(able)) == (rows, row_steps * 28 * 28)
+
+
+@pytest.mark.parametrize("task", ["reconstruct", "restyle"])
+def test_rows_that_are_searched_in_all_classes_count_as_images_do(task: str) -> None:
+    able = ModelCard.model_validate(cards()[1])  # at most 8 rows, three classes
+    few = {"model": "toy", "image": "x", **({"labels": ["Bag"]} if task == "restyle" else {})}
+    TASKS[task].model_validate({**few, "n": 2}).resolve(able)
+    TASKS[task].model_validate({**few, "n": 8, "label": "Bag"}).resolve(able)
+    with pytest.raises(UnprocessableError, match=r"9 in all.*takes 8 a job: send the label, or ask for at most 2"):
+        TASKS[task].model_validate({**few, "n": 3}).resolve(able)
 
 
 def test_a_model_that_cannot_do_the_task_says_what_it_can() -> None:

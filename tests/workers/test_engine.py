@@ -222,6 +222,24 @@ def test_urgent_jobs_are_admitted_first(single: Engine) -> None:
     assert order == ["blocker", "top", "mid", "low"]
 
 
+def test_rows_of_owners_enter_in_turn(single: Engine) -> None:
+    """Many rows of one owner do not keep out those that come later; an owner's own jobs keep their order."""
+    gate, order = Gate(), []
+
+    def named(name: str, rows: int):  # type: ignore[no-untyped-def]
+        yield Loop(gate, state(rows), 3, range(rows))
+        order.append(name)
+
+    blocker = single.submit(named("blocker", 4), owner="ann")
+    assert gate.entered.wait(10)
+    jobs = [("huge", 60, "ann"), ("after it", 1, "ann"), ("first", 2, "bob"), ("second", 2, "bob"), ("other", 3, "eve")]
+    tickets = [single.submit(named(name, rows), owner=owner) for name, rows, owner in jobs]
+    gate.open.set()
+    for ticket in [blocker, *tickets]:
+        ticket.result()
+    assert order == ["blocker", "first", "other", "second", "huge", "after it"]
+
+
 def test_groups_take_turns(single: Engine) -> None:
     """A long job of one kernel does not hold up a short one of another."""
     turns: list[str] = []

@@ -3,8 +3,9 @@
 Its threads give every group (rows with the same kernel and shapes) one step in turn. On an accelerator there is one
 thread. On a CPU there are several: small networks keep several cores busy far better as several batches than as one
 whose every operation is divided, and none of the threads waits for another. A group's rows stay packed while its
-members do not change; they are packed anew only when a row joins or leaves. Jobs enter a group by priority, then in
-order of arrival, row by row, so that a large job needs no gap of its own size.
+members do not change; they are packed anew only when a row joins or leaves. Rows enter a group by priority, within it
+the owners' in turn, and each owner's in order of arrival. They enter one by one, so that a large job needs no gap of
+its own size and keeps nobody else's out.
 
 All that is told here happens under one lock, the tasks' own code too; only kernels run without it.
 """
@@ -105,6 +106,7 @@ class Engine:
         preview_every: int = 0,
         resume: Chain | None = None,
         keep: Callable[[Chain], None] | None = None,
+        owner: str | None = None,
     ) -> Ticket[Any]:
         """Hand over a task; the ticket tells its progress and result.
 
@@ -114,8 +116,9 @@ class Engine:
             preview_every: show the rows every so many steps (0: never).
             resume: where the task goes on; its ticket fails with :class:`ChainError` if it is not this task's.
             keep: called from another thread with the task's chain, every ``checkpoint_seconds``.
+            owner: whose it is; None: nobody's.
         """
-        ticket: Ticket[Any] = Ticket(task, priority, preview_every, resume, keep)
+        ticket: Ticket[Any] = Ticket(task, priority, preview_every, resume, keep, owner)
         with self._wake:
             if self._stopping:
                 ticket.fail(StoppedError(resume))

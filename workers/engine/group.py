@@ -14,6 +14,7 @@ from workers.engine.member import Member, Slot
 from workers.engine.policy import Policy
 from workers.engine.sizes import Sizes
 from workers.engine.tickets import Ticket
+from workers.engine.turns import Turns
 
 
 def group_key(loop: Loop) -> tuple[Any, ...]:
@@ -41,6 +42,7 @@ class Group:
         self.step_seconds = 0.0
         self._moved: set[str] = set()
         self._waiting: list[Member] = []
+        self._turns = Turns()
         self._batches: list[Batch] = []  # the one that had its turn last is the last
 
     @property
@@ -132,13 +134,11 @@ class Group:
         fresh: list[Slot] = []
         parts: list[Rows] = []
         ends: dict[Member, int] = {}
-        for member in self._waiting:
-            if free <= 0:
-                break
-            start, end = member.admitted, min(len(member.todo), member.admitted + free)
+        for member, rows in self._turns.shares(self._waiting, free).items():
+            start, end = member.admitted, member.admitted + rows
             fresh += [Slot(member, row) for row in member.todo[start:end]]
             parts.append(member.starts(start, end))
-            ends[member], free = end, free - (end - start)
+            ends[member] = end
         batch.pack(fresh, parts)
         for member, end in ends.items():
             member.admitted = end

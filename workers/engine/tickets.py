@@ -59,6 +59,7 @@ class Ticket(Generic[R]):
         preview_every: show the rows every so many steps (0: never).
         resume: where the task goes on.
         keep: called from another thread with the task's chain, again and again while it runs.
+        owner: whose it is; the rows of owners enter batches in turn. None: nobody's.
     """
 
     def __init__(
@@ -68,8 +69,9 @@ class Ticket(Generic[R]):
         preview_every: int = 0,
         resume: Chain | None = None,
         keep: Callable[[Chain], None] | None = None,
+        owner: str | None = None,
     ) -> None:
-        self.task, self.priority, self.preview_every = task, priority, preview_every
+        self.task, self.priority, self.preview_every, self.owner = task, priority, preview_every, owner
         self.resume, self.keep = resume, keep
         self.submitted = time.monotonic()
         self.results: list[Rows] = []

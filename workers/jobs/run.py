@@ -144,6 +144,7 @@ class Runner:
             preview_every=request.preview_every,
             resume=chain,
             keep=work.keeper.save,
+            owner=record.owner,
         )
         work.follow(ticket)
         for preview in ticket.previews():

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.contract.cards import ModelCard, TaskCard
 from service.contract.errors import UnprocessableError, invalid
-from service.contract.options import OptionName, OptionValue, cost_of
+from service.contract.options import OptionName, OptionValue, cost_of, rows_of
 from service.contract.webhook_url import WebhookUrl
 
 PictureRef = Annotated[str, Field(min_length=1)]
@@ -127,14 +127,9 @@ class JobRequest(BaseModel, ABC):
         With it what the options cost, as the card declares.
         """
         refinement = self.steps if self.refine and self.steps else 0
-        known = getattr(self, "label", None) is not None or card.classes is None
-        row_steps = self.rows * (1 + refinement) + cost_of(
-            card.tasks[self.task].options,
-            self.options,
-            images=self.rows,
-            n=self.n or 1,
-            classes=1 if known else len(card.classes or ()),
-        )
+        options = card.tasks[self.task].options
+        searched = cost_of(options, self.options, images=self.rows, n=self.n or 1, classes=self._searched_classes(card))
+        row_steps = self.rows * (1 + refinement) + searched
         return float(row_steps * card.image.width * card.image.height)
 
     def output_bytes(self, card: ModelCard) -> int:
@@ -147,6 +142,11 @@ class JobRequest(BaseModel, ABC):
         previews = steps // self.preview_every if self.preview_every else 0
         pixels = card.image.width * card.image.height * card.image.channels
         return self.rows * pixels * (_COPIES + frames + previews)
+
+    def _searched_classes(self, card: ModelCard) -> int:
+        """Among how many classes that of the picture is searched, where a task does so."""
+        known = getattr(self, "label", None) is not None or card.classes is None
+        return 1 if known else len(card.classes or ())
 
     def masked(self, card: ModelCard) -> bool:
         """Whether this task of this model needs to know which pixels of the image are hidden."""
@@ -213,6 +213,14 @@ class JobRequest(BaseModel, ABC):
                 raise invalid(field, f"{card.ref} takes {low} to {high}, got {value}")
         if self.rows > limits.max_n:
             raise invalid("n", f"{card.ref} makes at most {limits.max_n} images a job, this asks for {self.rows}")
+        classes = self._searched_classes(card)
+        rows = rows_of(ability.options, images=self.rows, n=self.n or 1, classes=classes)
+        if rows > limits.max_n:
+            raise invalid(
+                "n",
+                f"without the label each of them is searched in all {classes} classes, {rows} in all, and {card.ref} "
+                f"takes {limits.max_n} a job: send the label, or ask for at most {limits.max_n // classes}",
+            )
         if self.refine is False and not limits.proposal:
             raise invalid("refine", f"{card.ref} has no initializer to propose images; leave refine out")
         if self.rows > 1 and not limits.chance and not self.noise:
