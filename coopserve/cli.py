@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -16,10 +17,6 @@ from coopserve.commands.settings import settings
 from coopserve.commands.train import train
 from coopserve.configured import data_dir, settings_from
 from service.settings import Settings
-
-KEEP_ALIVE_SECONDS = 75
-"""How long the API keeps an idle connection: longer than proxies and clients, which close theirs after a minute. If the
-API closed first, it could lose a request that is on its way."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -62,22 +59,13 @@ def serve(device: str | None, trainer: bool, **given: Any) -> None:
 @main.command()
 def api() -> None:
     """Run the HTTP API alone, configured by COOPSERVE_* variables."""
-    import uvicorn
-
     from service.app import create_app
+    from service.http.server import make_server, raise_descriptors
 
     settings = _started("coopserve-api")
-    uvicorn.run(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,  # uvicorn logs where coopserve logs
-        log_level=settings.log_level,
-        access_log=settings.log_level == "debug",
-        server_header=False,
-        timeout_graceful_shutdown=5,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-    )
+    raise_descriptors()
+    with suppress(KeyboardInterrupt):  # which uvicorn sends again once it has ended in order
+        make_server(create_app(settings), settings).run()
 
 
 @main.command()

@@ -20,7 +20,9 @@ from service.contract.jobs import TASKS
 from service.http import problems
 from service.http.authentication import Authenticate, needs
 from service.http.background import beside
-from service.http.middleware import BodyLimit, Observe, RequestContext
+from service.http.bodies import BodyBudget, BodyLimit
+from service.http.hosts import OwnSite
+from service.http.middleware import Observe, OwnRedirects, RequestContext
 from service.http.problems import ProblemDocument, responses
 from service.http.routes import docs, health, images, jobs, models, tasks, trainings
 from service.observe import process as observability
@@ -78,8 +80,17 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, limits=_body_limits(settings))
+    app.add_middleware(OwnRedirects)
+    app.add_middleware(
+        BodyLimit,
+        limit=settings.max_body_bytes,
+        limits=_body_limits(settings),
+        seconds=settings.body_seconds,
+        budget=BodyBudget(settings.max_bodies_bytes),
+    )
     app.add_middleware(Authenticate, guard=services.guard)
+    if not settings.auth_on:
+        app.add_middleware(OwnSite, settings=settings)
     app.add_middleware(Observe, metrics=services.http_metrics)
     app.add_middleware(RequestContext)
     for scope, routers in _routers().items():

@@ -14,6 +14,7 @@ from pictures.budget import ByteBudget
 from service.access.keys import Keys
 from service.access.limits import RateLimits
 from service.access.security import Guard
+from service.access.streams import OpenStreams
 from service.contract.catalog import Catalog
 from service.contract.jobs import JobRecord
 from service.contract.trainable import Trainable
@@ -55,6 +56,7 @@ class Services:
     presence: Presence
     control: Control
     guard: Guard
+    open_streams: OpenStreams
     post: GuardedPost
     webhooks: WebhookSender
     finished: Finished
@@ -108,6 +110,7 @@ class Services:
             presence=presence,
             control=Control(client),
             guard=Guard(settings, keys, RateLimits(settings.broker_url, client)),
+            open_streams=OpenStreams(settings.max_streams),
             post=post,
             webhooks=WebhookSender(queues, secrets, post, WebhookMetrics(registry).count),
             finished=Finished(streams, jobs.finished_channel),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ from service.access.signing import check_webhook_secret
 
 _REDIS_URL = re.compile(r"(redis|rediss)://\S+|unix:///\S+")
 _PORTS = re.compile(r"\d{1,5}(,\d{1,5})*")
+_ORIGIN = re.compile(r"https?://[^\s/?#@,]+")
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
 
@@ -126,6 +128,35 @@ class Settings(BaseSettings):
     max_records_bytes: int | None = Field(
         2**30, ge=2**20, description="Most bytes of all records in the database, which holds them in memory (507)."
     )
+    max_bodies_bytes: int = Field(
+        2**28,
+        ge=2**20,
+        description="Most bytes of request bodies in work at a time, half of them of one owner; more have to wait.",
+    )
+    max_streams: int = Field(
+        256, ge=1, description="Most event streams that one owner (without keys: one address) may hold open at a time."
+    )
+    head_seconds: float = Field(
+        10.0, gt=0.0, le=600.0, description="How long a connection may take to send the head of a request."
+    )
+    body_seconds: float = Field(
+        60.0, gt=0.0, le=3600.0, description="How long a request may take to send its body once that is awaited."
+    )
+    trusted_proxies: str | None = Field(
+        None,
+        description="Addresses or networks of proxies, separated by commas, whose X-Forwarded-For and "
+        "X-Forwarded-Proto are believed, e.g. 127.0.0.1,10.0.0.0/8. Absent: nobody's.",
+    )
+    allowed_hosts: str | None = Field(
+        None,
+        description="Names, separated by commas, under which an API without keys may be called, apart from those of "
+        "this machine.",
+    )
+    cors_origins: str | None = Field(
+        None,
+        description="Origins of web pages, separated by commas, that may use the API from a browser, e.g. "
+        "https://app.example.org; * = all, where API keys are required. Absent: none.",
+    )
     wait_max_seconds: float = Field(60.0, ge=0.0, le=600.0, description="Longest wait that `Prefer: wait` may ask for.")
     auth: Literal["auto", "on", "off"] = Field(
         "auto", description="Whether API keys are required; auto = unless the API listens on a loopback address."
@@ -194,6 +225,31 @@ class Settings(BaseSettings):
             raise ValueError("use port numbers with commas between them, such as 443,8443")
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _known_networks(cls, value: str | None) -> str | None:
+        for word in _words(value):
+            try:
+                ip_network(word, strict=False)
+            except ValueError:
+                raise ValueError(f"{word!r} is neither an address nor a network such as 10.0.0.0/8") from None
+        return value
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _plain_names(cls, value: str | None) -> str | None:
+        if any(set(word) & set("/:@") for word in _words(value)):
+            raise ValueError("use names of hosts alone, such as coopserve.lan, without scheme and port")
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _known_origins(cls, value: str | None) -> str | None:
+        for word in _words(value):
+            if word != "*" and not _ORIGIN.fullmatch(word):
+                raise ValueError(f"{word!r} is not an origin: use scheme and host, such as https://app.example.org")
+        return value
+
     @field_validator("webhook_secret")
     @classmethod
     def _usable_secret(cls, value: str | None) -> str | None:
@@ -205,6 +261,12 @@ class Settings(BaseSettings):
     def _closed_to_the_network(self) -> Settings:
         if self.auth == "off" and not is_loopback(self.host):
             raise ValueError(f"auth can be off on a loopback address alone, not on {self.host}; leave it at auto")
+        return self
+
+    @model_validator(mode="after")
+    def _not_open_to_all_pages(self) -> Settings:
+        if "*" in self.cors_origin_list and not self.auth_on:
+            raise ValueError("cors_origins can be * where API keys are required alone; name the origins")
         return self
 
     @model_validator(mode="after")
@@ -238,6 +300,14 @@ class Settings(BaseSettings):
     def picture_limits(self) -> PictureLimits:
         """What pictures are accepted."""
         return PictureLimits(self.max_image_bytes, self.max_image_pixels, self.max_image_side)
+    def allowed_host_names(self) -> frozenset[str]:
+        """The names under which an API without keys may be called, apart from those of this machine."""
+        return frozenset(name.lower() for name in _words(self.allowed_hosts))
+
+    @property
+    def cors_origin_list(self) -> list[str]:
+        """The origins whose pages may use the API."""
+        return _words(self.cors_origins)
 
     @property
     def keep_seconds(self) -> float:
@@ -273,6 +343,10 @@ class Settings(BaseSettings):
     def model_dirs(self) -> tuple[Path, Path]:
         """Where models are looked for: those trained here, then the shipped ones."""
         return self.models_dir, self.checkpoints_dir
+
+
+def _words(listed: str | None) -> list[str]:
+    return [word.strip() for word in (listed or "").split(",") if word.strip()]
 
 
 def _numbers(listed: str) -> list[int]:

@@ -91,13 +91,14 @@ class Guard:
         self._known: dict[str, tuple[float, Caller]] = {}
         self._anyone = Caller(None, frozenset(Scope), rate=settings.rate_limit)
 
-    async def caller(self, path: str, authorization: str | None, client: str) -> Caller:
+    async def caller(self, path: str, authorization: str | None, client: str, forwarded: bool = False) -> Caller:
         """Who sends a request.
 
         Args:
             path: the address that is asked for.
             authorization: the header field.
             client: the client's network address.
+            forwarded: whether the request says that a proxy has passed it on, so that the address may be the proxy's.
 
         Raises:
             AccessError: the address is closed, and no key was sent, or one that does not exist.
@@ -105,7 +106,7 @@ class Guard:
         if not self._settings.auth_on or _is_open(path):
             return self._anyone
         if authorization is None:
-            if path in _OPEN_TO_THIS_MACHINE and is_loopback(client):
+            if path in _OPEN_TO_THIS_MACHINE and is_loopback(client) and not forwarded:
                 return self._anyone
             raise AccessError("unauthenticated", "no API key was sent")
         scheme, _, token = authorization.partition(" ")

@@ -29,6 +29,12 @@ PROBLEMS: dict[str, Problem] = {
         "Send Authorization: Bearer KEY; the operator makes keys with coopserve keys add.",
     ),
     "forbidden": Problem(403, "Your API key does not allow this", "Use a key with the scope that the detail names."),
+    "foreign-site": Problem(
+        403,
+        "The request names or comes from another site",
+        "Call the server by an address of its machine, or name the site in COOPSERVE_ALLOWED_HOSTS or "
+        "COOPSERVE_CORS_ORIGINS; a server that requires API keys takes requests from everywhere.",
+    ),
     "not-found": Problem(404, "There is nothing at this address", "See /docs for the addresses that exist."),
     "unknown-model": Problem(404, "There is no such model", "List the models with GET /v1/models."),
     "unknown-job": Problem(404, "There is no such job", "List the jobs with GET /v1/jobs."),
@@ -38,6 +44,7 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "method-not-allowed": Problem(405, "This address does not take this method", "Use a method of the Allow header."),
     "name-taken": Problem(409, "The name is not yours", "Choose another name for the model."),
+    "request-timeout": Problem(408, "The body came too slowly", "Send it again, smaller or over a faster connection."),
     "body-too-large": Problem(413, "The body is too large", "Send a smaller body."),
     "image-too-large": Problem(413, "The image is too large", "Send it with fewer pixels or stronger compression."),
     "unsupported-media-type": Problem(415, "The body is not declared as JSON", "Send Content-Type: application/json."),
@@ -57,6 +64,9 @@ PROBLEMS: dict[str, Problem] = {
     "queue-full": Problem(429, "The queue is full", "Try again after the seconds of Retry-After."),
     "too-many-jobs": Problem(
         429, "Too many of your jobs are unfinished", "Wait until one has finished, or cancel one; then try again."
+    ),
+    "too-many-streams": Problem(
+        429, "Too many of your event streams are open", "Close one, or read the records instead."
     ),
     "over-budget": Problem(
         429,
@@ -165,7 +175,7 @@ class TooManyError(ServiceError):
     """A limit on what waits or runs refuses the request for now (429).
 
     Args:
-        kind: ``queue-full``, ``too-many-jobs`` or ``over-budget``.
+        kind: ``queue-full``, ``too-many-jobs``, ``over-budget`` or ``too-many-streams``.
         held: what is there already: records, or their cost in rows x steps x pixels.
     """
 
@@ -173,6 +183,7 @@ class TooManyError(ServiceError):
         details = {
             "queue-full": f"{held} requests are waiting already",
             "too-many-jobs": f"{held} of your jobs are queued or running already",
+            "too-many-streams": f"{held} of your event streams are open already",
             "over-budget": f"your queued and running jobs already cost {held} of what you may use at a time",
         }
         super().__init__(kind, details[kind])

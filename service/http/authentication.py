@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
@@ -31,9 +32,12 @@ class Authenticate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        path, client = scope["path"], (scope.get("client") or ("unknown",))[0]
+        path, client = scope["path"], _address_of(scope)
+        headers = Headers(scope=scope)
+        forwarded = "x-forwarded-for" in headers or "forwarded" in headers
+        identify = partial(self._guard.caller, path, headers.get("authorization"), client, forwarded)
         try:
-            caller = await self._guard.caller(path, Headers(scope=scope).get("authorization"), client)
+            caller = await identify()
             fields = await self._guard.count(path, caller, client)
         except ServiceError as error:
             await render_error(error)(scope, receive, send)
@@ -41,7 +45,7 @@ class Authenticate:
         except RedisError as error:
             await render_redis_error(error)(scope, receive, send)
             return
-        scope.setdefault("state", {})["caller"] = caller
+        scope.setdefault("state", {}).update(caller=caller, identify=identify)
         await self._app(scope, receive, _with_fields(send, fields) if fields else send)
 
 
@@ -55,6 +59,29 @@ async def _caller(request: Request) -> Caller:
 
 Who = Annotated[Caller, Depends(_caller)]
 """The parameter by which a route gets the :class:`Caller`."""
+
+
+Identify = Callable[[], Awaitable[Caller]]
+"""Tells the caller of a request anew, or raises AccessError: its key may have been revoked since."""
+
+
+async def _identify(request: Request) -> Identify:
+    identify: Identify = request.state.identify
+    return identify
+
+
+Again = Annotated[Identify, Depends(_identify)]
+"""The parameter by which a route that answers for long gets the way to ask again who it answers."""
+
+
+def name_of(scope: Connection) -> str:
+    """What the caller of a request is called where callers are counted: the owner, or else the address."""
+    owner = scope["state"]["caller"].owner
+    return f"address {_address_of(scope)}" if owner is None else f"owner {owner}"
+
+
+def _address_of(scope: Connection) -> str:
+    return str((scope.get("client") or ("unknown",))[0])
 
 
 def needs(scope: Scope) -> Dependency:

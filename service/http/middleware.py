@@ -1,4 +1,4 @@
-"""What happens to every request: it gets an id, is counted and timed, and its body is bounded.
+"""What happens to every request: it gets an id, is counted and timed, and is never led to another site.
 
 Plain ASGI, so it costs microseconds.
 """
@@ -8,12 +8,11 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from urllib.parse import urlsplit, urlunsplit
 
-from fastapi import HTTPException
+from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.problems import render
 from service.observe.logs import request_id
 from service.observe.metrics import HttpMetrics
 
@@ -76,39 +75,20 @@ class Observe:
             self._metrics.observe(scope["method"], route, status, time.perf_counter() - started)
 
 
-class BodyLimit:
-    """Refuses bodies over a number of bytes: at once where the length is declared, else when they grow past it.
+class OwnRedirects:
+    """Leaves scheme and host out of redirections, so that a client goes on where it reached the API: at the proxy."""
 
-    Args:
-        app: what comes after.
-        limit: most bytes of a body.
-        limits: other limits, by path.
-    """
-
-    def __init__(self, app: ASGIApp, limit: int, limits: Mapping[str, int]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._limit = limit
-        self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        limit = self._limits.get(scope["path"], self._limit)
-        detail = f"the body has more than {limit} bytes"
-        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
-        if int(declared) > limit:  # the server has checked that it is a number
-            await render("body-too-large", detail, {})(scope, receive, send)
-            return
-        received = 0
 
-        async def receive_some() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise HTTPException(413, detail)
-            return message
+        async def send_relative(message: Message) -> None:
+            if message["type"] == "http.response.start" and 300 <= message["status"] < 400:
+                headers = MutableHeaders(raw=message["headers"])
+                if "location" in headers:
+                    headers["location"] = urlunsplit(("", "", *urlsplit(headers["location"])[2:]))
+            await send(message)
 
-        await self._app(scope, receive_some, send)
+        await self._app(scope, receive, send_relative)

@@ -28,6 +28,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _KIND_OF_STATUS = {
     404: "not-found",
     405: "method-not-allowed",
+    408: "request-timeout",
     413: "body-too-large",
     415: "unsupported-media-type",
     422: "invalid-request",

@@ -93,14 +93,6 @@ def test_a_training_that_can_not_work_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_idle_connections_outlive_those_of_clients_and_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    options: dict[str, float] = {}
-    monkeypatch.setattr("uvicorn.run", lambda app, **given: options.update(given))
-    code, output = run("api", COOPSERVE_REDIS_URL="redis://127.0.0.1:1/0")
-    assert code == 0, output
-    assert options["timeout_keep_alive"] > 60
-
-
 @pytest.mark.parametrize("command", [["serve"], ["models", "list"], ["data", "list"]])
 def test_a_bad_setting_is_named(command: list[str]) -> None:
     code, output = run(*command, COOPSERVE_PORT="eighty")

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 import redis
-import uvicorn
 from PIL import Image
 
-from service.app import create_app
 from service.contract.jobs import Generate, JobRecord
 from service.contract.trainings import TrainingRecord
 from service.pictures.blobs import Blobs
@@ -23,6 +18,7 @@ from service.settings import Settings
 from service.store.presence import Presence
 from service.store.queue import INFERENCE_QUEUE, TRAINING_QUEUE
 from tests.service.fakes import FakeWorker, cards, write_card
+from tests.service.serving import serving
 from tests.service.submitting import SubmittingStore
 
 SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"
@@ -51,15 +47,8 @@ def add_data(root: Path) -> None:
 
 @pytest.fixture(scope="session")
 def base_url(settings: Settings) -> Iterator[str]:
-    listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), log_config=None))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with serving(settings) as url:
+        yield url
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-import uvicorn
 from fastapi import FastAPI
 
 from service.app import create_app
+from service.http.server import make_server
 from service.settings import Settings
 
 
@@ -24,7 +24,7 @@ def serving(settings: Settings) -> AbstractContextManager[str]:
 def serving_app(app: FastAPI) -> Iterator[str]:
     """The same for an app that is already there."""
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+    server = make_server(app, app.state.services.settings)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
     while not server.started:

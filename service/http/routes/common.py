@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-import re
-from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import Header, Path, Query, Request, Response
 from pydantic import BaseModel
-from redis.exceptions import RedisError
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from starlette.concurrency import run_in_threadpool
 
 from service.access.security import Caller
-from service.contract.errors import NotFoundError, UnprocessableError, invalid
+from service.contract.errors import NotFoundError, invalid
 from service.contract.records import Record, Status
 from service.services import Services
 from service.store.codec import RecordT
-from service.store.events import START, Event, events
 from service.store.store import RecordStore
 from service.webhooks.post import BlockedError
 
-log = logging.getLogger(__name__)
-
-_EVENT_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 _IMMUTABLE = "private, max-age=31536000, immutable"
 
 JobId = Annotated[str, Path(description="Id of the job.", max_length=100, examples=["job_0193"])]
@@ -117,35 +107,3 @@ def png_answer(request: Request, data: bytes) -> Response:
 def no_picture(record: Record, what: str) -> NotFoundError:
     """The error for a picture that an existing record does not have."""
     return NotFoundError("unknown-image", f"{record.id} is {record.status.value} and has no {what}")
-
-
-async def event_stream(
-    parts: Services, store: RecordStore[RecordT], id: str, caller: Caller, last_event_id: str | None
-) -> Response:
-    """The events of a record as server-sent events, from after ``last_event_id`` to the terminal status."""
-    if last_event_id is not None and not _EVENT_ID.fullmatch(last_event_id):
-        raise UnprocessableError("invalid-request", "Last-Event-ID must be the `id:` of an event of this stream")
-    record = await run_in_threadpool(owned, store, id, caller)
-    stream = store.events_key(id)
-    if not record.status.terminal:
-        follow = events(parts.streams, stream, last_event_id or START)
-        return EventSourceResponse(_wire(follow))
-    rest = [event async for event in events(parts.streams, stream, last_event_id or START, follow=False)]
-    if not rest and last_event_id is not None:
-        return Response(status_code=204)  # tells a browser's EventSource to stop asking
-    if not rest:  # finished long ago: the events are gone, its end is not
-        rest = [Event(START, "status", f'{{"status":"{record.status}","attempt":{record.attempt}}}')]
-    return EventSourceResponse(_wire(_all(rest)))
-
-
-async def _all(found: list[Event]) -> AsyncIterator[Event]:
-    for event in found:
-        yield event
-
-
-async def _wire(found: AsyncIterator[Event]) -> AsyncIterator[ServerSentEvent]:
-    try:
-        async for event in found:
-            yield ServerSentEvent(data=event.data, event=event.name, id=event.id)
-    except RedisError as error:  # the answer has begun: end it, and the client resumes where it stopped
-        log.warning("a stream of events broke off: %s", error)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from service.contract.jobs import JobRecord
-from service.http.authentication import Who
+from service.http.authentication import Again, Who
 from service.http.problems import responses
 from service.http.routes import links
 from service.http.routes.common import (
@@ -18,12 +18,12 @@ from service.http.routes.common import (
     Limit,
     StatusFilter,
     check_owner,
-    event_stream,
     json_of,
     no_picture,
     owned,
     picture,
 )
+from service.http.routes.streams import event_stream
 from service.pictures.places import job_extra, job_image, job_preview, shelf_key
 from service.services import Parts
 
@@ -87,15 +87,17 @@ def cancel_job(parts: Parts, who: Who, id: JobId) -> Response:
     responses={
         200: {"content": {"text/event-stream": {}}, "description": "The events."},
         204: {"description": "The job has finished and you have all its events."},
-        **responses(["unknown-job", "invalid-request", "unavailable"]),
+        **responses(["unknown-job", "invalid-request", "too-many-streams", "unavailable"]),
     },
 )
-async def job_events(parts: Parts, who: Who, id: JobId, last_event_id: LastEventId = None) -> Response:
+async def job_events(
+    parts: Parts, who: Who, request: Request, again: Again, id: JobId, last_event_id: LastEventId = None
+) -> Response:
     """Follow a job by server-sent events: `status`, `progress` and `preview`, each with JSON data.
 
     The stream ends after the terminal status, and resumes after Last-Event-ID. If it is lost, read the record.
     """
-    return await event_stream(parts, parts.jobs, id, who, last_event_id)
+    return await event_stream(parts, request, parts.jobs, id, who, again, last_event_id)
 
 
 @router.get(

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from service.access.names import owner_of_new
 from service.contract.trainings import TrainingRecord, TrainingRequest
-from service.http.authentication import Who
+from service.http.authentication import Again, Who
 from service.http.problems import responses
 from service.http.routes import links
 from service.http.routes.common import (
@@ -23,12 +23,12 @@ from service.http.routes.common import (
     TrainingId,
     check_owner,
     check_webhook,
-    event_stream,
     json_of,
     no_picture,
     owned,
     picture,
 )
+from service.http.routes.streams import event_stream
 from service.http.strict import JsonRoute
 from service.observe.process import context
 from service.pictures.places import training_sample
@@ -152,15 +152,17 @@ def cancel_training(parts: Parts, who: Who, id: TrainingId) -> Response:
     responses={
         200: {"content": {"text/event-stream": {}}, "description": "The events."},
         204: {"description": "The training has finished and you have all its events."},
-        **responses(["unknown-training", "invalid-request", "unavailable"]),
+        **responses(["unknown-training", "invalid-request", "too-many-streams", "unavailable"]),
     },
 )
-async def training_events(parts: Parts, who: Who, id: TrainingId, last_event_id: LastEventId = None) -> Response:
+async def training_events(
+    parts: Parts, who: Who, request: Request, again: Again, id: TrainingId, last_event_id: LastEventId = None
+) -> Response:
     """Follow a training by server-sent events: `status`, `progress`, `metrics` and `sample`, each with JSON data.
 
     The stream ends after the terminal status, and resumes after Last-Event-ID.
     """
-    return await event_stream(parts, parts.trainings, id, who, last_event_id)
+    return await event_stream(parts, request, parts.trainings, id, who, again, last_event_id)
 
 
 @router.get(
