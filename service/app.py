@@ -34,7 +34,7 @@ from service.settings import Settings
 log = logging.getLogger(__name__)
 
 _SWEEP_SECONDS = 600.0
-_GUARDED = ("unauthenticated", "forbidden", "rate-limited")
+_GUARDED = ("unauthenticated", "forbidden", "foreign-site", "rate-limited")
 _UNTRACED = "v2/health,metrics"  # machines ask for these again and again
 _TITLE = "coopserve"
 _DESCRIPTION = """Makes images with cooperative, energy-based models: a fast initializer proposes, a slow solver

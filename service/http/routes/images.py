@@ -34,6 +34,7 @@ ImageId = Annotated[
         **responses(
             [
                 "malformed-request",
+                "request-timeout",
                 "body-too-large",
                 "image-too-large",
                 "invalid-image",

@@ -43,6 +43,7 @@ _KINDS = (
     "malformed-request",
     "unknown-model",
     "unknown-image",
+    "request-timeout",
     "body-too-large",
     "image-too-large",
     "unsupported-media-type",

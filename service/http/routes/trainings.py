@@ -69,6 +69,7 @@ class TrainingPage(BaseModel):
             [
                 "malformed-json",
                 "malformed-request",
+                "request-timeout",
                 "body-too-large",
                 "unsupported-media-type",
                 "invalid-request",
