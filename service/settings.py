@@ -300,6 +300,8 @@ class Settings(BaseSettings):
     def picture_limits(self) -> PictureLimits:
         """What pictures are accepted."""
         return PictureLimits(self.max_image_bytes, self.max_image_pixels, self.max_image_side)
+
+    @property
     def allowed_host_names(self) -> frozenset[str]:
         """The names under which an API without keys may be called, apart from those of this machine."""
         return frozenset(name.lower() for name in _words(self.allowed_hosts))

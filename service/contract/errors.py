@@ -43,8 +43,8 @@ PROBLEMS: dict[str, Problem] = {
         404, "There is no such image", "Take addresses from the record, or upload the image with POST /v1/images."
     ),
     "method-not-allowed": Problem(405, "This address does not take this method", "Use a method of the Allow header."),
-    "name-taken": Problem(409, "The name is not yours", "Choose another name for the model."),
     "request-timeout": Problem(408, "The body came too slowly", "Send it again, smaller or over a faster connection."),
+    "name-taken": Problem(409, "The name is not yours", "Choose another name for the model."),
     "body-too-large": Problem(413, "The body is too large", "Send a smaller body."),
     "image-too-large": Problem(413, "The image is too large", "Send it with fewer pixels or stronger compression."),
     "unsupported-media-type": Problem(415, "The body is not declared as JSON", "Send Content-Type: application/json."),
