@@ -197,7 +197,8 @@ class Supervisor:
         # be imported in place of ours.
         commands = {"worker": 0, **({"trainer": 10} if self._trainer else {}), "api": 0}
         for name, nice in commands.items():
-            part = Part(f"the {name}", [sys.executable, "-P", "-m", "coopserve", name], environment, nice)
+            own = {"TMPDIR": environment["COOPSERVE_DATA_DIR"]} if name == "api" else {}  # uploads may be large
+            part = Part(f"the {name}", [sys.executable, "-P", "-m", "coopserve", name], {**environment, **own}, nice)
             part.start()
             self._parts.append(part)
 

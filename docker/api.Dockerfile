@@ -34,6 +34,7 @@ ENV PATH=/app/bin:/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     COOPSERVE_HOST=0.0.0.0 \
     COOPSERVE_DATA_DIR=/data \
+    TMPDIR=/data \
     COOPSERVE_CHECKPOINTS_DIR=/app/checkpoints
 WORKDIR /data
 USER 10001:10001

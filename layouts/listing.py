@@ -76,15 +76,20 @@ def listing(folder: Path) -> Listing:
 
 def reason_of(path: Path) -> Reason | None:
     """Why a file or folder is left out wherever it lies; None if it is a picture or a folder to look into."""
-    if path.name.lower() in _SYSTEM:
-        return Reason.SYSTEM
-    if path.name.startswith("."):
-        return Reason.HIDDEN
+    if reason := reason_of_entry(path.name):
+        return reason
     if path.is_dir():
         return None
     if path.is_symlink() and not path.exists():
         return Reason.BROKEN
     return reason_of_ending(path.suffix)
+
+
+def reason_of_entry(name: str) -> Reason | None:
+    """Why a file or folder of a name is left out, whatever is in it."""
+    if name.lower() in _SYSTEM:
+        return Reason.SYSTEM
+    return Reason.HIDDEN if name.startswith(".") else None
 
 
 def reason_of_ending(ending: str) -> Reason | None:

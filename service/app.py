@@ -24,7 +24,7 @@ from service.http.bodies import BodyBudget, BodyLimit
 from service.http.hosts import OwnSite
 from service.http.middleware import Observe, OwnRedirects, RequestContext
 from service.http.problems import ProblemDocument, responses
-from service.http.routes import docs, health, images, jobs, models, tasks, trainings
+from service.http.routes import datasets, docs, health, images, jobs, models, presets, tasks, trainings
 from service.observe import process as observability
 from service.pictures.intake import PICTURES_A_REQUEST
 from service.pictures.shelf import Shelf
@@ -49,7 +49,7 @@ _TAGS = [
     {"name": "images", "description": "Upload pictures once and use their ids in any task."},
     {"name": "jobs", "description": "List, follow and cancel jobs, and fetch their images."},
     {"name": "models", "description": "The models: what they can do, their limits, and how good they are."},
-    {"name": "trainings", "description": "Fit new models on the server's data sets."},
+    {"name": "trainings", "description": "Upload data sets, and fit new models on them."},
     {"name": "health", "description": "For load balancers and monitoring."},
     {"name": "errors", "description": "What each kind of error means."},
 ]
@@ -87,6 +87,7 @@ def create_app(settings: Settings) -> FastAPI:
         limits=_body_limits(settings),
         seconds=settings.body_seconds,
         budget=BodyBudget(settings.max_bodies_bytes),
+        streamed={"/v1/datasets": settings.max_body_bytes + settings.max_dataset_bytes},
     )
     app.add_middleware(Authenticate, guard=services.guard)
     if not settings.auth_on:
@@ -115,7 +116,7 @@ def _routers() -> dict[Scope, tuple[APIRouter, ...]]:
     """The routes that need an API key, by the scope that it must have."""
     return {
         Scope.USE: (tasks.build(), images.router, jobs.router, models.router),
-        Scope.TRAIN: (trainings.starting, trainings.router),
+        Scope.TRAIN: (trainings.starting, trainings.router, datasets.router, presets.router),
         Scope.ADMIN: (models.managing,),
     }
 
@@ -124,7 +125,10 @@ def _body_limits(settings: Settings) -> dict[str, int]:
     """The limits of bodies that carry pictures, by path; base64 makes four bytes of three."""
     file = settings.max_body_bytes + settings.max_image_bytes
     uris = settings.max_body_bytes + PICTURES_A_REQUEST * math.ceil(settings.max_image_bytes * 4 / 3)
-    return {"/v1/images": file, **{f"/v1/{name}": uris for name, task in TASKS.items() if task.pictures}}
+    return {
+        "/v1/images": file,
+        **{f"/v1/{name}": uris for name, task in TASKS.items() if task.pictures},
+    }
 
 
 async def _sweep(shelf: Shelf) -> None:

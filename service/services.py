@@ -19,6 +19,8 @@ from service.contract.catalog import Catalog
 from service.contract.jobs import JobRecord
 from service.contract.trainable import Trainable
 from service.contract.trainings import TrainingRecord
+from service.datasets.store import DataSets
+from service.datasets.unpacking import DataLimits
 from service.observe.metrics import HttpMetrics, StoreCollector, WebhookMetrics, WorkerCollector
 from service.pictures.blobs import Blobs
 from service.pictures.intake import Intake
@@ -64,6 +66,7 @@ class Services:
     training_queue: JobQueue
     catalog: Catalog
     trainable: Trainable
+    datasets: DataSets
     blobs: Blobs
     storage: StorageLimits
     shelf: Shelf
@@ -86,6 +89,14 @@ class Services:
         shelf = Shelf(blobs, Ledger(client), storage)
         uploads = Uploads(shelf, settings.keep_hours)
         budget = ByteBudget(settings.picture_memory_bytes)
+        trainable = Trainable.shipped()
+        datasets = DataSets(
+            settings.datasets_dir,
+            trainable.data,
+            DataLimits(settings.max_dataset_bytes, settings.max_dataset_files, settings.picture_limits),
+            settings.max_owner_dataset_bytes,
+            Room(settings.datasets_dir, settings.min_free_bytes),
+        )
         registry = CollectorRegistry()
         registry.register(StoreCollector("jobs", jobs, QueueFigures(client, JobRecord)))
         registry.register(StoreCollector("trainings", trainings, QueueFigures(client, TrainingRecord)))
@@ -117,7 +128,8 @@ class Services:
             job_queue=JobQueue(client, RUN_JOB, INFERENCE_QUEUE),
             training_queue=JobQueue(client, RUN_TRAINING, TRAINING_QUEUE),
             catalog=Catalog(settings.model_dirs),
-            trainable=Trainable.shipped(),
+            trainable=trainable,
+            datasets=datasets,
             blobs=blobs,
             storage=storage,
             shelf=shelf,

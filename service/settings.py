@@ -111,6 +111,17 @@ class Settings(BaseSettings):
         description="Memory for all pictures that the API decodes and fits at the same time, and as much for those "
         "that a worker restores; others wait. A picture that needs more than all of it is worked on alone.",
     )
+    max_dataset_bytes: int = Field(
+        2 * 2**30,
+        ge=1024,
+        description="Largest data set that may be uploaded, in bytes, as a file and unpacked.",
+    )
+    max_dataset_files: int = Field(
+        100_000, ge=1, le=10_000_000, description="Most pictures of a data set that is uploaded as a zip file."
+    )
+    max_owner_dataset_bytes: int = Field(
+        10 * 2**30, ge=1024, description="Most bytes of all data sets that one key owner has uploaded (429)."
+    )
     min_free_bytes: int = Field(
         2**28,
         ge=0,

@@ -6,6 +6,7 @@ import json
 import logging
 import shlex
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,11 +23,12 @@ from models.training.configuration import TrainingError, choose, find_variant, f
 from models.training.plan import Event, Plan
 from models.training.training import Training
 from service.contract.catalog import UNREADABLE, Catalog
+from service.contract.data_places import find_data, known_names
 from service.contract.errors import StaleAttemptError
 from service.contract.records import Failure, Progress, Status
 from service.contract.trainings import TrainingRecord, TrainingRequest
 from service.pictures.blobs import Blobs
-from service.pictures.places import training_sample
+from service.pictures.places import training_figure, training_history, training_sample
 from service.settings import Settings
 from service.store.store import RecordStore
 from service.store.types import Beat, Queued
@@ -35,6 +37,8 @@ from workers.upkeep.heart import Heart
 from workers.upkeep.patience import patiently
 
 log = logging.getLogger(__name__)
+
+_HISTORY_SECONDS = 10.0
 
 
 class _Work:
@@ -46,6 +50,14 @@ class _Work:
         self.training: Training | None = None
         self._metrics: Mapping[str, float] | None = None
         self._said: Progress | None = None
+        self._history_at = 0.0
+
+    def history_is_due(self) -> bool:
+        """Whether the history of metrics should be told again: now and then, as it is told as a whole."""
+        due = time.monotonic() - self._history_at >= _HISTORY_SECONDS
+        if due:
+            self._history_at = time.monotonic()
+        return due
 
     def note(self, metrics: Mapping[str, float]) -> None:
         self._metrics = metrics
@@ -192,7 +204,7 @@ class TrainingWorker:
         root = self._settings.datasets_dir
         variant = find_variant(request.system, request.preset)
         chosen = choose(variant, request.preset, overrides_of(request))
-        source = data_source(request.data, root)
+        source = data_source(request.data, root, record.owner)
         data = read(
             VARIANTS[variant].data,
             source,
@@ -237,13 +249,28 @@ class TrainingWorker:
     def _store_event(self, record: TrainingRecord, work: _Work, event: Event) -> None:
         if event.kind == "metrics":
             work.note(event.data)
+            if work.history_is_due():
+                self._publish_history(record, work)
         elif event.kind == "warning":
             current = self._store.get(record.id)
             message = str(event.data["message"])
             warnings = [*current.warnings, message]
             self._store.emit(record.id, record.attempt, "warning", {"message": message}, warnings=warnings)
+        elif event.kind == "figure":
+            self._publish_figure(record, work, event)
         else:
             self._publish_sample(record, event.iteration, event.data["path"])
+
+    def _publish_history(self, record: TrainingRecord, work: _Work) -> None:
+        if work.training is not None:
+            self._blobs.put(training_history(record.id).key, work.training.metrics_file.read_bytes())
+
+    def _publish_figure(self, record: TrainingRecord, work: _Work, event: Event) -> None:
+        place = training_figure(record.id)
+        self._blobs.put(place.key, event.data["path"].read_bytes())
+        self._publish_history(record, work)
+        data = {"iteration": event.iteration, "url": place.url}
+        self._store.emit(record.id, record.attempt, "figure", data, figure=place.url)
 
     def _publish_sample(self, record: TrainingRecord, iteration: int, path: Path) -> None:
         place = training_sample(record.id, iteration)
@@ -253,19 +280,17 @@ class TrainingWorker:
         self._store.emit(record.id, record.attempt, "sample", data, samples=[*earlier, place.url])
 
 
-def data_source(name: str, root: Path) -> str:
-    """The name of a known data set, or the file or folder ``root/NAME``: clients never name a path.
+def data_source(name: str, root: Path, owner: str | None = None) -> str:
+    """The name of a known data set, or the file or folder of another: clients never name a path.
 
     Raises:
-        DataError: there is neither.
+        DataError: there is none.
     """
     if name in DATASETS:
         return name
-    for path in (root / name, root / f"{name}.npz"):
-        if path.exists():
-            return str(path)
-    here = sorted(path.stem for path in root.iterdir() if not path.name.startswith(".")) if root.is_dir() else []
-    known = ", ".join(dict.fromkeys([*DATASETS, *here]))
+    if path := find_data(root, name, owner):
+        return str(path)
+    known = ", ".join(dict.fromkeys([*DATASETS, *known_names(root, owner)]))
     raise DataError(f"there is no data set {name!r}; choose one of: {known}")
 
 

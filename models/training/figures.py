@@ -55,7 +55,8 @@ def curves(lines: Iterable[Mapping[str, Any]]) -> dict[str, list[tuple[int, floa
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The JSON objects of a file with one a line. A line that a killed or full machine has cut off is left out."""
     found = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    for line in text.splitlines():
         try:
             found.append(json.loads(line))
         except ValueError:
@@ -63,13 +64,16 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return [line for line in found if isinstance(line, dict)]
 
 
-def draw_training(metrics_file: Path, samples: Path | None, path: Path) -> None:
+def draw_training(metrics_file: Path, samples: Path | None, path: Path) -> bool:
     """The figure of a training: one panel a metric over the iterations, and beside them the latest samples.
 
     Args:
         metrics_file: the JSON lines of the training; without a line of metrics nothing is drawn.
         samples: a sheet of samples.
         path: the PNG to write.
+
+    Returns:
+        Whether it was drawn.
     """
     import matplotlib
 
@@ -78,7 +82,7 @@ def draw_training(metrics_file: Path, samples: Path | None, path: Path) -> None:
 
     series = curves(read_lines(metrics_file))
     if not series:
-        return
+        return False
     columns = 3
     rows = -(-len(series) // columns)
     figure = plt.figure(figsize=(16, 2.4 * rows), layout="constrained")
@@ -96,3 +100,4 @@ def draw_training(metrics_file: Path, samples: Path | None, path: Path) -> None:
     with whole(path) as temporary:
         figure.savefig(temporary, dpi=110, format="png")
     plt.close(figure)
+    return True

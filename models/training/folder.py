@@ -43,7 +43,7 @@ class Folder:
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
         self._state, self._best = path / "state.safetensors", path / "best.safetensors"
-        self._log, self._samples = path / "metrics.jsonl", path / "samples"
+        self.metrics_file, self._samples = path / "metrics.jsonl", path / "samples"
         self._samples.mkdir(parents=True, exist_ok=True)
         for place in (path, self._samples, path / "snapshots"):
             sweep(place)
@@ -85,23 +85,23 @@ class Folder:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Add a line of metrics."""
-        with self._log.open("a") as file:
+        with self.metrics_file.open("a") as file:
             file.write(json.dumps(line) + "\n")
 
     def cut_log(self, iteration: int) -> None:
         """Forget the lines after an iteration: they will be written again. A torn line goes too."""
-        if self._log.exists():
-            kept = [line for line in read_lines(self._log) if line["iteration"] <= iteration]
-            replace_text(self._log, "".join(f"{json.dumps(line)}\n" for line in kept))
+        if self.metrics_file.exists():
+            kept = [line for line in read_lines(self.metrics_file) if line["iteration"] <= iteration]
+            replace_text(self.metrics_file, "".join(f"{json.dumps(line)}\n" for line in kept))
 
     def save_sheet(self, images: Tensor, iteration: int) -> Path:
         """Write a sheet of samples as PNG."""
         return save_sheet(images, self._samples / f"{iteration:08d}.png")
 
-    def draw_figure(self) -> None:
-        """Write ``training.png``: the metrics, and the newest sheet."""
-        sheets = sorted(self._samples.glob("*.png"))
-        draw_training(self._log, sheets[-1] if sheets else None, self.path / "training.png")
+    def draw_figure(self) -> Path | None:
+        """Write ``training.png``: the metrics, and the newest sheet. None if nothing was measured yet."""
+        sheets, path = sorted(self._samples.glob("*.png")), self.path / "training.png"
+        return path if draw_training(self.metrics_file, sheets[-1] if sheets else None, path) else None
 
 
 def identity_of(path: Path) -> dict[str, Any] | None:

@@ -17,9 +17,9 @@ from models.training.snapshots import EVERY as SNAPSHOT_EVERY
 
 @dataclass(frozen=True)
 class Event:
-    """Something to tell: ``metrics`` (numbers), ``sample`` (a picture's path) or ``warning`` (a message)."""
+    """Something to tell: ``metrics`` (numbers), ``sample`` or ``figure`` (a path), or ``warning`` (a message)."""
 
-    kind: Literal["metrics", "sample", "warning"]
+    kind: Literal["metrics", "sample", "figure", "warning"]
     iteration: int
     data: Mapping[str, Any]
 

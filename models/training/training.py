@@ -23,6 +23,7 @@ from models.training.snapshots import Snapshots
 
 MAX_ROLLBACKS = 3
 """In one stage of a training."""
+_DRAW_SECONDS = 60.0
 
 
 class Training:
@@ -47,6 +48,7 @@ class Training:
     ) -> None:
         self.plan, self._report, self._rhythm = plan, report, rhythm or Rhythm()
         self.progress = Progress()
+        self._drawn = time.monotonic()
         self._folder = Folder(folder, plan.identity())
         self._snapshots = Snapshots(folder / "snapshots")
         features = plan.features
@@ -61,6 +63,11 @@ class Training:
     @property
     def folder(self) -> Path:
         return self._folder.path
+
+    @property
+    def metrics_file(self) -> Path:
+        """All that was measured, a JSON object a line."""
+        return self._folder.metrics_file
 
     @property
     def iterations(self) -> int:
@@ -79,6 +86,7 @@ class Training:
         while self.progress.iteration < self.iterations and not self.progress.ended:
             if should_stop():
                 self._save()
+                self._draw()
                 return False
             metrics = self._advance()
             now = time.monotonic()
@@ -87,7 +95,7 @@ class Training:
             if metrics is not None:
                 self._housekeeping(metrics)
         self._save()
-        self._folder.draw_figure()
+        self._draw()
         return True
 
     def _advance(self) -> dict[str, float] | None:
@@ -131,6 +139,14 @@ class Training:
             return
         path = self._folder.save_sheet(sheet, self.progress.iteration)
         self._report(Event("sample", self.progress.iteration, {"path": path}))
+        if time.monotonic() - self._drawn >= _DRAW_SECONDS:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Draw the figure anew; it takes a second or two, so not with every sheet of a fast training."""
+        self._drawn = time.monotonic()
+        if path := self._folder.draw_figure():
+            self._report(Event("figure", self.progress.iteration, {"path": path}))
 
     def _compare(self) -> None:
         """Compare drawn images with real ones, and keep the state if it is the best so far."""

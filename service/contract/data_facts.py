@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from layouts.idx import LayoutError
 from layouts.layout import Kind, Layout, layout_of
 from layouts.listing import sentences
+from service.contract.data_places import find_data, known_names
 
 _COLOURED = {"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 _LOOKED = 50
@@ -68,19 +69,17 @@ class DataFacts(BaseModel):
         return self.model_copy(update={**resized, **coloured})
 
 
-def find_facts(name: str, root: Path, known: Mapping[str, Known]) -> DataFacts:
-    """The facts of a known data set that was fetched, or of the file or folder ``root/NAME``.
+def find_facts(name: str, root: Path, known: Mapping[str, Known], owner: str | None = None) -> DataFacts:
+    """The facts of a known data set that was fetched, of an upload of the owner, or of the server's own ``root/NAME``.
 
     Raises:
-        NoDataError: there is neither, or it holds no images.
+        NoDataError: there is none, or it holds no images.
     """
     if name in known:
         return fetched(name, root, known[name])
-    for path in (root / name, root / f"{name}.npz"):
-        if path.exists():
-            return facts_of(path)
-    here = sorted(path.stem for path in root.iterdir() if not path.name.startswith(".")) if root.is_dir() else []
-    choices = ", ".join(dict.fromkeys([*known, *here]))
+    if path := find_data(root, name, owner):
+        return facts_of(path)
+    choices = ", ".join(dict.fromkeys([*known, *known_names(root, owner)]))
     raise NoDataError(f"there is no data set {name!r}; choose one of: {choices}")
 
 

@@ -42,15 +42,27 @@ PROBLEMS: dict[str, Problem] = {
     "unknown-image": Problem(
         404, "There is no such image", "Take addresses from the record, or upload the image with POST /v1/images."
     ),
+    "unknown-dataset": Problem(404, "There is no such data set", "List the data sets with GET /v1/datasets."),
     "method-not-allowed": Problem(405, "This address does not take this method", "Use a method of the Allow header."),
     "request-timeout": Problem(408, "The body came too slowly", "Send it again, smaller or over a faster connection."),
     "name-taken": Problem(409, "The name is not yours", "Choose another name for the model."),
+    "dataset-exists": Problem(
+        409, "There is a data set of this name", "Choose another name, or delete the data set that has it."
+    ),
     "body-too-large": Problem(413, "The body is too large", "Send a smaller body."),
     "image-too-large": Problem(413, "The image is too large", "Send it with fewer pixels or stronger compression."),
+    "dataset-too-large": Problem(
+        413, "The data set is too large", "Send fewer or smaller pictures, or several data sets."
+    ),
     "unsupported-media-type": Problem(415, "The body is not declared as JSON", "Send Content-Type: application/json."),
     "invalid-request": Problem(422, "The request is not valid", "Correct the fields that `errors` names."),
     "invalid-image": Problem(
         422, "The image can't be used", "Send one whole, still picture as PNG, JPEG or WebP; save it anew if need be."
+    ),
+    "invalid-dataset": Problem(
+        422,
+        "The data set can't be used",
+        "Correct what the detail names; send a zip of folders of pictures, or an npz archive with images.",
     ),
     "unsupported-task": Problem(
         422, "The model can't do this task", "Choose a model whose card lists the task: GET /v1/models."
@@ -79,7 +91,7 @@ PROBLEMS: dict[str, Problem] = {
     "too-much-stored": Problem(
         429,
         "You have too much stored",
-        "Delete uploads, or wait until finished jobs and uploads expire; then try again.",
+        "Delete uploads or data sets, or wait until finished jobs and uploads expire; then try again.",
     ),
     "storage-full": Problem(507, "The server has no room for it", "Try again later, or tell the operator."),
     "unavailable": Problem(503, "The service can't answer now", "Try again after the seconds of Retry-After."),

@@ -67,13 +67,13 @@ class _Part(BaseModel):
 
 
 class Sizes(_Part):
-    """The sides of the images that a preset takes, in pixels: ``least`` to ``greatest`` by ``step``."""
+    """The sides of the images that a preset takes, in pixels: `least` to `greatest` by `step`."""
 
-    least: int
-    greatest: int
-    step: int
-    larger: bool
-    square: bool
+    least: int = Field(description="The least side.")
+    greatest: int = Field(description="The greatest side.")
+    step: int = Field(description="The steps between them.")
+    larger: bool = Field(description="Whether any greater side fits, too.")
+    square: bool = Field(description="Whether images must be square.")
 
     def fit(self, width: int, height: int) -> bool:
         """Whether images of this size can be learned from."""
@@ -138,12 +138,13 @@ class Trainable(_Part):
         """What the models of this version offer."""
         return cls.model_validate_json(_FILE.read_bytes())
 
-    def check_request(self, request: TrainingRequest, root: Path) -> None:
+    def check_request(self, request: TrainingRequest, root: Path, owner: str | None = None) -> None:
         """Refuse a request that can't work.
 
         Args:
             request: what a client asks for.
             root: the folder of data sets.
+            owner: whose uploads it may name.
 
         Raises:
             UnprocessableError: it can't; the error names the field and says what there is instead.
@@ -153,7 +154,8 @@ class Trainable(_Part):
         asked += [Asked((name,), path, value) for name, (path, value) in fields.items() if value is not None]
         try:
             self.check_settings(request.system, request.preset, asked)
-            facts = find_facts(request.data, root, self.data).converted(request.image_size, request.channels)
+            facts = find_facts(request.data, root, self.data, owner)
+            facts = facts.converted(request.image_size, request.channels)
             self.check_data(request.system, request.preset, asked, request.data, facts, request.direction)
         except RefusedError as error:
             raise error.problem() from None

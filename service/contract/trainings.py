@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from typing import Annotated, ClassVar, Literal
@@ -9,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
+from service.contract.data_places import DataName
 from service.contract.records import Delivery, Record, now
 from service.contract.webhook_url import WebhookUrl
 
@@ -48,7 +50,10 @@ class TrainingRequest(BaseModel):
 
     system: Word = Field("ccoopnets", description="The method to train.", examples=["ccoopnets"])
     preset: Word = Field("small", description="Size of the networks and matching settings.", examples=["small"])
-    data: Word = Field(description="Name of a data set that was fetched on the server.", examples=["fashion-mnist"])
+    data: DataName = Field(
+        description="Name of a data set: one that you have uploaded, or one of the server; see GET /v1/datasets.",
+        examples=["fashion-mnist"],
+    )
     direction: Literal["AtoB", "BtoA"] = Field(
         "AtoB",
         description="Of data in two parts A and B: which is the condition or source, and which is made from it.",
@@ -99,6 +104,9 @@ class TrainingRecord(Record):
     )
     metrics: dict[str, float] = Field(default_factory=dict, description="The latest figures of the training.")
     samples: list[str] = Field(default_factory=list, description="Addresses of sample sheets, oldest first.")
+    figure: str | None = Field(
+        None, description="Address of the figure of its curves and newest samples; null before the first."
+    )
     model: str | None = Field(
         None, description="The finished model as name@version; null before.", examples=["my-fashion@1"]
     )
@@ -118,3 +126,31 @@ class TrainingRecord(Record):
             webhook=Delivery(url=params.webhook) if params.webhook else None,
             context=context,
         )
+
+
+class Measured(BaseModel):
+    """What a training measured or said at an iteration."""
+
+    iteration: int = Field(description="After how many updates.")
+    seconds: float | None = Field(None, description="Time of training until then; null where it was not noted.")
+    metrics: dict[str, float] = Field(default_factory=dict, description="What was measured, by name.")
+    warning: str | None = Field(None, description="What was unusual, in a sentence; null otherwise.")
+
+
+class TrainingHistory(BaseModel):
+    """All that a training has measured."""
+
+    items: list[Measured] = Field(description="In the order in which it was measured.")
+
+    @classmethod
+    def of(cls, lines: bytes) -> TrainingHistory:
+        """The history of a file with a JSON object a line. A line that was cut off is left out."""
+        found = []
+        for line in lines.splitlines():
+            try:
+                given = json.loads(line)
+                known = {name: given.pop(name) for name in ("iteration", "seconds", "warning") if name in given}
+                found.append(Measured(**known, metrics=given))
+            except (ValueError, AttributeError):
+                continue
+        return cls(items=found)

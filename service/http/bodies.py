@@ -18,6 +18,8 @@ from service.http.problems import render, render_error
 _SMALL_BYTES = 2**16
 """Bodies of this size are read at once: the server buffers as much of every connection anyway."""
 _WAIT_SECONDS = 30.0
+_STREAMED_BYTES = 2**20
+"""A body that goes to the disk as it comes must bring so much in the time that another body has."""
 
 
 @final
@@ -77,11 +79,20 @@ class BodyLimit:
         limits: other limits, by path.
         seconds: how long a body may take once it is read.
         budget: of all bodies together.
+        streamed: limits of bodies that go to the disk as they come, by path; they take nothing of the budget.
     """
 
-    def __init__(self, app: ASGIApp, limit: int, limits: Mapping[str, int], seconds: float, budget: BodyBudget) -> None:
-        self._app, self._limit, self._limits = app, limit, limits
-        self._seconds, self._budget = seconds, budget
+    def __init__(
+        self,
+        app: ASGIApp,
+        limit: int,
+        limits: Mapping[str, int],
+        seconds: float,
+        budget: BodyBudget,
+        streamed: Mapping[str, int],
+    ) -> None:
+        self._app, self._limit, self._limits = app, limit, {**limits, **streamed}
+        self._seconds, self._budget, self._streamed = seconds, budget, streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -92,6 +103,8 @@ class BodyLimit:
         size = _declared(scope, limit)
         if size > limit:
             await render("body-too-large", _too_large(limit), {})(scope, receive, send)
+        elif scope["path"] in self._streamed:
+            await self._app(scope, self._bounded(receive, limit, self._seconds / _STREAMED_BYTES), send)
         elif size <= _SMALL_BYTES:
             await self._app(scope, self._bounded(receive, limit), send)
         else:
@@ -101,14 +114,14 @@ class BodyLimit:
             except ServiceError as error:
                 await render_error(error)(scope, receive, send)
 
-    def _bounded(self, receive: Receive, limit: int) -> Receive:
+    def _bounded(self, receive: Receive, limit: int, seconds_a_byte: float = 0.0) -> Receive:
         received, more = 0, True
         deadline = asyncio.get_running_loop().time() + self._seconds
 
         async def receive_some() -> Message:
             nonlocal received, more
             try:
-                async with asyncio.timeout_at(deadline if more else None):
+                async with asyncio.timeout_at(deadline + received * seconds_a_byte if more else None):
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(408, f"the body did not come within {self._seconds:g} s") from None

@@ -45,6 +45,16 @@ def training_sample(id: str, iteration: int) -> Place:
     return Place(f"trainings/{id}/samples/{iteration}.png", f"{TrainingRecord.path}/{id}/samples/{iteration}")
 
 
+def training_figure(id: str) -> Place:
+    """The figure of a training: its curves and newest samples. It changes while the training runs."""
+    return Place(f"trainings/{id}/figure.png", f"{TrainingRecord.path}/{id}/figure")
+
+
+def training_history(id: str) -> Place:
+    """All metrics of a training, a JSON object a line."""
+    return Place(f"trainings/{id}/metrics.jsonl", f"{TrainingRecord.path}/{id}/metrics")
+
+
 def job_chain(id: str, attempt: int | None = None) -> str:
     """The blob key of what an attempt has saved of its work; without an attempt, of what all have saved."""
     return f"chains/{id}" if attempt is None else f"chains/{id}/{attempt}.safetensors"

@@ -92,7 +92,8 @@ def test_a_training_ends_in_a_model_with_a_true_card(system: str, tmp_path: Path
     assert (folder / "model.safetensors").stat().st_size == card["files"]["model.safetensors"]["bytes"]
     made = run(load_model(folder, torch.device("cpu")).start("generate", generate_job()))
     assert made.images.isfinite().all()
-    assert {event.kind for event in events} == {"metrics", "sample"}
+    assert {event.kind for event in events} == {"metrics", "sample", "figure"}
+    assert events[-1].data["path"] == tmp_path / "run" / "training.png"
     for path in (events[-1].data["path"], tmp_path / "run" / "training.png"):
         with Image.open(path) as picture:
             assert picture.size[0] > 4 * 28

@@ -18,9 +18,11 @@ from models.data.catalog import DATASETS
 from models.data.images import DataError
 from models.data.pairs import Direction
 from service.contract.catalog import Catalog
+from service.contract.data_places import uploads_of
 from service.contract.records import Status, now
-from service.contract.trainings import TrainingRecord, TrainingRequest
+from service.contract.trainings import TrainingHistory, TrainingRecord, TrainingRequest
 from service.pictures.blobs import Blobs
+from service.pictures.places import training_figure, training_history
 from service.settings import Settings
 from service.store.presence import Presence
 from service.store.types import MAX_ATTEMPTS, Name, Queued
@@ -84,6 +86,12 @@ def test_a_training_ends_in_a_model_of_the_catalog(trainers: Trainers) -> None:
     assert (record.status, record.model) == (Status.SUCCEEDED, "mine@1")
     assert record.metrics.keys() >= {"gap", "move"}
     assert len(record.samples) == 1
+    assert record.figure == f"/v1/trainings/{id}/figure"
+    blobs = Blobs(trainers.settings.blobs_dir)
+    assert blobs.get(training_figure(id).key).startswith(b"\x89PNG")
+    history = TrainingHistory.of(blobs.get(training_history(id).key)).items
+    assert [line.iteration for line in history] == [6]
+    assert history[0].metrics.keys() >= {"gap", "move"}
     card = Catalog(trainers.settings.model_dirs).get("mine@1")
     assert card.training["iterations"] == 6
     assert "--set refinement.steps=2 --set training.iterations=6" in card.training["command"]
@@ -263,6 +271,15 @@ def test_the_command_on_a_card_is_safe_in_a_shell_and_gives_the_same_settings() 
     pairs = [word.partition("=") for place, word in enumerate(words) if words[place - 1] == "--set"]
     read = {path: assignment(f"{path}={value}")[1] for path, _, value in pairs}
     assert read == {**given, "training.iterations": 6}
+
+
+def test_uploads_are_found_for_their_owner_alone(tmp_path: Path) -> None:
+    for owner in ("ada", None):
+        (uploads_of(tmp_path, owner) / "my photos" / "data").mkdir(parents=True)
+    assert data_source("my photos", tmp_path, "ada") == str(tmp_path / ".uploads" / "ada" / "my photos" / "data")
+    assert data_source("my photos", tmp_path) == str(tmp_path / ".uploads" / "-" / "my photos" / "data")
+    with pytest.raises(DataError, match="there is no data set 'my photos'"):
+        data_source("my photos", tmp_path, "bob")
 
 
 def test_data_are_named_never_pathed(tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from service.store.codec import RecordT
 from service.store.store import RecordStore
 from service.webhooks.post import BlockedError
 
-_IMMUTABLE = "private, max-age=31536000, immutable"
+IMMUTABLE = "private, max-age=31536000, immutable"
+CHANGING = "private, no-cache"
+"""Of pictures that change: clients ask each time whether theirs is current."""
 
 JobId = Annotated[str, Path(description="Id of the job.", max_length=100, examples=["job_0193"])]
 TrainingId = Annotated[str, Path(description="Id of the training.", max_length=100, examples=["trn_0193"])]
@@ -86,19 +88,19 @@ def check_webhook(parts: Services, caller: Caller, url: str | None) -> None:
         raise invalid("webhook", str(error)) from None
 
 
-def picture(parts: Services, request: Request, key: str) -> Response | None:
-    """The PNG of a blob key, which never changes; 304 if the client has it, None if there is none."""
+def picture(parts: Services, request: Request, key: str, cache: str = IMMUTABLE) -> Response | None:
+    """The PNG of a blob key, which never changes unless ``cache`` says so; 304 if the client has it, None without."""
     try:
         data = parts.blobs.get(key)
     except (FileNotFoundError, ValueError):  # ValueError: an id that no key could hold
         return None
-    return png_answer(request, data)
+    return png_answer(request, data, cache)
 
 
-def png_answer(request: Request, data: bytes) -> Response:
-    """A PNG that never changes, or 304 if the client has it."""
+def png_answer(request: Request, data: bytes, cache: str = IMMUTABLE) -> Response:
+    """A PNG that never changes unless ``cache`` says so, or 304 if the client has it."""
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": _IMMUTABLE}
+    headers = {"ETag": tag, "Cache-Control": cache}
     if tag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return Response(data, headers=headers, media_type="image/png")

@@ -43,3 +43,7 @@ IMAGE = {
     "delete": _link("delete_image", "Delete it before it expires.", id=_ID),
 }
 MODELS = {"card": _link("get_model", "The card of the first model.", name="$response.body#/items/0/ref")}
+DATASET = {
+    "self": _link("get_dataset", "What it holds.", name="$response.body#/name"),
+    "delete": _link("delete_dataset", "Delete it.", name="$response.body#/name"),
+}

@@ -10,11 +10,12 @@ from fastapi import APIRouter, Body, Path, Request, Response
 from pydantic import BaseModel, Field
 
 from service.access.names import owner_of_new
-from service.contract.trainings import TrainingRecord, TrainingRequest
+from service.contract.trainings import TrainingHistory, TrainingRecord, TrainingRequest
 from service.http.authentication import Again, Who
 from service.http.problems import responses
 from service.http.routes import links
 from service.http.routes.common import (
+    CHANGING,
     Cursor,
     IdempotencyKey,
     LastEventId,
@@ -31,7 +32,7 @@ from service.http.routes.common import (
 from service.http.routes.streams import event_stream
 from service.http.strict import JsonRoute
 from service.observe.process import context
-from service.pictures.places import training_sample
+from service.pictures.places import training_figure, training_history, training_sample
 from service.services import Parts
 from service.store.types import Idempotency, Name
 
@@ -93,7 +94,7 @@ def start_training(
     """Store the training and queue it."""
     check_webhook(parts, who, body.webhook)
     parts.room.check(0)
-    parts.trainable.check_request(body, parts.settings.datasets_dir)
+    parts.trainable.check_request(body, parts.settings.datasets_dir, who.owner)
     record = TrainingRecord.new(body, context())
     owner = owner_of_new(body.name, parts.catalog.owners(body.name), who)
     submit = partial(
@@ -188,3 +189,36 @@ def training_samples(
     if answer is None:
         raise no_picture(parts.trainings.get(id), f"sample sheet of iteration {iteration}")
     return answer
+
+
+@router.get(
+    "/v1/trainings/{id}/figure",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {}}, "description": "The figure."},
+        304: {"description": "Your copy is current."},
+        **responses(["unknown-training", "unknown-image", "invalid-request", "unavailable"]),
+    },
+)
+def training_curves(parts: Parts, who: Who, request: Request, id: TrainingId) -> Response:
+    """Get the figure of a training as PNG: its curves, and the newest samples. It is drawn anew while it runs."""
+    check_owner(parts.trainings, id, who)
+    answer = picture(parts, request, training_figure(id).key, CHANGING)
+    if answer is None:
+        raise no_picture(parts.trainings.get(id), "figure yet")
+    return answer
+
+
+@router.get(
+    "/v1/trainings/{id}/metrics",
+    response_model=TrainingHistory,
+    responses=responses(["unknown-training", "invalid-request", "unavailable"]),
+)
+def training_metrics(parts: Parts, who: Who, id: TrainingId) -> Response:
+    """Get all that a training has measured so far, from its first iteration to the latest."""
+    owned(parts.trainings, id, who)
+    try:
+        data = parts.blobs.get(training_history(id).key)
+    except FileNotFoundError:
+        data = b""
+    return json_of(TrainingHistory.of(data))
