@@ -1,4 +1,4 @@
-"""Any PNG, JPEG or WebP file becomes plain pixels with 8 bits a channel, or is refused.
+"""Any PNG, JPEG or WebP file becomes plain, upright sRGB pixels with 8 bits a channel, or is refused.
 
 Nothing of the file itself is kept: no metadata, no colour profile, no bytes that a decoder has not read.
 """
@@ -6,20 +6,19 @@ Nothing of the file itself is kept: no metadata, no colour profile, no bytes tha
 from __future__ import annotations
 
 import io
-import warnings
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from pictures.bands import bands
-from pictures.files import BadPictureError, FileInfo, PictureLimits, examine
-
-# A picture that Pillow has doubts about, such as damaged EXIF data, is refused rather than guessed at.
-warnings.filterwarnings("error", module=r"PIL\.")
+from pictures.colours import to_srgb
+from pictures.files import examine
+from pictures.info import BadPictureError, FileInfo, PictureLimits
 
 # Not Image.open: it tries formats by plug-ins that others may register.
 _OPEN: dict[str, type[ImageFile]] = {"png": PngImageFile, "jpeg": JpegImageFile, "webp": WebPImageFile}
@@ -27,6 +26,15 @@ _GREY = frozenset({"1", "L", "LA", "La", "I", "I;16"})
 _PLAIN = frozenset({"L", "LA", "RGB", "RGBA"})
 _BYTES_A_PIXEL = 4
 _COPIES = 3
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def memory(width: int, height: int) -> int:
@@ -34,25 +42,29 @@ def memory(width: int, height: int) -> int:
     return width * height * _BYTES_A_PIXEL * _COPIES
 
 
-def decode(data: bytes, info: FileInfo) -> Image.Image:
+def decode(info: FileInfo) -> Image.Image:
     """The upright picture of a file as L, LA, RGB or RGBA, without metadata.
 
     Args:
-        data: the file.
         info: what :func:`pictures.files.examine` has found in it.
 
     Raises:
         BadPictureError: it can't be decoded, or its parts disagree.
     """
     try:
-        with _OPEN[info.format](io.BytesIO(data)) as image:
+        with _OPEN[info.format](io.BytesIO(info.pixels)) as image:
             if image.size != (info.width, info.height):
                 raise BadPictureError("its header gives two sizes")
-            return _plain(image)
+            image.load()
+            plain = _eight_bits(image) if image.mode in ("I", "I;16") else _plain(image, info)
+            turn = _UPRIGHT.get(info.orientation)
+            plain = plain.transpose(turn) if turn is not None else plain
     except BadPictureError:
         raise
     except Exception as error:  # decoders fail in every way on damaged files
         raise BadPictureError(f"it can't be decoded: {str(error)[:200]}") from None
+    plain.info.clear()  # save would write some of it
+    return plain
 
 
 def read(data: bytes, limits: PictureLimits) -> Image.Image:
@@ -62,22 +74,25 @@ def read(data: bytes, limits: PictureLimits) -> Image.Image:
         BadPictureError: it is not one whole, still PNG, JPEG or WebP picture.
         TooLargeError: it is over the limits.
     """
-    return decode(data, examine(data, limits))
+    return decode(examine(data, limits))
 
 
-def _plain(image: ImageFile) -> Image.Image:
-    image.load()
-    ImageOps.exif_transpose(image, in_place=True)
-    plain: Image.Image
-    if image.mode in ("I", "I;16"):
-        plain = _eight_bits(image)
-    elif image.mode in _PLAIN and "transparency" not in image.info:
-        plain = image  # convert() would make a copy
-    else:
+def _plain(image: Image.Image, info: FileInfo) -> Image.Image:
+    """8 bits a channel, sRGB."""
+    clear = image.info.get("transparency")
+    if clear is not None and image.mode in ("L", "RGB"):
+        image.info["transparency"] = _scaled(clear, info.clear_scale)
+    if image.mode == "CMYK" and info.profile:
+        return to_srgb(image, info.profile).convert("RGB")
+    if image.mode not in _PLAIN or clear is not None:
         mode = "L" if image.mode in _GREY else "RGB"
-        plain = image.convert(f"{mode}A" if image.has_transparency_data else mode)
-    plain.info.clear()  # save would write some of it
-    return plain
+        image = image.convert(f"{mode}A" if image.has_transparency_data else mode)
+    return to_srgb(image, info.profile) if info.profile else image
+
+
+def _scaled(clear: Any, scale: float) -> Any:
+    """The level that a PNG calls transparent, in the levels of the decoded picture: a number, or one a channel."""
+    return tuple(int(level * scale) for level in clear) if isinstance(clear, tuple) else int(clear * scale)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -36,15 +36,21 @@ class Frame:
     target: Size
 
     @classmethod
-    def of(cls, source: Size, target: Size, fit: Fit) -> Frame:
+    def of(cls, source: Size, target: Size, fit: Fit, hole: Box | None = None) -> Frame:
         """The frame for a picture of size ``source``.
 
-        ``cover``: the largest window of the target's proportions from the middle. ``contain``: all of the picture in
-        its own proportions, in the middle. ``stretch``: all of the picture on all of the target.
+        ``cover``: the largest window of the target's proportions from the middle; as near to the middle as it holds the
+        ``hole``, or its middle if it can't hold all of it. ``contain``: all of the picture in its own proportions, in
+        the middle. ``stretch``: all of the picture on all of the target.
         """
-        window = _inside(target, source) if fit == "cover" else (0, 0, *source)
+        window = _around(_inside(target, source), hole, source) if fit == "cover" else (0, 0, *source)
         place = _inside(source, target) if fit == "contain" else (0, 0, *target)
         return cls(source, window, place, target)
+
+    def holds(self, box: Box) -> bool:
+        """Whether all of a part of the picture is in the window."""
+        left, top, right, bottom = self.window
+        return left <= box[0] and top <= box[1] and box[2] <= right and box[3] <= bottom
 
     def apply(self, picture: Image.Image) -> Image.Image:
         """The model's picture, scaled by Lanczos resampling; one of the model's size comes out as it was."""
@@ -105,6 +111,22 @@ def _any(hidden: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     edges = np.arange(size + 1) * len(hidden)
     first, last = edges[:-1] // size, -(-edges[1:] // size)
     return np.stack([hidden[top:bottom].any(axis=0) for top, bottom in zip(first, last, strict=True)])
+
+
+def _around(window: Box, hole: Box | None, outer: Size) -> Box:
+    """The window moved as little as it must be to hold the hole, within ``outer``."""
+    if hole is None:
+        return window
+    left, top = (_moved(window[k], window[k + 2], hole[k], hole[k + 2], outer[k]) for k in (0, 1))
+    width, height = _size(window)
+    return left, top, left + width, top + height
+
+
+def _moved(begin: int, end: int, first: int, last: int, outer: int) -> int:
+    length = end - begin
+    if last - first > length:  # it can't hold all: the middle of the hole
+        return min(max(0, (first + last - length) // 2), outer - length)
+    return min(max(begin, last - length), first)
 
 
 def _inside(proportions: Size, outer: Size) -> Box:

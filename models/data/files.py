@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from models.data.images import DataError, fit
-
-_GREY_MODES = frozenset({"1", "L", "LA"})
-_COLOUR_MODES = frozenset({"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"})
+from pictures.decoding import read
+from pictures.files import OWN_FILES, BadPictureError, TooLargeError, examine
+from pictures.framing import on_white
 
 
 def read_files(paths: Sequence[Path], *, size: int | None = None, channels: int | None = None) -> Tensor:
@@ -31,33 +30,26 @@ def read_files(paths: Sequence[Path], *, size: int | None = None, channels: int 
 
 
 def decode(path: Path) -> Tensor:
-    """One file as uint8 ``[1, C, H, W]``; what is transparent is laid on white.
+    """One file as uint8 ``[1, C, H, W]``: upright, sRGB and on white where it is transparent, as in requests.
 
     Raises:
-        DataError: it is damaged, no image, or has more than 8 bits a channel.
+        DataError: it is damaged, or no picture that can be used.
     """
-    with _opened(path) as image:
-        image.load()
-    if image.mode not in _GREY_MODES | _COLOUR_MODES:
-        raise DataError(f"{path} has pixels of kind {image.mode}; convert it to 8 bits a channel")
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        flat = Image.alpha_composite(white, rgba)
-    else:
-        flat = image
-    pixels = np.array(flat.convert("L" if image.mode in _GREY_MODES else "RGB"))
+    with _named(path):
+        picture = read(path.read_bytes(), OWN_FILES)
+    flat = on_white(picture, 1 if picture.mode in ("L", "LA") else 3)
+    pixels = np.array(flat)
     return torch.from_numpy(pixels.reshape(*pixels.shape[:2], -1)).permute(2, 0, 1)[None]
 
 
 def extent(path: Path) -> tuple[int, int]:
-    """Width and height in pixels as the file's header has them.
+    """Width and height in pixels of the upright picture, as the file's header has them.
 
     Raises:
-        DataError: it is damaged or no image.
+        DataError: it is damaged or no picture.
     """
-    with _opened(path) as image:
-        return image.size
+    with _named(path):
+        return examine(path.read_bytes(), OWN_FILES, counted=False).size
 
 
 def join(pictures: Sequence[Tensor], paths: Sequence[Path]) -> Tensor:
@@ -81,9 +73,10 @@ def join(pictures: Sequence[Tensor], paths: Sequence[Path]) -> Tensor:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _named(path: Path) -> Iterator[None]:
     try:
-        with Image.open(path) as image:
-            yield image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} is damaged or no image ({error}); mend or remove it") from error
+        yield
+    except (BadPictureError, TooLargeError) as error:
+        raise DataError(f"{path} can't be used: {error}; mend or remove it") from error
+    except OSError as error:
+        raise DataError(f"{path} can't be read: {error.strerror or error}") from error

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 import numpy as np
-from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
 from layouts.idx import LayoutError
 from layouts.layout import Kind, Layout, layout_of
 from layouts.listing import sentences
 from service.contract.data_places import find_data, known_names
+from pictures.files import OWN_FILES, BadPictureError, TooLargeError, examine
 
-_COLOURED = {"P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"}
 _LOOKED = 50
 """So many pictures tell whether a folder holds pairs side by side; where they disagree it is unknown."""
 
@@ -104,7 +103,7 @@ def facts_of(path: Path) -> DataFacts:
         return _archive(path) if path.is_file() else _folder(path)
     except LayoutError as error:
         raise NoDataError(str(error)) from None
-    except (OSError, EOFError, KeyError, ValueError, SyntaxError, zipfile.BadZipFile, Image.DecompressionBombError):
+    except (OSError, EOFError, KeyError, ValueError, SyntaxError, zipfile.BadZipFile, BadPictureError, TooLargeError):
         return DataFacts()  # whoever reads all of it will say what is wrong
 
 
@@ -168,18 +167,19 @@ class _Seen(NamedTuple):
         return DataFacts(channels=self.channels, size=self.size, mixed=self.mixed, **given)
 
 
-def _seen(pictures: list[tuple[str, tuple[int, int]]]) -> _Seen:
+def _seen(pictures: list[tuple[bool, tuple[int, int]]]) -> _Seen:
     """One picture in colour makes all of them so; where they differ in size or shape it is told."""
     sizes = {size for _, size in pictures}
     wide = {width == 2 * height for width, height in sizes}
-    coloured = any(mode in _COLOURED for mode, _ in pictures)
+    coloured = not all(grey for grey, _ in pictures)
     joined = wide.pop() if len(wide) == 1 else None
     return _Seen(3 if coloured else None, min(sizes) if len(sizes) == 1 else None, len(sizes) > 1, joined)
 
 
-def _head(path: Path) -> tuple[str, tuple[int, int]]:
-    with Image.open(path) as image:
-        return image.mode, image.size
+def _head(path: Path) -> tuple[bool, tuple[int, int]]:
+    """Whether it is grey, and its size upright."""
+    info = examine(path.read_bytes(), OWN_FILES, counted=False)
+    return info.grey, info.size
 
 
 def _domains(seen: _Seen) -> DataFacts:

@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 from PIL import Image
 
-from pictures.framing import Fit, Frame, Size, on_white
+from pictures.framing import Box, Fit, Frame, Size, on_white
+from pictures.masks import of_mask, of_transparency
 from service.contract.cards import ImageShape, ModelCard
 from service.contract.errors import invalid
 from service.contract.jobs import JobRequest, Role
@@ -21,7 +22,6 @@ Pictures: TypeAlias = Mapping[str, Image.Image]
 
 BASE, HIDDEN = "sent.image", "sent.mask"
 """What ``restore`` needs, by name: the picture at its own size, without transparency, and which pixels are hidden."""
-_HIDDEN_FROM = 128
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,11 @@ def fit(request: JobRequest, card: ModelCard, given: Pictures, max_restored: int
         UnprocessableError: a mask is missing or of another size, or the results would have too many pixels.
     """
     check_restored(request, [picture.size for picture in given.values()], max_restored)
-    hidden = _hidden(request, given) if request.masked(card) else None
-    frames = {name: _frame(request, card, picture, role) for name, picture, role in _roles(request, given)}
+    hidden, warnings = _hidden(request, given) if request.masked(card) else (None, [])
+    hole = hidden.getbbox() if hidden is not None else None
+    frames = {name: _frame(request, card, picture, role, hole) for name, picture, role in _roles(request, given)}
+    if hole is not None:
+        warnings += _left_out(request, frames[_field(request, Role.IMAGE)], hole)
     fitted = {
         name: _fitted(picture, frames[name], _shape(card, role), hidden if role is Role.IMAGE else None)
         for name, picture, role in _roles(request, given)
@@ -68,12 +71,12 @@ def fit(request: JobRequest, card: ModelCard, given: Pictures, max_restored: int
     if hidden is not None:
         fitted[_field(request, Role.MASK)] = frames[_field(request, Role.IMAGE)].apply_mask(hidden)
     if not getattr(request, "restore", False):
-        return Fitted(fitted)
+        return Fitted(fitted, warnings=warnings)
     name, picture = next(iter(given.items()))
     kept = {BASE: on_white(picture, 1 if picture.mode in ("L", "LA") else 3)}
     if hidden is not None:
         kept[HIDDEN] = hidden.convert("1", dither=Image.Dither.NONE)
-    return Fitted(fitted, kept, frames[name])
+    return Fitted(fitted, kept, frames[name], warnings)
 
 
 def check_restored(request: JobRequest, sizes: Iterable[Size], max_restored: int) -> None:
@@ -97,10 +100,10 @@ def _shape(card: ModelCard, role: Role) -> ImageShape:
     return card.condition or card.image if role is Role.CONDITION else card.image
 
 
-def _frame(request: JobRequest, card: ModelCard, picture: Image.Image, role: Role) -> Frame:
+def _frame(request: JobRequest, card: ModelCard, picture: Image.Image, role: Role, hole: Box | None) -> Frame:
     shape = _shape(card, role)
     how: Fit = getattr(request, "fit", "cover")
-    return Frame.of(picture.size, (shape.width, shape.height), how)
+    return Frame.of(picture.size, (shape.width, shape.height), how, hole if role is not Role.CONDITION else None)
 
 
 def _fitted(picture: Image.Image, frame: Frame, shape: ImageShape, hidden: Image.Image | None) -> Image.Image:
@@ -111,17 +114,33 @@ def _fitted(picture: Image.Image, frame: Frame, shape: ImageShape, hidden: Image
     return frame.apply(plain)
 
 
-def _hidden(request: JobRequest, given: Pictures) -> Image.Image:
-    """0 or 255: white of the mask, or without one what is transparent in the image."""
+def _left_out(request: JobRequest, frame: Frame, hole: Box) -> list[str]:
+    """A warning about a hole of which the model sees a part alone.
+
+    Raises:
+        UnprocessableError: the result is brought back to the picture, where the rest of the hole would stay.
+    """
+    if frame.holds(hole):
+        return []
+    width, height = hole[2] - hole[0], hole[3] - hole[1]
+    seen = f"{frame.window[2] - frame.window[0]}x{frame.window[3] - frame.window[1]}"
+    message = f"`cover` shows the model {seen} pixels, but what is to be filled in spans {width}x{height}"
+    if getattr(request, "restore", False):
+        raise invalid("fit", f"{message}; send `contain` or `stretch`, or fill it in in parts")
+    return [f"{message}: a part of it is left out; send `contain` or `stretch` for all of it"]
+
+
+def _hidden(request: JobRequest, given: Pictures) -> tuple[Image.Image, list[str]]:
+    """0 or 255: what the mask hides, or without one what is transparent in the image; and what is unusual about it."""
     name, image = _field(request, Role.MASK), given[_field(request, Role.IMAGE)]
     if name in given and given[name].size != image.size:
         width, height = image.size
         raise invalid(name, f"it must have the size of the image, {width}x{height}, got {given[name].size}")
-    if name in given:
-        return on_white(given[name], 1).point(lambda value: 255 if value >= _HIDDEN_FROM else 0)
-    if image.mode not in ("LA", "RGBA"):
+    if name not in given and "A" not in image.getbands():
         raise invalid(name, "say what to fill in: send a mask, or an image with transparency")
-    return image.getchannel("A").point(lambda value: 255 if value < _HIDDEN_FROM else 0)
+    found = of_mask(given[name]) if name in given else of_transparency(image)
+    field = name if name in given else _field(request, Role.IMAGE)
+    return found.mask, [f"{field}: {found.warning}"] if found.warning else []
 
 
 def _field(request: JobRequest, role: Role) -> str:

@@ -61,13 +61,12 @@ class Taken:
 class _Sent:
     """A picture that is not decoded yet."""
 
-    data: bytes
     info: FileInfo
     ref: str
     ours: bool  # a PNG that was made here
 
     def open(self) -> Image.Image:
-        return picture_of(self.data) if self.ours else decode(self.data, self.info)
+        return picture_of(self.info.pixels) if self.ours else decode(self.info)
 
 
 class Intake:
@@ -122,7 +121,7 @@ class Intake:
             info = examine(data, self._limits)
         with self._budget.take(memory(info.width, info.height)):
             with named("file"):
-                picture = decode(data, info)
+                picture = decode(info)
             received = Received(png_of(picture), *picture.size, info.format, len(data), _sha256(data))
             return self._uploads.add(received, caller.owner)
 
@@ -144,10 +143,10 @@ class Intake:
                 png = self._uploads.get(given.ref, caller.listing)
             except NotFoundError as error:
                 raise PictureError("unknown-image", given.name, error.detail) from None
-            return _Sent(png, FileInfo("png", *size_of(png)), given.ref, ours=True)
+            return _Sent(FileInfo("png", *size_of(png), grey=False, pixels=png), given.ref, ours=True)
         with named(given.name):
             data = file_of_data_uri(given.ref, self._limits.max_bytes)
-            return _Sent(data, examine(data, self._limits), f"sha256:{_sha256(data)}", ours=False)
+            return _Sent(examine(data, self._limits), f"sha256:{_sha256(data)}", ours=False)
 
     async def _in_turn(self, work: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(work, limiter=self._turns)

@@ -10,7 +10,7 @@ import pytest
 
 from pictures.decoding import read
 from pictures.files import BadPictureError, PictureLimits, TooLargeError
-from tests.hostile.corpus import Hostile, corpus
+from tests.hostile.corpus import Harmless, Hostile, corpus, harmless
 
 LIMITS = PictureLimits(10 * 2**20, 40_000_000)
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,14 +26,20 @@ def test_it_is_refused(hostile: Hostile) -> None:
     assert len(str(refusal.value)) < 400
 
 
+@pytest.mark.parametrize("harmless", list(harmless()), ids=lambda harmless: harmless.name)
+def test_it_is_read(harmless: Harmless) -> None:
+    found, plain = read(harmless.data, LIMITS), read(harmless.plain, LIMITS)
+    assert (found.mode, found.size, found.tobytes()) == (plain.mode, plain.size, plain.tobytes())
+
+
 def test_all_of_them_together_take_little_memory() -> None:
-    """Two readings of the process's peak memory, after one good picture and after all hostile ones."""
+    """Two readings of the process's peak memory, after one good picture and after all hostile and harmless ones."""
     code = f"""
 import resource
 from pictures.files import BadPictureError, PictureLimits, TooLargeError
 from pictures.decoding import read
-from tests.hostile.corpus import corpus, encoded, noise
-files = [hostile.data for hostile in corpus()]
+from tests.hostile.corpus import corpus, encoded, harmless, noise
+files = [one.data for one in (*corpus(), *harmless())]
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 read(encoded(noise(1000, 1000), "PNG"), PictureLimits(*{LIMITS.max_bytes, LIMITS.max_pixels}))
 before = peak()

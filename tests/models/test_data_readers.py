@@ -250,11 +250,8 @@ def test_bad_image_files_are_named(tmp_path: Path) -> None:
     bad = tmp_path / "a" / "2.png"
     for content in (b"", b"words", whole[:50], whole[:45] + b"\0" + whole[46:]):
         bad.write_bytes(content)
-        with pytest.raises(DataError, match=r"2\.png is damaged"):
+        with pytest.raises(DataError, match=r"2\.png can't be used"):
             read_folders(tmp_path)
-    Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(bad)
-    with pytest.raises(DataError, match=r"2\.png .* 8 bits"):
-        read_folders(tmp_path)
 
 
 def test_folders_without_images_are_refused_with_what_is_there_instead(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from pictures.decoding import read
+from pictures.exif import orientation
 from pictures.files import BadPictureError, PictureLimits, TooLargeError, examine
 from pictures.png import picture_of, png_of, size_of
 from pictures.uris import file_of_data_uri
@@ -106,20 +107,20 @@ def test_an_interlaced_png_is_whole() -> None:
         read(PNG + b"".join([body[0], chunk(b"IDAT", zlib.compress(passes[:-1])), body[2]]), LIMITS)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_it_is_turned_upright(orientation: int) -> None:
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_it_is_turned_upright(turn: int) -> None:
     """The corner that a camera's orientation calls the top left is there."""
     picture = Image.new("L", (32, 16), 0)
     picture.paste(255, (0, 0, 8, 8))  # the top left of the stored pixels
     exif = Image.Exif()
-    exif[0x0112] = orientation
+    exif[0x0112] = turn
     found = opened(encoded(picture, "JPEG", exif=exif, quality=95))
-    assert found.size == ((32, 16) if orientation < 5 else (16, 32))
+    assert found.size == ((32, 16) if turn < 5 else (16, 32))
     right, bottom = found.width - 4, found.height - 4
     corners = {"top left": (4, 4), "top right": (right, 4), "bottom right": (right, bottom), "bottom left": (4, bottom)}
     light = [name for name, place in corners.items() if found.getpixel(place) > 128]  # type: ignore[operator]
     expected = ["top left", "top right", "bottom right", "bottom left"] * 2
-    assert light == [expected[orientation - 1]]
+    assert light == [expected[turn - 1]]
 
 
 def test_nothing_but_pixels_is_kept() -> None:
@@ -139,8 +140,8 @@ def test_a_camera_s_further_pictures_are_left_out() -> None:
 
 def test_what_was_sent_is_told() -> None:
     data = encoded(noise(), "WEBP")
-    assert examine(data, LIMITS) == ("webp", 48, 32)
-    assert examine(data, LIMITS).size == (48, 32)
+    info = examine(data, LIMITS)
+    assert (info.format, info.width, info.height, info.size, info.grey) == ("webp", 48, 32, (48, 32), False)
 
 
 @pytest.mark.parametrize("size", [(48, 32), (2000, 1000)])
@@ -204,10 +205,29 @@ def test_what_is_no_data_uri_is_refused(text: str) -> None:
         file_of_data_uri(text, LIMITS.max_bytes)
 
 
-@pytest.mark.parametrize("tail", ["A", "AAA", "AA=A", "A A=", "AAAA\n", "AA-_", "é", "\x00\x00\x00\x00", "===="])
+@pytest.mark.parametrize("tail", ["A", "AA=A", "AAAAA", "AA-_", "é", "%", "%zz", "\x00\x00\x00\x00", "====", "AA%00"])
 def test_base64_is_taken_by_the_letter(tail: str) -> None:
     with pytest.raises(BadPictureError, match="base64"):
         file_of_data_uri(f"data:image/png;base64,{tail}", LIMITS.max_bytes)
+
+
+@pytest.mark.parametrize(
+    ("sent", "file"),
+    [
+        ("AAAA\n", bytes(3)),
+        ("AA\r\nAA\r\n", bytes(3)),
+        (" AA AA\t", bytes(3)),
+        ("AAA", bytes(2)),
+        ("AA", bytes(1)),
+        ("AA%3D%3D", bytes(1)),
+        ("%2B%2b+/", b"\xfb\xef\xbf"),
+        ("AAAA%0A", bytes(3)),
+        ("", b""),
+    ],
+)
+def test_base64_is_taken_as_browsers_take_it(sent: str, file: bytes) -> None:
+    for head in ("data:image/png;base64,", "data:image/png; base64,", " data:;base64 ,"):
+        assert file_of_data_uri(head + sent, 100) == file
 
 
 def test_a_long_data_uri_is_refused_before_it_is_decoded() -> None:
@@ -236,3 +256,45 @@ def test_a_damaged_file_is_refused_or_read_but_nothing_else(name: str, chance: A
     except (BadPictureError, TooLargeError):
         return
     assert picture.width * picture.height <= LIMITS.max_pixels
+
+
+def trns(*levels: int) -> bytes:
+    return chunk(b"tRNS", struct.pack(f">{len(levels)}H", *levels))
+
+
+@pytest.mark.parametrize(
+    ("bits", "clear", "grey"), [(1, 0, [0, 255]), (1, 1, [0, 255]), (2, 1, [0, 85, 170, 255]), (4, 2, [0, 17, 34])]
+)
+def test_grey_of_few_bits_keeps_its_transparency(bits: int, clear: int, grey: list[int]) -> None:
+    """The transparent level is written in the file's own bits."""
+    packed = int("".join(f"{level:0{bits}b}" for level in range(len(grey))).ljust(8 * 2, "0"), 2).to_bytes(2, "big")
+    width = len(grey)
+    line = b"\0" + packed[: (width * bits + 7) // 8]
+    found = read(png(width, 1, line, trns(clear), depth=bits), LIMITS)
+    assert found.mode == "LA"
+    assert np.asarray(found.getchannel("L"))[0].tolist() == grey
+    assert np.asarray(found.getchannel("A"))[0].tolist() == [0 if k == clear else 255 for k in range(width)]
+
+
+def test_colours_of_sixteen_bits_keep_their_transparency() -> None:
+    line = b"\0" + struct.pack(">6H", 0x1234, 0x5678, 0x9ABC, 0xFFFF, 0, 0x1111)
+    found = read(png(2, 1, line, trns(0x1234, 0x5678, 0x9ABC), depth=16, colour=2), LIMITS)
+    assert found.mode == "RGBA"
+    assert np.asarray(found.getchannel("A")).tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_its_size_is_known_before_it_is_decoded(format: str, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = encoded(noise(), format, exif=exif)
+    for counted in (False, True):
+        assert examine(data, LIMITS, counted=counted).size == read(data, LIMITS).size
+    assert read(data, LIMITS).size == ((48, 32) if turn < 5 else (32, 48))
+
+
+@given(st.binary(max_size=200))
+def test_any_exif_data_say_something(data: bytes) -> None:
+    for head in (b"", b"II*\0", b"MM\0*", b"II*\0\x08\0\0\0", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0"):
+        assert 1 <= orientation(head + data) <= 8

@@ -1,0 +1,1 @@
+"""What files say of themselves, one format a module."""
