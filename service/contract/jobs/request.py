@@ -239,8 +239,9 @@ class FittedRequest(JobRequest, ABC):
     fit: Literal["cover", "contain", "stretch"] = Field(
         "cover",
         description="How a picture of another shape is brought to the model's: `cover` cuts the largest window of the "
-        "model's shape from its middle, `contain` takes all of it and fills the margin with white, `stretch` takes all "
-        "of it and distorts it. Scaled by Lanczos resampling; a picture of the model's size is not touched.",
+        "model's shape, from its middle or as near to it as the window holds what is to be filled in, `contain` takes "
+        "all of it and fills the margin with white, `stretch` takes all of it and distorts it. Scaled by Lanczos "
+        "resampling; a picture of the model's size is not touched.",
         examples=["cover"],
     )
 

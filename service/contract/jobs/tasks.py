@@ -97,8 +97,10 @@ class Inpaint(RestorableRequest):
     image: PictureRef = Field(description=f"The picture. {PICTURE_FORMS}")
     mask: PictureRef | None = Field(
         None,
-        description="A picture of the same size: white (128 to 255) = fill in, black = keep. Absent: the image's own "
-        f"transparency is the mask, transparent (alpha below 128) = fill in. {PICTURE_FORMS}",
+        description="A picture of the same size: white (128 to 255) = fill in, black = keep. Where its transparency "
+        "varies, that tells: white strokes on a transparent canvas are filled in; in anything else, such as a copy of "
+        "the picture with an erased hole, what is transparent. Absent: the image's own transparency is the mask, "
+        f"transparent (alpha below 128) = fill in. {PICTURE_FORMS}",
     )
 
     def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:

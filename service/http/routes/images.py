@@ -54,8 +54,9 @@ async def upload_image(
     """Upload an image, and use its id in any task that takes pictures.
 
     Any kind of PNG, JPEG or WebP is accepted, whatever the name of the file. It is turned upright by its EXIF data and
-    stored as PNG with 8 bits a channel, without metadata. Transparency is kept: it can be the mask of `inpaint`;
-    all other tasks put the image on a white background. The image is deleted at `expires_at`; jobs keep their own copy.
+    stored as PNG with 8 bits a channel in sRGB, without metadata. Transparency is kept: it can be the mask of
+    `inpaint`; all other tasks put the image on a white background. The image is deleted at `expires_at`; jobs keep
+    their own copy.
     """
     parts.room.check(file.size or 0)
     upload = await parts.intake.upload(await file.read(), who)
