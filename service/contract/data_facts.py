@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict
 from layouts.idx import LayoutError
 from layouts.layout import Kind, Layout, layout_of
 from layouts.listing import sentences
-from service.contract.data_places import find_data, known_names
 from pictures.files import OWN_FILES, BadPictureError, TooLargeError, examine
+from service.contract.data_places import find_data, known_names
 
 _LOOKED = 50
 """So many pictures tell whether a folder holds pairs side by side; where they disagree it is unknown."""
