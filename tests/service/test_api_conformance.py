@@ -54,7 +54,12 @@ DOCUMENT = schemathesis.openapi.from_dict(
 
 def models() -> list[dict[str, Any]]:
     """The models that the examples of the tasks name; each can do the tasks whose examples name it."""
-    ability = {**cards()[1]["tasks"]["restyle"], "options": {"latent_steps": {**LATENT_STEPS, "range": [0, 1000]}}}
+    able = cards()[1]["tasks"]["restyle"]
+    ability = {
+        **able,
+        "options": {"latent_steps": {**LATENT_STEPS, "range": [0, 1000]}},
+        "limits": {**able["limits"], "max_n": 64},  # a search takes a row for each class
+    }
     tasks: dict[str, dict[str, Any]] = {}
     for task in TASKS.values():
         tasks.setdefault(task.example["model"], {})[task.task] = ability
@@ -63,7 +68,7 @@ def models() -> list[dict[str, Any]]:
         "inpaint": {"classes": None},
     }
     plain = {"classes": CLASSES}
-    return [card(name, tasks=able, **shapes.get(next(iter(able)), plain)) for name, able in tasks.items()]
+    return [card(name, tasks=own, **shapes.get(next(iter(own)), plain)) for name, own in tasks.items()]
 
 
 @dataclass(frozen=True)
