@@ -41,9 +41,11 @@ main.add_command(settings)
 @data_dir
 @click.option("--device", help="Where models run: auto, cpu, cuda, cuda:N. [default: auto]")
 @click.option("--trainer/--no-trainer", default=True, help="Also run a training worker.", show_default=True)
-def serve(device: str | None, trainer: bool, **given: Any) -> None:
+@click.option("--repair", is_flag=True, help="First cut damaged files of the database off; a copy of them is kept.")
+def serve(device: str | None, trainer: bool, repair: bool, **given: Any) -> None:
     """Run all parts on this machine: database, API, inference worker and trainer."""
-    from coopserve.embedded import StartError, Supervisor
+    from coopserve.embedded import Supervisor
+    from coopserve.parts import StartError
 
     settings = settings_from(device=device, **given)
 
@@ -51,7 +53,7 @@ def serve(device: str | None, trainer: bool, **given: Any) -> None:
         click.echo(f"coopserve is ready: Swagger UI at {address}/docs (Ctrl-C stops it)")
 
     try:
-        Supervisor(settings, trainer=trainer).run(announce)
+        Supervisor(settings, trainer=trainer, repair=repair).run(announce)
     except StartError as error:
         raise click.ClickException(str(error)) from None
 
