@@ -67,7 +67,7 @@ def train(**options: Any) -> None:
         folder = home.trainings_dir / f"{plan.name}-{_identity(plan)}"
         if options["fresh"]:
             shutil.rmtree(folder, ignore_errors=True)
-        with _Display(folder, plan.config.training.iterations, options["tensorboard"]) as display:
+        with _Display(folder, plan, options["tensorboard"]) as display:
             training = Training(plan, folder, display.show)
             display.begin(training.progress.iteration, before(training, models))
             finished = training.run(display.stopped)
@@ -168,12 +168,17 @@ def _identity(plan: Plan) -> str:
 class _Display:
     """The progress bar, TensorBoard if asked for, and Ctrl-C as a wish to stop."""
 
-    def __init__(self, folder: Path, iterations: int, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, plan: Plan, tensorboard: bool) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=iterations, unit="it", dynamic_ncols=True)
+        from models.systems.registry import VARIANTS
+        from models.training.curves import headlines
+
+        self._shown = headlines(VARIANTS[plan.variant].curves)
+        self._bar = tqdm(total=plan.config.training.iterations, unit="it", dynamic_ncols=True, desc=plan.name)
         self._writer = _tensorboard(folder) if tensorboard else None
         self._stop = False
+        self._values: dict[str, str] = {}
 
     def __enter__(self) -> _Display:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -192,6 +197,8 @@ class _Display:
         self._bar.n = self._bar.initial = iteration
         for sentence in sentences:
             self._bar.write(sentence)
+        for name, curve in self._shown.items():
+            self._bar.write(f"  {name}: {curve.label}; {curve.good}")
 
     def stopped(self) -> bool:
         return self._stop
@@ -201,8 +208,9 @@ class _Display:
         if event.kind == "warning":
             self._bar.write(str(event.data["message"]))
         elif event.kind == "metrics":
-            shown = {name: f"{event.data[name]:.3g}" for name in ("gap", "move") if name in event.data}
-            self._bar.set_postfix(shown)
+            found = {name: value for name, value in event.data.items() if name.rpartition(".")[2] in self._shown}
+            self._values |= {name: f"{value:.3g}" for name, value in found.items()}
+            self._bar.set_postfix(self._values)
             for name, value in event.data.items():
                 if self._writer:
                     self._writer.add_scalar(name, value, event.iteration)

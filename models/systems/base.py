@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, final
 
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from models.core.model import Model, Tasks
 from models.data.kinds import Kind
 from models.evaluation.base import Evaluation
+from models.training.curves import Curve, Headings
 
 
 class Trainer(Protocol):
@@ -73,6 +74,8 @@ class Variant:
         calibrate: (model, held-out images) -> a card's ``calibration``, against which ``score`` sets its values.
         density: model -> its log density up to a constant, of images ``[n, C, H, W]`` in [-1, 1], ``[n]``, each by
             itself and differentiable; None where images have no density without a condition.
+        curves: what the metrics of its trainings are, by name.
+        headings: (configuration, class names) -> what the rows and columns of :meth:`Trainer.samples` show.
     """
 
     title: str
@@ -87,3 +90,5 @@ class Variant:
     evaluation: Evaluation
     calibrate: Callable[[Any, Any], dict[str, Any]]
     density: Callable[[Any], Callable[[Tensor], Tensor]] | None = None
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    headings: Callable[[Any, Sequence[str]], Headings] = lambda config, classes: Headings()

@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, final
 
 from torch import Tensor
@@ -20,6 +21,7 @@ from torch import Tensor
 from models.checkpoints import load_state, replace_text, save_state
 from models.core.files import sweep
 from models.training.configuration import TrainingError
+from models.training.curves import BARE, Curve, Headings
 from models.training.figures import draw_training, read_lines, save_sheet
 from models.training.snapshots import State
 
@@ -94,14 +96,15 @@ class Folder:
             kept = [line for line in read_lines(self.metrics_file) if line["iteration"] <= iteration]
             replace_text(self.metrics_file, "".join(f"{json.dumps(line)}\n" for line in kept))
 
-    def save_sheet(self, images: Tensor, iteration: int) -> Path:
+    def save_sheet(self, images: Tensor, iteration: int, headings: Headings = BARE) -> Path:
         """Write a sheet of samples as PNG."""
-        return save_sheet(images, self._samples / f"{iteration:08d}.png")
+        return save_sheet(images, self._samples / f"{iteration:08d}.png", headings)
 
-    def draw_figure(self) -> Path | None:
+    def draw_figure(self, meanings: Mapping[str, Curve] = MappingProxyType({})) -> Path | None:
         """Write ``training.png``: the metrics, and the newest sheet. None if nothing was measured yet."""
         sheets, path = sorted(self._samples.glob("*.png")), self.path / "training.png"
-        return path if draw_training(self.metrics_file, sheets[-1] if sheets else None, path) else None
+        drawn = draw_training(self.metrics_file, sheets[-1] if sheets else None, path, meanings)
+        return path if drawn else None
 
 
 def identity_of(path: Path) -> dict[str, Any] | None:

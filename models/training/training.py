@@ -137,7 +137,8 @@ class Training:
         except RowsError as error:
             self._warn(f"no samples of iteration {self.progress.iteration}: {error}")
             return
-        path = self._folder.save_sheet(sheet, self.progress.iteration)
+        headings = VARIANTS[self.plan.variant].headings(self.plan.config, self.plan.data.classes)
+        path = self._folder.save_sheet(sheet, self.progress.iteration, headings)
         self._report(Event("sample", self.progress.iteration, {"path": path}))
         if time.monotonic() - self._drawn >= _DRAW_SECONDS:
             self._draw()
@@ -145,7 +146,7 @@ class Training:
     def _draw(self) -> None:
         """Draw the figure anew; it takes a second or two, so not with every sheet of a fast training."""
         self._drawn = time.monotonic()
-        if path := self._folder.draw_figure():
+        if path := self._folder.draw_figure(VARIANTS[self.plan.variant].curves):
             self._report(Event("figure", self.progress.iteration, {"path": path}))
 
     def _compare(self) -> None:

@@ -4,10 +4,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from models.training.figures import curves, draw_training, save_sheet
+from models.systems.registry import VARIANTS
+from models.training.curves import Headings, meaning
+from models.training.figures import curves, draw_training, save_sheet, sheet, smoothed
+from tests.models.zoo import ZOO
 
 LINES = [
     {"iteration": 25, "seconds": 1.0, "gap": 0.5, "f_data": 2.0},
@@ -43,3 +47,43 @@ def test_nothing_is_drawn_of_a_training_that_measured_nothing(tmp_path: Path) ->
     (tmp_path / "metrics.jsonl").write_text("")
     draw_training(tmp_path / "metrics.jsonl", None, tmp_path / "figure.png")
     assert not (tmp_path / "figure.png").exists()
+
+
+def test_curves_are_smoothed_without_being_bent_at_the_ends() -> None:
+    assert smoothed([3.0] * 50) == pytest.approx([3.0] * 50)
+    assert smoothed([1.0, 2.0, 4.0]) == pytest.approx([1.0, 2.0, 4.0])  # few points stay as they are
+    noisy = [(-1.0) ** k for k in range(100)]
+    assert np.abs(smoothed(noisy)).max() < 0.25
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_every_metric_and_sheet_of_a_variant_is_explained(name: str) -> None:
+    tiny = ZOO[name]
+    variant, trainer, card = VARIANTS[tiny.variant], tiny.trainer(), tiny.card()
+    unexplained = [metric for metric in trainer.step(0, 1.0, 0) if not meaning(variant.curves, metric).good]
+    assert unexplained == [], "say in the variant's `curves` what they are and which way is good"
+    config = variant.config.model_validate(card["config"])
+    headings, images = variant.headings(config, card["classes"] or []), trainer.samples()
+    assert headings != Headings()
+    assert sum(count for _, count in headings.columns) in (0, images.shape[1])
+    assert len(headings.rows) in (0, images.shape[0])
+
+
+def test_a_metric_of_a_part_is_what_it_is_of_the_whole() -> None:
+    known = VARIANTS["cfebm/translation"].curves
+    assert meaning(known, "A.gap").label == f"A: {known['gap'].label}"
+    assert meaning(known, "kid").good == "lower is better"
+    assert meaning(known, "odd_name").label == "odd name"
+
+
+def test_headings_stand_above_and_beside_the_pictures() -> None:
+    images = torch.full((2, 3, 1, 8, 8), -1.0)
+    bare = np.asarray(sheet(images))
+    headed = np.asarray(sheet(images, Headings((("left", 1), ("two more of them", 2)), ("a", "été"))))
+    top, left = headed.shape[0] - bare.shape[0], (headed == 0).any(0).argmax()
+    assert top > 10
+    assert left < 10  # letters of the rows' titles
+    assert (headed[:top] < 128).sum() > 20
+    assert any(  # the pictures themselves are as they were
+        np.array_equal(headed[top:, x : x + bare.shape[1]], bare) for x in range(headed.shape[1] - bare.shape[1] + 1)
+    )

@@ -10,6 +10,7 @@ from models.core.rows import MAX_STEPS
 from models.data.images import ImageData, to_float
 from models.systems.base import Variant
 from models.systems.calibration import summary
+from models.training.curves import Curve, Headings
 from tests.toy.config import PRESETS, Config, fit_to
 from tests.toy.evaluation import EVALUATION
 from tests.toy.model import Toy, load
@@ -51,4 +52,6 @@ GAUSSIAN = Variant(
     evaluation=EVALUATION,
     calibrate=calibrate,
     density=lambda model: model.log_density,
+    curves={"gap": Curve("mean of real images less mean of chain ends", "pixels -1..1", "near 0", headline=True)},
+    headings=lambda config, classes: Headings((), ("proposed", "refined")),
 )

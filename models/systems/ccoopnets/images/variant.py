@@ -12,6 +12,7 @@ from models.data.images import ImageData
 from models.evaluation import pictures
 from models.systems.base import Variant
 from models.systems.ccoopnets.abilities import abilities
+from models.systems.ccoopnets.curves import CURVES
 from models.systems.ccoopnets.images.calibration import calibrate
 from models.systems.ccoopnets.images.config import IMAGE_PRESETS, ImageConfig, fit_image_config
 from models.systems.ccoopnets.images.model import ImageCCoopNets, load
@@ -21,6 +22,7 @@ from models.systems.ccoopnets.images.tasks.interpolate import interpolate
 from models.systems.ccoopnets.images.tasks.score import score
 from models.systems.ccoopnets.images.tasks.translate import translate
 from models.systems.ccoopnets.training import CCoopTrainer
+from models.training.curves import Headings
 
 TASKS: Tasks[ImageCCoopNets] = {
     "translate": translate,
@@ -64,4 +66,6 @@ IMAGES = Variant(
     tasks=TASKS,
     evaluation=pictures.evaluation(lambda model: model.config.task),
     calibrate=calibrate,
+    curves=CURVES,
+    headings=lambda config, classes: Headings((("given", 1), ("proposed", 1), ("refined", 1), ("real", 1))),
 )

@@ -14,7 +14,8 @@ from models.systems.ccoopnets.labels.networks import Initializer, Solver
 from models.systems.ccoopnets.problem import Batch
 from models.training.draws import Draws, Purpose
 
-_COLUMNS = 4
+COLUMNS = 4
+"""So many proposals a row of the sheet, and as many refined."""
 
 
 class LabelProblem:
@@ -75,11 +76,11 @@ class LabelProblem:
 
     def sheet(self) -> Batch:
         classes = self.config.classes
-        c = F.one_hot(torch.arange(classes).repeat_interleave(_COLUMNS), classes).float().to(self.device)
+        c = F.one_hot(torch.arange(classes).repeat_interleave(COLUMNS), classes).float().to(self.device)
         y = torch.empty(len(c), self.config.channels, self.config.size, self.config.size, device=self.device)
         return Batch(y, c, self._latent(len(c), Purpose.SHEET, 0, 0))
 
     def show(self, batch: Batch, proposal: Tensor, refined: Tensor) -> Tensor:
         """One row a class and eight columns: four proposals, then the same four refined."""
-        pair = [v.reshape(self.config.classes, _COLUMNS, *v.shape[1:]) for v in (proposal, refined)]
+        pair = [v.reshape(self.config.classes, COLUMNS, *v.shape[1:]) for v in (proposal, refined)]
         return torch.cat(pair, 1)

@@ -12,15 +12,17 @@ from models.data.images import ImageData
 from models.evaluation import labels
 from models.systems.base import Variant
 from models.systems.ccoopnets.abilities import abilities
+from models.systems.ccoopnets.curves import CURVES
 from models.systems.ccoopnets.labels.calibration import calibrate
 from models.systems.ccoopnets.labels.config import PRESETS, Config, fit_to
 from models.systems.ccoopnets.labels.model import CCoopNets, load
-from models.systems.ccoopnets.labels.problem import LabelProblem
+from models.systems.ccoopnets.labels.problem import COLUMNS, LabelProblem
 from models.systems.ccoopnets.labels.tasks.generate import generate
 from models.systems.ccoopnets.labels.tasks.interpolate import interpolate
 from models.systems.ccoopnets.labels.tasks.latents import LATENT_STEPS, reconstruct, restyle
 from models.systems.ccoopnets.labels.tasks.score import score
 from models.systems.ccoopnets.training import CCoopTrainer
+from models.training.curves import Headings
 
 TASKS: Tasks[CCoopNets] = {
     "generate": generate,
@@ -59,4 +61,6 @@ LABELS = Variant(
     tasks=TASKS,
     evaluation=labels.EVALUATION,
     calibrate=calibrate,
+    curves=CURVES,
+    headings=lambda config, classes: Headings((("proposed", COLUMNS), ("refined", COLUMNS)), tuple(classes)),
 )

@@ -15,7 +15,8 @@ from models.systems.cfebm.generation.corruption import corrupted
 from models.systems.frame import fitted, prepared
 from models.training.draws import Draws, Purpose
 
-_SHEET = 8
+SHEET = 8
+"""Rows and columns of the sheet of samples."""
 _CHUNK = 250
 
 
@@ -112,8 +113,8 @@ class GenerationTrainer:
         return fitted(images, self.config, self.fit.stage.size)
 
     def samples(self) -> Tensor:
-        drawn = self._drawn(_SHEET**2)
-        return drawn.reshape(_SHEET, _SHEET, *drawn.shape[1:])
+        drawn = self._drawn(SHEET**2)
+        return drawn.reshape(SHEET, SHEET, *drawn.shape[1:])
 
 
 def make_trainer(config: Config, data: Data, seed: int, device: torch.device) -> GenerationTrainer:

@@ -10,14 +10,16 @@ from models.evaluation import generation
 from models.systems.base import Variant
 from models.systems.cfebm.abilities import ability
 from models.systems.cfebm.config import GenerationConfig, fit_to
+from models.systems.cfebm.curves import CURVES
 from models.systems.cfebm.generation.calibration import calibrate
 from models.systems.cfebm.generation.model import EnergyModel, load
 from models.systems.cfebm.generation.tasks.denoise import denoise
 from models.systems.cfebm.generation.tasks.generate import generate
 from models.systems.cfebm.generation.tasks.inpaint import inpaint
 from models.systems.cfebm.generation.tasks.score import score
-from models.systems.cfebm.generation.training import make_trainer
+from models.systems.cfebm.generation.training import SHEET, make_trainer
 from models.systems.cfebm.presets import GENERATION_PRESETS
+from models.training.curves import Headings
 
 _DENOISE_PART = 5
 """Denoising takes the finest stage's trained steps divided by this: 10 of 50, as in the paper."""
@@ -61,4 +63,6 @@ GENERATION = Variant(
     evaluation=generation.EVALUATION,
     calibrate=calibrate,
     density=lambda model: model.log_density,
+    curves=CURVES,
+    headings=lambda config, classes: Headings((("chain ends, from noise", SHEET),)),
 )

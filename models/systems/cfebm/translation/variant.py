@@ -10,11 +10,13 @@ from models.evaluation import domains
 from models.systems.base import Variant
 from models.systems.cfebm.abilities import ability
 from models.systems.cfebm.config import TranslationConfig, fit_to
+from models.systems.cfebm.curves import CURVES
 from models.systems.cfebm.presets import TRANSLATION_PRESETS
 from models.systems.cfebm.translation.calibration import calibrate
 from models.systems.cfebm.translation.model import CFEBMTranslation, load
 from models.systems.cfebm.translation.tasks import score, translate
 from models.systems.cfebm.translation.training import make_trainer
+from models.training.curves import Headings
 
 TASKS: Tasks[CFEBMTranslation] = {"translate": translate, "score": score}
 
@@ -45,4 +47,9 @@ TRANSLATION = Variant(
     tasks=TASKS,
     evaluation=domains.EVALUATION,
     calibrate=calibrate,
+    curves=CURVES,
+    headings=lambda config, classes: Headings(
+        (),
+        (config.source, f"{config.source} to {config.target}", config.target, f"{config.target} to {config.source}"),
+    ),
 )
