@@ -4,15 +4,17 @@ PORT ?= 8000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup serve demo test lint types contracts unit format bench docs clean
+.PHONY: help setup serve demo test lint types contracts unit format bench docs lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 setup: $(INSTALLED)  ## create the virtual environment and install everything, pinned
 
-$(INSTALLED): pyproject.toml constraints.txt
+# First everything with hashes, then torch and the project itself, which can have none: pip either checks all or nothing.
+$(INSTALLED): pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve,s3,dev,bench,evaluate]'
 	@touch $@
 
@@ -48,6 +50,11 @@ bench: $(INSTALLED)  ## measure engine and service; use a quiet machine
 docs: $(INSTALLED)  ## write the generated files docs/settings.md and service/contract/trainable.json
 	$(BIN)/coopserve settings > docs/settings.md
 	$(BIN)/python -m models.training.offer > service/contract/trainable.json
+
+lock:  ## write requirements.lock from constraints.txt (needs uv)
+	(sed -n '/^#/p' requirements.lock; grep -v '^torch==' constraints.txt | uv pip compile - --quiet --no-deps --universal \
+		--python-version 3.11 --generate-hashes --no-header --no-annotate) > requirements.lock.new
+	mv requirements.lock.new requirements.lock
 
 clean:  ## remove build outputs; models, data and jobs in var/ stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info build out

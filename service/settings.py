@@ -140,7 +140,7 @@ class Settings(BaseSettings):
         2**30, ge=2**20, description="Most bytes of all records in the database, which holds them in memory (507)."
     )
     max_bodies_bytes: int = Field(
-        2**28,
+        2**27,
         ge=2**20,
         description="Most bytes of request bodies in work at a time, half of them of one owner; more have to wait.",
     )

@@ -29,6 +29,17 @@ EXAMPLE = (ROOT / ".env.example").read_text()
 SETTINGS = {f"COOPSERVE_{name.upper()}" for name in Settings.model_fields}
 
 
+def test_the_lock_has_a_hash_for_every_version_but_that_of_torch() -> None:
+    pinned = {line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")}
+    entries = re.findall(r"^(\S+==\S+)(.*?)(?=^\S|\Z)", (ROOT / "requirements.lock").read_text(), re.M | re.S)
+    assert all("--hash=sha256:" in rest for _, rest in entries)
+    locked = {Requirement(text) for text, _ in entries}
+    names = {(canonicalize_name(each.name), str(each.specifier)) for each in locked}
+    wanted = {(canonicalize_name(each.name), str(each.specifier)) for each in map(Requirement, pinned)}
+    assert [name for name, _ in wanted - names] == ["torch"]
+    assert names <= wanted
+
+
 @pytest.fixture(params=services())
 def service(request: pytest.FixtureRequest) -> dict[str, Any]:
     return services()[request.param]
