@@ -86,7 +86,8 @@ class Services:
         presence = Presence(client)
         blobs = Blobs(settings.blobs)
         storage = StorageLimits(settings.max_owner_bytes, settings.max_stored_bytes, settings.max_records_bytes)
-        shelf = Shelf(blobs, Ledger(client), storage)
+        room = Room(None if settings.blobs_url else settings.blobs_dir, settings.min_free_bytes)
+        shelf = Shelf(blobs, Ledger(client), storage, room)
         uploads = Uploads(shelf, settings.keep_hours)
         budget = ByteBudget(settings.picture_memory_bytes)
         trainable = Trainable.shipped()
@@ -133,7 +134,7 @@ class Services:
             blobs=blobs,
             storage=storage,
             shelf=shelf,
-            room=Room(None if settings.blobs_url else settings.blobs_dir, settings.min_free_bytes),
+            room=room,
             uploads=uploads,
             intake=Intake(shelf, uploads, settings.picture_limits, settings.max_restored_pixels, budget),
             registry=registry,

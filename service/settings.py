@@ -137,7 +137,10 @@ class Settings(BaseSettings):
         description="Most bytes of the pictures and records of one key owner; more are refused (429).",
     )
     max_records_bytes: int | None = Field(
-        2**30, ge=2**20, description="Most bytes of all records in the database, which holds them in memory (507)."
+        2**30,
+        ge=2**20,
+        description="Most bytes of all records in the database, which holds them in memory (507); one key owner has at "
+        "most a quarter of it (429).",
     )
     max_bodies_bytes: int = Field(
         2**27,

@@ -16,6 +16,7 @@ from service.contract.jobs import JobRecord
 from service.contract.trainings import TrainingRecord
 from service.pictures.blobs import Blobs
 from service.pictures.places import job_chain, job_folder, training_folder
+from service.pictures.room import Room
 from service.pictures.shelf import Shelf
 from service.settings import Settings
 from service.store.connection import connect
@@ -65,7 +66,7 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
     sys.setswitchinterval(SWITCH_INTERVAL)
     client = connect(settings.broker_url)
     store, blobs = RecordStore(client, JobRecord), Blobs(settings.blobs)
-    shelf = Shelf(blobs, Ledger(client), StorageLimits())
+    shelf = Shelf(blobs, Ledger(client), StorageLimits(), Room(None, 0))  # it only sweeps
     queue, name = JobQueue(client, RUN_JOB, INFERENCE_QUEUE), new_id("inference")
     engine = Engine(settings.max_rows, device, settings.checkpoint_seconds, threads)
     catalog = Catalog(settings.model_dirs)

@@ -17,7 +17,8 @@ _COLOURS = (0xE0, 0xEE)  # JFIF and Adobe: they tell in which space the colours 
 _EXIF, _PROFILE = (0xE1, b"Exif\0\0"), (0xE2, b"ICC_PROFILE\0")
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # stuffed zeros and restarts belong to the data of a scan
 _PADDING = re.compile(rb"[\x00\xff\r\n\t ]*")
-_MAX_SCANS = 100  # encoders write about ten; a decoder goes through the whole picture for each
+_MAX_SCANS = 100  # encoders write about ten
+_MAX_SCANNED = 2**30  # pixels; a decoder goes through the whole picture for each scan
 
 
 @dataclass
@@ -42,6 +43,8 @@ def examine(data: bytes, limits: PictureLimits, counted: bool) -> FileInfo:
     if found.scans > _MAX_SCANS:
         raise BadPictureError(f"its picture is built up in {found.scans} scans; at most {_MAX_SCANS} are accepted")
     width, height = found.size
+    if found.scans > 1 and found.scans * width * height > _MAX_SCANNED:
+        raise BadPictureError(f"its {width}x{height} pixels are built up in {found.scans} scans; save it with fewer")
     # No coding spends less than a bit on a block of 8x8 pixels.
     if counted and found.coded * 8 < -(-width // 8) * -(-height // 8):
         raise BadPictureError(f"its data do not make the {width}x{height} pixels of its header")

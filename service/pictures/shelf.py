@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from service.pictures.blobs import Blobs
 from service.pictures.places import shelf_key
+from service.pictures.room import Room
 from service.store.ledger import Held, Ledger
 from service.store.types import StorageLimits
 
@@ -18,10 +19,11 @@ class Shelf:
         blobs: where the files are.
         ledger: who holds which.
         limits: what may be stored.
+        room: of the disk.
     """
 
-    def __init__(self, blobs: Blobs, ledger: Ledger, limits: StorageLimits) -> None:
-        self._blobs, self._ledger, self._limits = blobs, ledger, limits
+    def __init__(self, blobs: Blobs, ledger: Ledger, limits: StorageLimits, room: Room) -> None:
+        self._blobs, self._ledger, self._limits, self._room = blobs, ledger, limits, room
 
     def keep(self, holder: str, owner: str | None, files: Mapping[str, bytes], seconds: float) -> dict[str, str]:
         """Keep files for a holder; gives the name under which each is kept.
@@ -39,6 +41,7 @@ class Shelf:
         hashes = {word: hashlib.sha256(data).hexdigest() for word, data in files.items()}
         data_of = {hashes[word]: data for word, data in files.items()}
         sizes = {hash: len(data) for hash, data in data_of.items()}
+        self._room.check(sum(sizes.values()))
         names = self._ledger.hold(holder, owner, sizes, seconds, self._limits)
         try:
             for hash, name in names.items():

@@ -166,6 +166,9 @@ def _jpegs() -> Iterator[Hostile]:
     yield Hostile("jpeg bomb", with_jpeg_size(good, 60_000, 60_000), "image-too-large", "60000x60000")
     yield Hostile("jpeg of no height", with_jpeg_size(good, 48, 0), "invalid-image", "no pixels")
     yield Hostile("jpeg of many scans", progressive[:-2] + last_scan * 200 + b"\xff\xd9", "invalid-image", "scans")
+    at = progressive.index(b"\xff\xc2") + 5
+    large = progressive[:at] + struct.pack(">HH", 5000, 8000) + progressive[at + 4 : -2] + last_scan * 30 + b"\xff\xd9"
+    yield Hostile("large jpeg of many scans", large, "invalid-image", "save it with fewer")
     yield Hostile("jpeg and zip", good + archive(), "invalid-image", "follow the end")
     yield Hostile("jpeg and jpeg and zip", good + good + archive(), "invalid-image", "follow the end")
 

@@ -22,6 +22,7 @@ from pictures.uris import file_of_data_uri
 from service.contract.errors import PROBLEMS
 from service.contract.jobs import TASKS, JobRecord
 from service.pictures.blobs import Blobs
+from service.pictures.room import Room
 from service.pictures.shelf import Shelf
 from service.settings import Settings
 from service.store.ledger import Ledger
@@ -52,7 +53,7 @@ def opened(data: bytes) -> Image.Image:
 @pytest.fixture
 def stored(settings: Settings, client: redis.Redis) -> Callable[[], set[Path]]:
     """The files of all images of jobs and uploads."""
-    Shelf(Blobs(settings.blobs_dir), Ledger(client), StorageLimits()).sweep()  # of tests before
+    Shelf(Blobs(settings.blobs_dir), Ledger(client), StorageLimits(), Room(None, 0)).sweep()  # of tests before
     return lambda: {path for path in settings.blobs_dir.rglob("*") if path.is_file()}
 
 

@@ -22,7 +22,7 @@ from service.store.types import StorageLimits
 from tests.service.submitting import SubmittingStore
 
 NewJob = Callable[[], JobRecord]
-NONE, LONG = StorageLimits(), 60.0
+NONE, ANY, LONG = StorageLimits(), Room(None, 0), 60.0
 CAT, DOG = b"a cat", b"a dog, longer"
 
 
@@ -38,7 +38,7 @@ def blobs(tmp_path: Path) -> Blobs:
 
 @pytest.fixture
 def shelf(blobs: Blobs, ledger: Ledger) -> Shelf:
-    return Shelf(blobs, ledger, NONE)
+    return Shelf(blobs, ledger, NONE, ANY)
 
 
 def test_an_owner_s_equal_pictures_are_kept_once(shelf: Shelf, ledger: Ledger, tmp_path: Path) -> None:
@@ -106,13 +106,13 @@ class FullBlobs:
 
 def test_what_can_t_be_written_is_not_held(ledger: Ledger) -> None:
     with pytest.raises(OSError, match="No space"):
-        Shelf(FullBlobs(), ledger, NONE).keep("one", "ann", {"image": CAT}, LONG)  # type: ignore[arg-type]
+        Shelf(FullBlobs(), ledger, NONE, ANY).keep("one", "ann", {"image": CAT}, LONG)  # type: ignore[arg-type]
     assert ledger.held("one") == []
     assert ledger.stored("ann") == Stored(0, 0, 0)
 
 
 def test_pictures_are_refused_where_there_is_no_room(blobs: Blobs, ledger: Ledger) -> None:
-    shelf = Shelf(blobs, ledger, StorageLimits(owner=2 * len(CAT), all=3 * len(CAT)))
+    shelf = Shelf(blobs, ledger, StorageLimits(owner=2 * len(CAT), all=3 * len(CAT)), ANY)
     shelf.keep("one", "ann", {"image": CAT}, LONG)
     shelf.keep("two", "ann", {"image": CAT}, LONG)  # costs nothing
     with pytest.raises(StorageError) as refused:
@@ -182,7 +182,7 @@ def test_what_a_job_was_given_room_for_is_settled(
     [
         (StorageLimits(owner=10_000), "too-much-stored"),
         (StorageLimits(all=10_000), "storage-full"),
-        (StorageLimits(records=10_000), "storage-full"),
+        (StorageLimits(records=40_000), "too-much-stored"),
     ],
 )
 def test_records_and_their_outputs_are_refused_where_there_is_no_room(
@@ -217,6 +217,30 @@ def test_uploads_expire(shelf: Shelf) -> None:
         Uploads(shelf, hours=1).get(old.id)
     shelf.sweep()
     assert Uploads(shelf, hours=1).get(image.id) == CAT
+
+
+def test_nothing_is_held_where_the_disk_is_full(blobs: Blobs, ledger: Ledger, tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="bytes left"):
+        Shelf(blobs, ledger, NONE, Room(tmp_path, 2**60)).keep("one", "ann", {"image": CAT}, LONG)
+    assert ledger.held("one") == []
+
+
+def test_one_owner_can_t_fill_the_database(client: redis.Redis, ledger: Ledger, new_job: NewJob) -> None:
+    store, limits = SubmittingStore(client, JobRecord), StorageLimits(records=100_000)
+
+    def submit(owner: str | None) -> None:
+        for _ in range(15):
+            store.submit(new_job(), owner=owner, storage=limits)
+
+    with pytest.raises(StorageError) as refused:
+        submit("ann")
+    assert refused.value.kind == "too-much-stored"
+    assert 10_000 < ledger.stored("ann").owner <= 25_000
+    store.submit(new_job(), owner="bob", storage=limits)
+    with pytest.raises(StorageError) as refused:
+        submit(None)
+    assert refused.value.kind == "storage-full"
+    assert 90_000 < ledger.stored().records <= 100_000
 
 
 def test_a_full_disk_refuses_and_an_empty_one_does_not(tmp_path: Path) -> None:

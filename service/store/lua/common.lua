@@ -81,6 +81,18 @@ local function no_room(owner, bytes, share, most)
   end
 end
 
+-- The same for a record of so many bytes: of all that the database may hold an owner has a quarter.
+local function no_room_for_record(owner, bytes, most)
+  local held = redis.call('HMGET', P .. ':stored', 'records', 'records:' .. owner)
+  local all, own = tonumber(held[1] or 0), tonumber(held[2] or 0)
+  if most ~= '' and owner ~= '' and own + bytes > tonumber(most) / 4 then
+    return {'too-much-stored', own}
+  end
+  if most ~= '' and all + bytes > tonumber(most) then
+    return {'storage-full', all}
+  end
+end
+
 -- A holder lets go of its pictures; those that nobody else holds are no longer counted, and wait to be deleted.
 local function release(holder)
   for _, member in ipairs(redis.call('SMEMBERS', holds_key(holder))) do
@@ -101,6 +113,9 @@ local function count_bytes(id, owner, bytes, record)
   local before = redis.call('HMGET', P .. ':bytes', id, id .. ' record')
   charge(owner, bytes + record - (before[1] or 0))
   redis.call('HINCRBY', P .. ':stored', 'records', record - (before[2] or 0))
+  if owner ~= '' and redis.call('HINCRBY', P .. ':stored', 'records:' .. owner, record - (before[2] or 0)) <= 0 then
+    redis.call('HDEL', P .. ':stored', 'records:' .. owner)
+  end
   if bytes + record == 0 then
     redis.call('HDEL', P .. ':bytes', id, id .. ' record')
   else

@@ -35,13 +35,9 @@ if max_queued and queued >= max_queued then
   return {'queue-full', queued}
 end
 local size = #document + #inputs + RECORD_BYTES
-local refused = no_room(owner, outputs + size, share, most)
+local refused = no_room(owner, outputs + size, share, most) or no_room_for_record(owner, size, most_records)
 if refused then
   return refused
-end
-local records = tonumber(redis.call('HGET', P .. ':stored', 'records') or 0)
-if most_records ~= '' and records + size > tonumber(most_records) then
-  return {'storage-full', records}
 end
 if owner ~= '' then
   local held = redis.call('HMGET', load_key(owner), 'active', 'cost')
