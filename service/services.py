@@ -21,7 +21,7 @@ from service.contract.trainable import Trainable
 from service.contract.trainings import TrainingRecord
 from service.datasets.store import DataSets
 from service.datasets.unpacking import DataLimits
-from service.observe.metrics import HttpMetrics, StoreCollector, WebhookMetrics, WorkerCollector
+from service.observe.metrics import HttpMetrics, StorageCollector, StoreCollector, WebhookMetrics, WorkerCollector
 from service.pictures.blobs import Blobs
 from service.pictures.intake import Intake
 from service.pictures.room import Room
@@ -87,7 +87,8 @@ class Services:
         blobs = Blobs(settings.blobs)
         storage = StorageLimits(settings.max_owner_bytes, settings.max_stored_bytes, settings.max_records_bytes)
         room = Room(None if settings.blobs_url else settings.blobs_dir, settings.min_free_bytes)
-        shelf = Shelf(blobs, Ledger(client), storage, room)
+        ledger = Ledger(client)
+        shelf = Shelf(blobs, ledger, storage, room)
         uploads = Uploads(shelf, settings.keep_hours)
         budget = ByteBudget(settings.picture_memory_bytes)
         trainable = Trainable.shipped()
@@ -102,6 +103,7 @@ class Services:
         registry.register(StoreCollector("jobs", jobs, QueueFigures(client, JobRecord)))
         registry.register(StoreCollector("trainings", trainings, QueueFigures(client, TrainingRecord)))
         registry.register(WorkerCollector(presence))
+        registry.register(StorageCollector(ledger))
         keys = Keys(client)
         post = GuardedPost(
             allow_http=settings.webhook_allow_http,

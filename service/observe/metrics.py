@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.store.ledger import Ledger
 from service.store.presence import Presence
 from service.store.queue_figures import QueueFigures
 from service.store.store import RecordStore
@@ -99,6 +100,24 @@ class StoreCollector(Collector):
             age.add_metric([queue.model], queue.oldest_seconds)
         yield depth
         yield age
+
+
+class StorageCollector(Collector):
+    """Reads from the ledger how much is stored."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def describe(self) -> list[Metric]:
+        """Nothing in advance: registering must not need Redis."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The figures as they are now."""
+        stored = self._ledger.stored()
+        text = "Bytes of pictures and records of jobs and uploads, with the room that unfinished jobs were given."
+        yield GaugeMetricFamily("coopserve_stored_bytes", text, stored.all)
+        yield GaugeMetricFamily("coopserve_stored_records_bytes", "Bytes of records of jobs.", stored.records)
 
 
 class WorkerCollector(Collector):

@@ -20,8 +20,9 @@ from service.contract.jobs import JobRecord
 from service.contract.records import Status
 from service.observe import logs
 from service.observe import process as observability
-from service.observe.metrics import StoreCollector, WorkerCollector
+from service.observe.metrics import StorageCollector, StoreCollector, WorkerCollector
 from service.settings import Settings
+from service.store.ledger import Ledger
 from service.store.presence import Presence
 from service.store.queue_figures import Move, QueueFigures
 from tests.service.serving import serving
@@ -157,6 +158,7 @@ def test_figures_in_the_format_of_prometheus(
     registry = CollectorRegistry()
     registry.register(StoreCollector("jobs", jobs, QueueFigures(client, JobRecord)))
     registry.register(WorkerCollector(presence))
+    registry.register(StorageCollector(Ledger(client)))
     jobs.submit(new_job(), queue='odd"model')
     jobs.cancel(jobs.submit(new_job(), queue="a@1")[0].id)
     info = {"kind": "inference", "state": "ready", "steps_total": 7, "active": 2, "models": {"a@1": 1024}}
@@ -173,4 +175,5 @@ def test_figures_in_the_format_of_prometheus(
         'coopserve_worker_steps_total{kind="inference",worker="w1"} 7.0',
         "# TYPE coopserve_worker_active gauge",
         'coopserve_worker_model_bytes{model="a@1",worker="w1"} 1024.0',
+        f"coopserve_stored_bytes {float(Ledger(client).stored().all)}",
     } <= set(lines)
