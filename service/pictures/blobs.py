@@ -8,12 +8,16 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 # Parts begin with a letter or digit, so neither "..", nor an absolute path, nor a hidden file can be named.
 _KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}(/[A-Za-z0-9][A-Za-z0-9_.-]{0,127}){0,7}")
+
+
+_LARGE = 2**20
 
 
 class Blobs:
@@ -59,6 +63,22 @@ class Blobs:
         with _as_os_error():
             data: bytes = self._files.cat_file(path)
         return data
+
+    def open_large(self, key: str) -> BinaryIO | None:
+        """An open file for bytes that are too many to be held in memory by many readers; None: use :meth:`get`.
+
+        Only a directory gives files; object stores are read as a whole.
+        """
+        if not self._local:
+            return None
+        try:
+            file = open(self._path(key), "rb")  # noqa: SIM115 (the caller closes it)
+        except FileNotFoundError:
+            return None
+        if os.fstat(file.fileno()).st_size >= _LARGE:
+            return file
+        file.close()
+        return None
 
     def exists(self, key: str) -> bool:
         """Whether there are bytes under this key."""

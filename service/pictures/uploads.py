@@ -12,7 +12,7 @@ from uuid6 import uuid7
 
 from service.contract.errors import NotFoundError
 from service.contract.records import now
-from service.pictures.places import upload_url
+from service.pictures.places import shelf_key, upload_url
 from service.pictures.shelf import Shelf
 
 _ID = re.compile(r"img_[0-9a-f]{32}")
@@ -93,6 +93,10 @@ class Uploads:
             expires_at=came + self._keep,
         )
 
+    def key(self, id: str, owner: str | None = None) -> str:
+        """The blob key of an image; arguments and errors are those of :meth:`get`."""
+        return shelf_key(self._find(id, owner))
+
     def get(self, id: str, owner: str | None = None) -> bytes:
         """The image as PNG.
 
@@ -107,7 +111,7 @@ class Uploads:
         try:
             return self._shelf.get(name)
         except FileNotFoundError:
-            raise _unknown(id) from None
+            raise unknown(id) from None
 
     def delete(self, id: str, owner: str | None = None) -> None:
         """Remove an image; arguments and errors are those of :meth:`get`."""
@@ -119,8 +123,9 @@ class Uploads:
         for held in self._shelf.held(id) if self.is_id(id) else ():
             if (held.until or 0.0) > time.time() and owner in (None, held.owner):
                 return held.name
-        raise _unknown(id)
+        raise unknown(id)
 
 
-def _unknown(id: str) -> NotFoundError:
+def unknown(id: str) -> NotFoundError:
+    """The error for an id that no image has."""
     return NotFoundError("unknown-image", f"there is no uploaded image {id[:100]!r}; it may have expired")

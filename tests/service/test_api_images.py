@@ -265,3 +265,19 @@ def test_the_example_has_pictures_that_are_read(task: str) -> None:
         assert len(given.ref) < 2000
         file = file_of_data_uri(given.ref, 2000)
         assert read(file, PictureLimits(2000, 10_000)).size in ((28, 28), (64, 64))
+
+
+def test_a_large_image_is_sent_in_parts(api: httpx.Client) -> None:
+    picture = noise(1200, 800)
+    uploaded = upload(api, picture).json()
+    with api.stream("GET", uploaded["url"]) as answer:
+        parts = list(answer.iter_raw(2**17))
+    assert answer.status_code == 200
+    assert (answer.headers["content-type"], answer.headers["cache-control"][:7]) == ("image/png", "private")
+    assert len(parts) > 2
+    assert int(answer.headers["content-length"]) == sum(map(len, parts)) > 2**20
+    assert opened(b"".join(parts)).tobytes() == picture.tobytes()
+    again = api.get(uploaded["url"], headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", answer.headers["etag"])
+    assert api.delete(uploaded["url"]).status_code == 204
+    problem(api.get(uploaded["url"]), "unknown-image")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any
+import os
+from collections.abc import Iterator
+from typing import Annotated, Any, BinaryIO
 
 from fastapi import Header, Path, Query, Request, Response
 from pydantic import BaseModel
+from starlette.responses import StreamingResponse
 
 from service.access.security import Caller
 from service.contract.errors import NotFoundError, invalid
@@ -16,6 +19,7 @@ from service.store.codec import RecordT
 from service.store.store import RecordStore
 from service.webhooks.post import BlockedError
 
+_PART = 2**17
 IMMUTABLE = "private, max-age=31536000, immutable"
 CHANGING = "private, no-cache"
 """Of pictures that change: clients ask each time whether theirs is current."""
@@ -89,21 +93,48 @@ def check_webhook(parts: Services, caller: Caller, url: str | None) -> None:
 
 
 def picture(parts: Services, request: Request, key: str, cache: str = IMMUTABLE) -> Response | None:
-    """The PNG of a blob key, which never changes unless ``cache`` says so; 304 if the client has it, None without."""
+    """The PNG of a blob key, which never changes unless ``cache`` says so.
+
+    Returns:
+        304 if the client has it, None if there is none.
+    """
     try:
+        large = parts.blobs.open_large(key)
+        if large is not None:
+            return _streamed(request, large, cache)
         data = parts.blobs.get(key)
     except (FileNotFoundError, ValueError):  # ValueError: an id that no key could hold
         return None
-    return png_answer(request, data, cache)
-
-
-def png_answer(request: Request, data: bytes, cache: str = IMMUTABLE) -> Response:
-    """A PNG that never changes unless ``cache`` says so, or 304 if the client has it."""
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    headers = {"ETag": tag, "Cache-Control": cache}
+    return _unchanged(request, tag, cache) or Response(data, headers=_headers(tag, cache), media_type="image/png")
+
+
+def _streamed(request: Request, file: BinaryIO, cache: str) -> Response:
+    """A large PNG, read while it is sent."""
+    state = os.fstat(file.fileno())
+    tag = f'"{state.st_ino:x}-{state.st_size:x}-{state.st_mtime_ns:x}"'
+    if unchanged := _unchanged(request, tag, cache):
+        file.close()
+        return unchanged
+
+    def parts() -> Iterator[bytes]:
+        with file:
+            while part := file.read(_PART):
+                yield part
+
+    headers = {**_headers(tag, cache), "Content-Length": str(state.st_size)}
+    return StreamingResponse(parts(), headers=headers, media_type="image/png")
+
+
+def _unchanged(request: Request, tag: str, cache: str) -> Response | None:
+    """304 if the client has what the tag names."""
     if tag in request.headers.get("if-none-match", ""):
-        return Response(status_code=304, headers=headers)
-    return Response(data, headers=headers, media_type="image/png")
+        return Response(status_code=304, headers=_headers(tag, cache))
+    return None
+
+
+def _headers(tag: str, cache: str) -> dict[str, str]:
+    return {"ETag": tag, "Cache-Control": cache}
 
 
 def no_picture(record: Record, what: str) -> NotFoundError:

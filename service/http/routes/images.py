@@ -9,8 +9,8 @@ from fastapi import APIRouter, File, Path, Request, Response, UploadFile
 from service.http.authentication import Who
 from service.http.problems import responses
 from service.http.routes import links
-from service.http.routes.common import json_of, png_answer
-from service.pictures.uploads import Upload
+from service.http.routes.common import json_of, picture
+from service.pictures.uploads import Upload, unknown
 from service.services import Parts
 
 router = APIRouter(tags=["images"])
@@ -74,7 +74,10 @@ async def upload_image(
 )
 def get_image(parts: Parts, who: Who, request: Request, id: ImageId) -> Response:
     """Get an uploaded image as PNG."""
-    return png_answer(request, parts.uploads.get(id, who.listing))
+    answer = picture(parts, request, parts.uploads.key(id, who.listing))
+    if answer is None:
+        raise unknown(id)
+    return answer
 
 
 @router.delete(
