@@ -4,7 +4,7 @@ PORT ?= 8000
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: help setup serve demo test lint types contracts unit format bench docs lock clean
+.PHONY: help setup serve demo test lint types contracts unit format bench docs memory lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ bench: $(INSTALLED)  ## measure engine and service; use a quiet machine
 docs: $(INSTALLED)  ## write the generated files docs/settings.md and service/contract/trainable.json
 	$(BIN)/coopserve settings > docs/settings.md
 	$(BIN)/python -m models.training.offer > service/contract/trainable.json
+
+memory: $(INSTALLED)  ## measure what each preset takes of memory, for minutes, into service/contract/training_memory.json
+	$(BIN)/python -m models.training.memory > service/contract/training_memory.json
 
 lock:  ## write requirements.lock from constraints.txt (needs uv)
 	(sed -n '/^#/p' requirements.lock; grep -v '^torch==' constraints.txt | uv pip compile - --quiet --no-deps --universal \

@@ -15,6 +15,7 @@ from pictures.files import PictureLimits
 from service.access.addresses import is_loopback
 from service.access.limits import RATE
 from service.access.signing import check_webhook_secret
+from service.machine import memory_bytes
 
 _REDIS_URL = re.compile(r"(redis|rediss)://\S+|unix:///\S+")
 _PORTS = re.compile(r"\d{1,5}(,\d{1,5})*")
@@ -66,6 +67,12 @@ class Settings(BaseSettings):
     )
     model_memory_bytes: int = Field(
         2 * 2**30, ge=2**20, description="Memory for loaded models in bytes; the least recently used leave first."
+    )
+    training_memory_bytes: int | None = Field(
+        None,
+        ge=2**27,
+        description="Most memory that one training may take, in bytes; absent: half of the machine's, or four fifths "
+        "of the GPU's where it trains on one. A training that would take more is refused.",
     )
     lease_seconds: float = Field(
         5.0, ge=1.0, le=3600.0, description="A running job whose worker is silent for this long goes to another worker."
@@ -304,6 +311,11 @@ class Settings(BaseSettings):
         if self.redis_url is None:
             raise ValueError("no Redis is configured: set COOPSERVE_REDIS_URL, or use `coopserve serve`")
         return self.redis_url
+
+    @property
+    def training_memory(self) -> int:
+        """Most memory that a training on a CPU may take, in bytes."""
+        return self.training_memory_bytes or memory_bytes() // 2
 
     @property
     def webhook_port_numbers(self) -> frozenset[int]:

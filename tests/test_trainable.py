@@ -15,7 +15,8 @@ from models.data.catalog import DATASETS, read
 from models.data.images import DataError
 from models.systems.registry import VARIANTS, system_of
 from models.training.configuration import TrainingError, choose, fit
-from models.training.offer import offer
+from models.training.memory import figures_of
+from models.training.offer import offer, offered_plans
 from service.contract.data_facts import DataFacts, NoDataError, facts_of
 from service.contract.trainable import Asked, RefusedError, Trainable
 from tests.models.zoo import SHIPPED
@@ -197,6 +198,24 @@ def test_settings_are_checked_as_the_configuration_checks_them(variant: str, pre
             if path == "training.spoiled" and preset in ("small-translate", "paper-i2i-256") and found is None:
                 continue  # a number that one preset bounds more than its schema does: only whole ones are looked for
             assert found == expected, (path, value)
+
+
+def test_every_preset_has_figures_of_its_memory() -> None:
+    found = {system: set(presets) for system, presets in TRAINABLE.memory.items()}
+    assert found == {system: set(entry.presets) for system, entry in TRAINABLE.systems.items()}, "run `make memory`"
+    for system, preset, plan in offered_plans(SHIPPED):
+        if preset in ("small", "small-translate"):
+            assert TRAINABLE.memory[system][preset].model_dump() == figures_of(plan), "run `make memory`"
+
+
+def test_memory_is_checked_with_the_batch_that_is_asked_for() -> None:
+    need = TRAINABLE.memory["ccoopnets"]["small"]
+    enough = need.fixed + need.row * 100
+    for rows, asked in ((need.batch, []), (100, [100])):
+        settings = [Asked(("batch_size",), "training.batch_size", value) for value in asked]
+        TRAINABLE.check_memory("ccoopnets", "small", settings, enough)
+        with pytest.raises(RefusedError, match=f"with {rows} images a batch .* may take 0.1 GiB"):
+            TRAINABLE.check_memory("ccoopnets", "small", settings, need.fixed)
 
 
 def test_known_data_are_as_their_readers_say(tmp_path: Path) -> None:

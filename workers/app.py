@@ -22,7 +22,7 @@ from service.settings import Settings
 from service.store.connection import connect
 from service.store.control import Control
 from service.store.ledger import Ledger
-from service.store.presence import Presence, new_id
+from service.store.presence import MEMORY_FIGURE, Presence, new_id
 from service.store.queue import (
     INFERENCE_QUEUE,
     RUN_JOB,
@@ -32,7 +32,7 @@ from service.store.queue import (
 )
 from service.store.store import RecordStore
 from service.store.types import Queued, StorageLimits
-from workers.device import engine_threads, prepare_torch
+from workers.device import engine_threads, prepare_torch, training_memory
 from workers.engine.engine import Engine
 from workers.jobs.lacking import KIND, Lacking
 from workers.jobs.worker import InferenceWorker
@@ -145,7 +145,7 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
 
 def make_training_worker(settings: Settings) -> WorkerProcess:
     """The process that fits models, one at a time; on SIGTERM it saves the training and hands it back."""
-    prepare_torch(settings)
+    memory = training_memory(settings, prepare_torch(settings))
     client = connect(settings.broker_url)
     store, blobs = RecordStore(client, TrainingRecord), Blobs(settings.blobs)
     queue, name = JobQueue(client, RUN_TRAINING, TRAINING_QUEUE), new_id("training")
@@ -158,7 +158,7 @@ def make_training_worker(settings: Settings) -> WorkerProcess:
         shutil.rmtree(settings.trainings_dir / id, ignore_errors=True)
 
     def figures() -> Mapping[str, Any]:
-        return {"state": "draining" if worker.draining else "ready"}
+        return {"state": "draining" if worker.draining else "ready", MEMORY_FIGURE: memory}
 
     heart = Heart(store, Presence(client), settings, "training", name, figures)
     worker = TrainingWorker(store, blobs, heart, send, settings, name)

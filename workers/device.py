@@ -9,12 +9,22 @@ import torch
 
 from service.settings import Settings
 
+_GPU_SHARE = 0.8
+"""Part of a GPU's memory that a training may take."""
+
 
 def choose_device(setting: str) -> str:
     """``auto`` is CUDA where there is one, else the CPU."""
     if setting == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     return setting
+
+
+def training_memory(settings: Settings, device: torch.device) -> int:
+    """The most memory that a training may take on a device, in bytes."""
+    if settings.training_memory_bytes is None and device.type == "cuda":
+        return int(_GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
+    return settings.training_memory
 
 
 def prepare_torch(settings: Settings, batches: int = 1) -> torch.device:

@@ -20,6 +20,8 @@ from models.data.own import left_out
 from models.metrics.effnet import installed_features
 from models.systems.registry import VARIANTS
 from models.training.configuration import TrainingError, choose, find_variant, fit
+from models.training.folder import has_begun
+from models.training.memory import check_memory
 from models.training.plan import Event, Plan
 from models.training.training import Training
 from service.contract.catalog import UNREADABLE, Catalog
@@ -32,7 +34,7 @@ from service.pictures.places import training_figure, training_history, training_
 from service.settings import Settings
 from service.store.store import RecordStore
 from service.store.types import Beat, Queued
-from workers.device import choose_device
+from workers.device import choose_device, training_memory
 from workers.upkeep.heart import Heart
 from workers.upkeep.patience import patiently
 
@@ -227,9 +229,10 @@ class TrainingWorker:
             facts={**data_facts(request.data), **owner_facts(record.model_owner)},
             features=installed_features(device),
         )
-        training = Training(
-            plan, self._settings.trainings_dir / record.id, lambda event: self._report(record, work, event)
-        )
+        folder = self._settings.trainings_dir / record.id
+        if not has_begun(folder):
+            check_memory(plan, training_memory(self._settings, device))
+        training = Training(plan, folder, lambda event: self._report(record, work, event))
         work.training = training
         return training
 

@@ -54,17 +54,22 @@ def train(**options: Any) -> None:
     from models.checkpoints import CheckpointError
     from models.data.images import DataError
     from models.training.configuration import TrainingError
+    from models.training.folder import has_begun
     from models.training.history import before
+    from models.training.memory import check_memory
     from models.training.training import Training
+    from workers.device import training_memory
 
     torch.set_flush_denormal(True)
     if options["threads"]:
         torch.set_num_threads(options["threads"])
     try:
         plan = _plan(options, replaced, home)
+        folder = home.trainings_dir / f"{plan.name}-{_identity(plan)}"
+        if options["fresh"] or not has_begun(folder):
+            check_memory(plan, training_memory(home, plan.device))
         _show_data(plan, options["data_name"])
         models = options["out"] or home.models_dir
-        folder = home.trainings_dir / f"{plan.name}-{_identity(plan)}"
         if options["fresh"]:
             shutil.rmtree(folder, ignore_errors=True)
         with _Display(folder, plan, options["tensorboard"]) as display:

@@ -25,7 +25,7 @@ from models.training.curves import BARE, Curve, Headings
 from models.training.figures import draw_training, read_lines, save_sheet
 from models.training.snapshots import State
 
-_RUN = "run"
+_RUN, _STATE = "run", "state.safetensors"
 _TRAINING = "training"
 """What a saved state calls the digest of its training's identity."""
 
@@ -44,7 +44,7 @@ class Folder:
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
-        self._state, self._best = path / "state.safetensors", path / "best.safetensors"
+        self._state, self._best = path / _STATE, path / "best.safetensors"
         self.metrics_file, self._samples = path / "metrics.jsonl", path / "samples"
         self._samples.mkdir(parents=True, exist_ok=True)
         for place in (path, self._samples, path / "snapshots"):
@@ -67,7 +67,7 @@ class Folder:
     @property
     def begun(self) -> bool:
         """Whether a state was saved."""
-        return self._state.exists()
+        return has_begun(self.path)
 
     def save(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
         save_state(self._state, tensors, {**progress, _TRAINING: self._digest})
@@ -105,6 +105,11 @@ class Folder:
         sheets, path = sorted(self._samples.glob("*.png")), self.path / "training.png"
         drawn = draw_training(self.metrics_file, sheets[-1] if sheets else None, path, meanings)
         return path if drawn else None
+
+
+def has_begun(path: Path) -> bool:
+    """Whether a folder holds the state of a training."""
+    return (path / _STATE).exists()
 
 
 def identity_of(path: Path) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ holds it true. Nothing is declared here a second time: what a preset asks of its
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial, reduce
 from operator import getitem
 from typing import Any
@@ -23,6 +23,7 @@ from models.data.unpaired import UnpairedData
 from models.systems.base import Variant
 from models.systems.registry import VARIANTS, systems
 from models.training.configuration import TrainingError, choose, fit, setting_names
+from models.training.plan import Plan
 
 _END = 2**31
 """Far beyond any bound."""
@@ -96,6 +97,25 @@ def _preset(variant: str, preset: str) -> dict[str, Any]:
     }
 
 
+def offered_plans(variants: Mapping[str, Variant] = VARIANTS) -> Iterator[tuple[str, str, Plan]]:
+    """For each preset its system, its name, and a training of it on blank data."""
+    for system, names in systems(variants).items():
+        for name in names:
+            for preset, config in variants[name].presets.items():
+                yield system, preset, _plan(name, config)
+
+
+def _plan(name: str, config: BaseModel) -> Plan:
+    kind = VARIANTS[name].data
+    tried = _Tried(lambda data: fit(name, config, data), kind)
+    size = tried.sizes()["greatest"]
+    channels = next(count for count in (1, 3) if tried.refusal(size=size, channels=count) is None)
+    blank = _blank(channels, size, size).expand(_OFFERED, -1, -1, -1)
+    images = ImageData(blank, torch.zeros(_OFFERED, dtype=torch.int64), ("0",), "blank", blank)
+    data: Data = images if kind == "images" else UnpairedData(images, images, "blank")
+    return Plan(name, fit(name, config, data), data, "blank", 0, torch.device("cpu"), "")
+
+
 class _Tried:
     """Data that are offered to a configuration, to find out which it takes."""
 
@@ -128,6 +148,9 @@ class _Tried:
     def _fits(self, size: int) -> bool:
         return any(self.refusal(size=size, channels=channels) is None for channels in (1, 3))
 
+
+_OFFERED = 16
+"""Blank images of a training."""
 
 _MOST = 1024
 """The greatest size that is tried."""

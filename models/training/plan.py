@@ -10,8 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from models.data.images import DataError
 from models.data.kinds import Data
-from models.systems.registry import system_of
+from models.systems.base import Trainer
+from models.systems.registry import VARIANTS, system_of
+from models.training.configuration import TrainingError
 from models.training.snapshots import EVERY as SNAPSHOT_EVERY
 
 
@@ -54,6 +57,21 @@ class Plan:
     def data_sha256(self) -> str:
         """The hash of the data: what they are, wherever they lie and whatever they are called."""
         return self.data.sha256()
+
+    def trainer(self, config: Any = None) -> Trainer:
+        """A fresh training of this plan, or of the same with another configuration.
+
+        Raises:
+            TrainingError: no model can be built with these settings.
+            DataError: the data can't be used.
+        """
+        try:
+            return VARIANTS[self.variant].trainer(config or self.config, self.data, self.seed, self.device)
+        except DataError:
+            raise
+        except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise TrainingError(f"no model can be built with these settings: {reason}") from error
 
     def identity(self) -> dict[str, Any]:
         """What a training must share with this one to be the same, as JSON."""

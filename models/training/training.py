@@ -53,7 +53,7 @@ class Training:
         self._snapshots = Snapshots(folder / "snapshots")
         features = plan.features
         self._judge = None if features is None else Judge(features, plan.data.images, self._rhythm.judged)
-        self.trainer: Trainer = VARIANTS[plan.variant].trainer(plan.config, plan.data, plan.seed, plan.device)
+        self.trainer: Trainer = plan.trainer()
         if self._folder.begun:
             tensors, progress = self._folder.load()
             self.trainer.load_state(tensors)

@@ -86,6 +86,11 @@ class Record(BaseModel):
     prefix: ClassVar[str]
     """How ids of this type begin, e.g. ``job``."""
 
+    max_lost: ClassVar[int] = 10
+    """So many attempts may be lost in a row that had saved nothing new: others may have killed the worker, too."""
+    lost: ClassVar[str] = "workers in a row stopped without an answer and had saved nothing; try a smaller request"
+    """What is said after their number when one more is lost."""
+
     id: str = Field(description="Identifier; later records have greater ones.")
     status: Status = Field(Status.QUEUED, description="queued, then running, then succeeded, failed or cancelled.")
     attempt: int = Field(0, description="How often a worker has started it.")

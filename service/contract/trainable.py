@@ -25,6 +25,7 @@ from service.contract.trainings import TrainingRequest
 ITERATIONS, BATCH_SIZE = "training.iterations", "training.batch_size"
 
 _FILE = Path(__file__).with_name("trainable.json")
+_MEMORY = Path(__file__).with_name("training_memory.json")
 _TYPES: Mapping[str, Any] = {"integer": int, "number": float, "boolean": bool, "string": str, "null": None}
 _BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
 
@@ -127,23 +128,33 @@ class System(_Part):
     presets: dict[str, Preset]
 
 
+class Memory(_Part):
+    """About how many bytes a training of a preset takes: ``fixed``, and ``row`` for each image of a batch."""
+
+    fixed: int
+    row: int
+    batch: int
+
+
 class Trainable(_Part):
     """All that can be trained."""
 
     systems: dict[str, System]
     data: dict[str, Known] = Field(default_factory=dict)
+    memory: dict[str, dict[str, Memory]] = Field(default_factory=dict)
 
     @classmethod
     def shipped(cls) -> Self:
         """What the models of this version offer."""
-        return cls.model_validate_json(_FILE.read_bytes())
+        return cls.model_validate({**json.loads(_FILE.read_bytes()), "memory": json.loads(_MEMORY.read_bytes())})
 
-    def check_request(self, request: TrainingRequest, root: Path, owner: str | None = None) -> None:
+    def check_request(self, request: TrainingRequest, root: Path, memory: int, owner: str | None = None) -> None:
         """Refuse a request that can't work.
 
         Args:
             request: what a client asks for.
             root: the folder of data sets.
+            memory: the most bytes that a training may take.
             owner: whose uploads it may name.
 
         Raises:
@@ -157,6 +168,7 @@ class Trainable(_Part):
             facts = find_facts(request.data, root, self.data, owner)
             facts = facts.converted(request.image_size, request.channels)
             self.check_data(request.system, request.preset, asked, request.data, facts, request.direction)
+            self.check_memory(request.system, request.preset, asked, memory)
         except RefusedError as error:
             raise error.problem() from None
         except NoDataError as error:
@@ -195,6 +207,29 @@ class Trainable(_Part):
             return  # such settings say what a model is made for, so the preset's own needs may not be those any more
         if fault := find_fault(chosen, preset, name, facts, direction):
             raise RefusedError(*fault, list(self._ways_out(system, preset, facts, direction)))
+
+    def check_memory(self, system: str, preset: str, asked: Sequence[Asked], limit: int) -> None:
+        """Refuse a training that would take far too much memory, by figures of the preset as it stands.
+
+        A trainer measures exactly, with all the settings, before the training begins.
+
+        Raises:
+            RefusedError: it would take more than ``limit`` bytes.
+        """
+        need = self.memory.get(system, {}).get(preset)
+        if need is None:
+            return
+        given = {path: (field, value) for field, path, value in asked}
+        field, value = given.get(BATCH_SIZE, (("preset",), need.batch))
+        rows = value if isinstance(value, int) else need.batch
+        total = need.fixed + need.row * rows
+        if total > limit:
+            raise RefusedError(
+                field,
+                f"with {rows} images a batch this training would take about {total / 2**30:.1f} GiB of memory, but it "
+                f"may take {limit / 2**30:.1f} GiB; choose a smaller batch_size or preset, or let the operator raise "
+                "COOPSERVE_TRAINING_MEMORY_BYTES",
+            )
 
     def _ways_out(self, system: str, preset: str, facts: DataFacts, direction: str) -> Iterator[dict[str, object]]:
         """What would make the data fit: the preset with the images converted, and the first other preset that fits."""

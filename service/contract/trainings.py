@@ -97,6 +97,11 @@ class TrainingRecord(Record):
 
     path: ClassVar[str] = "/v1/trainings"
     prefix: ClassVar[str] = "trn"
+    max_lost: ClassVar[int] = 2  # a trainer has one training at a time: nobody else's has killed it
+    lost: ClassVar[str] = (
+        "trainers in a row were killed and had saved nothing new, probably because the machine had no memory left; "
+        "choose a smaller batch_size, image size or preset"
+    )
 
     params: TrainingRequest = Field(description="The request.")
     model_owner: str | None = Field(

@@ -11,6 +11,9 @@ from typing import Any
 
 import redis
 
+MEMORY_FIGURE = "training_memory_bytes"
+"""The figure of trainers that says how much memory a training may take there."""
+
 
 def id_prefix(kind: str) -> str:
     """How the ids of this machine's workers of a kind begin."""

@@ -25,14 +25,13 @@ from service.store import codec
 from service.store.codec import RecordT
 from service.store.scripts import Scripts
 from service.store.types import (
-    GAVE_UP,
-    MAX_ATTEMPTS,
     TOO_LATE,
     Beat,
     Claim,
     Expired,
     Pulse,
     Queued,
+    gave_up,
 )
 
 SWEEP_LIMIT = 100
@@ -119,8 +118,7 @@ class RecordStore(Generic[RecordT]):
 
     def claim(self, id: str, worker: str, lease_seconds: float) -> RecordT | None:
         """Take a queued record, with its attempt number raised; None if it is finished, leased elsewhere or unknown."""
-        errors = (GAVE_UP, TOO_LATE)
-        answer = self._run("claim", id, worker, lease_seconds, MAX_ATTEMPTS, *errors)
+        answer = self._run("claim", id, worker, lease_seconds, self._type.max_lost, gave_up(self._type), TOO_LATE)
         return self._parse(answer) if answer else None
 
     def claim_next(self, claim: Claim) -> RecordT | None:
@@ -212,7 +210,7 @@ class RecordStore(Generic[RecordT]):
 
     def requeue_expired(self) -> list[Queued]:
         """Take records from workers that fell silent; gives those that are queued again and must be sent again."""
-        return codec.queued_of(self._run("requeue_expired", MAX_ATTEMPTS, GAVE_UP, SWEEP_LIMIT))
+        return codec.queued_of(self._run("requeue_expired", self._type.max_lost, gave_up(self._type), SWEEP_LIMIT))
 
     def fail_late(self) -> int:
         """Fail queued records that have waited longer than their ``max_queue_seconds``; gives how many."""

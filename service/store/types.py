@@ -11,18 +11,18 @@ from typing import Literal, NamedTuple, TypedDict
 
 from pydantic import BaseModel
 
-from service.contract.records import Failure, Progress
+from service.contract.records import Failure, Progress, Record
 
-MAX_ATTEMPTS = 10  # lost in a row with nothing saved, which may also be jobs that waited in a worker that others killed
-
-GAVE_UP = Failure(
-    kind="worker-lost",
-    detail=f"{MAX_ATTEMPTS} workers in a row stopped without an answer and had saved nothing; try a smaller request",
-).model_dump_json()
 TOO_LATE = Failure(
     kind="queue-timeout",
     detail="no worker had room for it within its max_queue_seconds; try again later, or allow a longer wait",
 ).model_dump_json()
+
+
+def gave_up(record_type: type[Record]) -> str:
+    """Why a record of this type fails whose attempts were lost too often."""
+    detail = f"{record_type.max_lost} {record_type.lost}"
+    return Failure(kind="worker-lost", detail=detail).model_dump_json()
 
 
 @dataclass(frozen=True)

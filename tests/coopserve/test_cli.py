@@ -93,6 +93,17 @@ def test_a_training_that_can_not_work_is_one_line_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_training_that_takes_too_much_memory_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    env = {"COOPSERVE_DATA_DIR": str(tmp_path), "COOPSERVE_CHECKPOINTS_DIR": str(tmp_path)}
+    env["COOPSERVE_TRAINING_MEMORY_BYTES"] = str(2**28)
+    given = ["train", "--data", "tests/data/fashion-sample.npz", "--name", "x", "--set", "training.batch_size=65536"]
+    code, output = run(*given, **env)
+    assert (code, output.count("\n")) == (1, 1)
+    assert "with 65536 images a batch this training would take about" in output
+    assert "but it may take 0.2 GiB; choose a smaller batch_size" in output
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("command", [["serve"], ["models", "list"], ["data", "list"]])
 def test_a_bad_setting_is_named(command: list[str]) -> None:
     code, output = run(*command, COOPSERVE_PORT="eighty")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from service.contract.jobs import JobRecord
 from service.contract.records import Status
-from service.store.types import MAX_ATTEMPTS
 
 
 @dataclass
@@ -173,7 +173,7 @@ class QueueModel:
             job.move(Status.CANCELLED)
             return
         job.lost += 1
-        if job.lost >= MAX_ATTEMPTS:
+        if job.lost >= JobRecord.max_lost:
             job.move(Status.FAILED, "worker-lost")
         else:
             job.move(Status.QUEUED)

@@ -16,7 +16,7 @@ from service.contract.errors import StaleAttemptError, TooManyError
 from service.contract.jobs import Generate, JobRecord
 from service.contract.records import TRANSITIONS, Progress, Status
 from service.store.connection import connect
-from service.store.types import MAX_ATTEMPTS, QueueLimits
+from service.store.types import QueueLimits
 from tests.service.beats import heartbeat
 from tests.service.submitting import SubmittingStore
 
@@ -49,7 +49,7 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
             before = store.get(self.id)
             claimed = store.claim(self.id, "w", SHORT if short else LONG)
             free = before.status is Status.QUEUED or (
-                self.held and self.expired and not before.cancel_requested and self.failed + 1 < MAX_ATTEMPTS
+                self.held and self.expired and not before.cancel_requested and self.failed + 1 < JobRecord.max_lost
             )
             assert (claimed is not None) == free
             self.failed += self.expired

@@ -12,7 +12,7 @@ from service.contract.jobs import Generate, JobRecord, Output
 from service.contract.records import Failure, Progress, Status, now
 from service.contract.trainings import TrainingRecord, TrainingRequest
 from service.store.codec import announced
-from service.store.types import MAX_ATTEMPTS, Beat, Idempotency, Name
+from service.store.types import Beat, Idempotency, Name
 from tests.service.beats import heartbeat
 from tests.service.submitting import SubmittingStore
 
@@ -211,7 +211,7 @@ def test_a_lost_worker_was_asked_to_cancel(jobs: Jobs, new_job: NewJob) -> None:
 
 def test_a_job_that_loses_every_worker_fails_in_the_end(jobs: Jobs, new_job: NewJob) -> None:
     id = jobs.submit(new_job())[0].id
-    for attempt in range(1, MAX_ATTEMPTS + 1):
+    for attempt in range(1, JobRecord.max_lost + 1):
         claimed = jobs.claim(id, "w", 0.001)
         assert claimed is not None
         assert claimed.attempt == attempt
@@ -232,7 +232,7 @@ def test_attempts_that_save_something_may_be_lost_as_often_as_you_like(
         assert jobs.claim(id, "w", 0.01) is not None
         jobs.note_saved(id, attempt, position)
         time.sleep(0.015)
-    for attempt in range(10, 9 + MAX_ATTEMPTS):  # these save nothing, or what was there already
+    for attempt in range(10, 9 + JobRecord.max_lost):  # these save nothing, or what was there already
         assert jobs.claim(id, "w", 0.01) is not None
         if positions[-1] is not None:
             jobs.note_saved(id, attempt, positions[-1])

@@ -28,7 +28,7 @@ from service.contract.errors import NotFoundError, ServiceError, StaleAttemptErr
 from service.contract.jobs import Generate, JobRecord
 from service.contract.records import TRANSITIONS, Failure, Status
 from service.store.connection import connect
-from service.store.types import MAX_ATTEMPTS, Claim, Idempotency, QueueLimits
+from service.store.types import Claim, Idempotency, QueueLimits
 from tests.service.beats import heartbeat
 from tests.service.queue_model import Job, QueueModel
 from tests.service.submitting import SubmittingStore
@@ -193,7 +193,7 @@ def machine(client: redis.Redis) -> type[RuleBasedStateMachine]:
         def requeue_expired(self) -> None:
             assert {record.id for record in store.requeue_expired()} == self.model.sweep()
 
-        @rule(id=jobs, worker=st.sampled_from(WORKERS), times=st.integers(1, MAX_ATTEMPTS))
+        @rule(id=jobs, worker=st.sampled_from(WORKERS), times=st.integers(1, JobRecord.max_lost))
         def lose_it_again_and_again(self, id: str, worker: str, times: int) -> None:
             for _ in range(times):
                 self.claim(id, worker, True)

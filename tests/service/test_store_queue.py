@@ -11,7 +11,7 @@ import redis
 from service.contract.errors import StaleAttemptError, TooManyError
 from service.contract.jobs import Generate, JobRecord
 from service.contract.records import Status
-from service.store.types import MAX_ATTEMPTS, Claim, Expired, Idempotency, Message, QueueLimits
+from service.store.types import Claim, Expired, Idempotency, Message, QueueLimits
 from tests.service.submitting import SubmittingStore
 
 Jobs = SubmittingStore[JobRecord]
@@ -175,7 +175,7 @@ def test_an_owner_has_room_again_when_a_job_has_ended(jobs: Jobs, new_job: NewJo
         jobs.cancel(first)
         jobs.cancel(first)
     elif end == "lost":
-        for _ in range(MAX_ATTEMPTS):
+        for _ in range(JobRecord.max_lost):
             jobs.claim(first, "w", 0.001)
             time.sleep(0.002)
             jobs.requeue_expired()

@@ -25,7 +25,7 @@ from service.pictures.blobs import Blobs
 from service.pictures.places import training_figure, training_history
 from service.settings import Settings
 from service.store.presence import Presence
-from service.store.types import MAX_ATTEMPTS, Name, Queued
+from service.store.types import Name, Queued
 from tests.models.test_data_kinds import save_domains
 from tests.service.fakes import card, write_card
 from tests.service.submitting import SubmittingStore
@@ -223,6 +223,26 @@ def lose(trainers: Trainers, id: str) -> Status:
     return trainers.store.get(id).status
 
 
+def test_a_training_that_takes_too_much_memory_is_refused_before_it_begins(trainers: Trainers) -> None:
+    trainers.settings = trainers.settings.model_copy(update={"training_memory_bytes": 2**28})
+    id = trainers.submit(batch_size=65_536)
+    trainers.worker().run(id)
+    error = trainers.store.get(id).error
+    assert error is not None
+    assert error.kind == "training-failed"
+    assert "with 65536 images a batch this training would take about" in error.detail
+    assert not (trainers.settings.trainings_dir / id).exists()
+
+
+def test_a_training_whose_trainer_is_killed_twice_fails_with_the_likely_reason(trainers: Trainers) -> None:
+    id = trainers.submit()
+    assert [lose(trainers, id), lose(trainers, id)] == [Status.QUEUED, Status.FAILED]
+    error = trainers.store.get(id).error
+    assert error is not None
+    assert error.kind == "worker-lost"
+    assert error.detail.startswith("2 trainers in a row were killed and had saved nothing new, probably because")
+
+
 def test_trainers_may_be_lost_as_long_as_the_training_gets_further(trainers: Trainers) -> None:
     id = trainers.submit(iterations=100_000)
     for _ in range(2):
@@ -232,7 +252,7 @@ def test_trainers_may_be_lost_as_long_as_the_training_gets_further(trainers: Tra
         eventually(lambda done=done: steps_done(trainers, id) > done + 1, 60)  # type: ignore[misc]
         worker.stop()
         thread.join(30)
-        for _ in range(MAX_ATTEMPTS - 1):
+        for _ in range(TrainingRecord.max_lost - 1):
             assert lose(trainers, id) is Status.QUEUED
     assert lose(trainers, id) is Status.FAILED
     error = trainers.store.get(id).error

@@ -67,6 +67,13 @@ class EnergyFit:
         return self.config.stages[self.growth.stage]
 
     @property
+    def rows(self) -> int:
+        """The rows that an update passes through the network at a time. No more are drawn at once, so that the memory
+        of a training is that of its batches.
+        """
+        return 2 * self.stage.batch_size
+
+    @property
     def alpha(self) -> float:
         return self.growth.alpha(self.config.stages)
 

@@ -33,7 +33,8 @@ from service.http.routes.streams import event_stream
 from service.http.strict import JsonRoute
 from service.observe.process import context
 from service.pictures.places import training_figure, training_history, training_sample
-from service.services import Parts
+from service.services import Parts, Services
+from service.store.presence import MEMORY_FIGURE
 from service.store.types import Idempotency, Name
 
 router = APIRouter(tags=["trainings"])
@@ -94,7 +95,7 @@ def start_training(
     """Store the training and queue it."""
     check_webhook(parts, who, body.webhook)
     parts.room.check(0)
-    parts.trainable.check_request(body, parts.settings.datasets_dir, who.owner)
+    parts.trainable.check_request(body, parts.settings.datasets_dir, _memory(parts), who.owner)
     record = TrainingRecord.new(body, context())
     owner = owner_of_new(body.name, parts.catalog.owners(body.name), who)
     submit = partial(
@@ -109,6 +110,12 @@ def start_training(
     )
     record, _ = from_thread.run(submit)  # on the event loop, which owns the connections
     return json_of(record, 202, {"Location": record.links.self})
+
+
+def _memory(parts: Services) -> int:
+    """The most bytes that a training may take: the living trainers know; without one, the settings."""
+    said = [info.get(MEMORY_FIGURE) for info in parts.presence.workers().values() if info.get("kind") == "training"]
+    return max((limit for limit in said if isinstance(limit, int)), default=parts.settings.training_memory)
 
 
 @router.get(

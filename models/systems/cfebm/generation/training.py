@@ -17,7 +17,6 @@ from models.training.draws import Draws, Purpose
 
 SHEET = 8
 """Rows and columns of the sheet of samples."""
-_CHUNK = 250
 
 
 class GenerationTrainer:
@@ -103,9 +102,10 @@ class GenerationTrainer:
         return None if self.fit.alpha < 1 else self._drawn(n)
 
     def _drawn(self, n: int) -> Tensor:
-        start = self._noise(n, Purpose.DRAW, 0, 0).split(_CHUNK)
+        chunk = self.fit.rows
+        start = self._noise(n, Purpose.DRAW, 0, 0).split(chunk)
         keys = self.draws.rows(n, Purpose.DRAW)
-        parts = [self.fit.draw(part, keys[k * _CHUNK :][: len(part)]) for k, part in enumerate(start)]
+        parts = [self.fit.draw(part, keys[k * chunk :][: len(part)]) for k, part in enumerate(start)]
         return torch.cat(parts).cpu()
 
     def reference(self, images: Tensor) -> Tensor:

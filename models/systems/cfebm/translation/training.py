@@ -17,7 +17,6 @@ from models.training.draws import Draws, Purpose
 from models.training.learner import below
 
 _SHEET = 8
-_CHUNK = 250
 
 
 class TranslationTrainer:
@@ -115,7 +114,7 @@ class TranslationTrainer:
         """n translations into the target domain, of the first images of the source domain."""
         if any(fit.alpha < 1 for fit in self.fits.values()):
             return None
-        parts = self.domains[self.config.source][:n].split(_CHUNK)
+        parts = self.domains[self.config.source][:n].split(self.fits[self.config.target].rows)
         return torch.cat([self._translated(self.config.target, part) for part in parts])
 
     def reference(self, images: Tensor) -> Tensor:
