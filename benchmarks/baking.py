@@ -91,7 +91,7 @@ def measure(config: Config, rows: int, steps: int, repetitions: int, device: tor
 
 def _timed(kernel: Kernel, rows: Rows, index: Tensor, steps: int, device: torch.device) -> float:
     started = time.perf_counter()
-    noise = Noise(list, device)
+    noise = Noise([], device)
     for _ in range(steps):
         rows = kernel(rows, index, noise)
     synchronize(device)

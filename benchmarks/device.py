@@ -27,7 +27,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from statistics import median
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file
@@ -52,23 +52,19 @@ _DECIDING: tuple[ModuleType, ...] = (langevin, shortrun)
 # Noise
 
 
-class NoNoise(Noise):
-    """Zeros that cost nothing: for kernels that are told to be quiet."""
-
-    def __init__(self) -> None:
-        super().__init__([])
+class NoNoise:
+    """For kernels that are told to be quiet."""
 
     def normal(self, *shape: int) -> Tensor:
         del shape
         raise AssertionError("a quiet step draws no noise")
 
 
-class DeviceNoise(Noise):
+class DeviceNoise:
     """Numbers of the device's own generator: what noise costs at least there. They are not the rows' own."""
 
     def __init__(self, rows: int, device: torch.device) -> None:
-        super().__init__([], device)
-        self._rows = rows
+        self._rows, self._device = rows, device
 
     def normal(self, *shape: int) -> Tensor:
         return torch.randn(self._rows, *shape, device=self._device)
@@ -77,20 +73,17 @@ class DeviceNoise(Noise):
         return torch.rand(self._rows, *shape, device=self._device)
 
 
-class SingleNoise(Noise):
-    """The rows' own numbers as they are drawn in single precision, whatever the default is."""
+class DoubleNoise:
+    """The rows' own numbers in double precision."""
 
-    def __init__(self, keys: list[Key], device: torch.device, dtype: torch.dtype) -> None:
-        super().__init__(keys, device)
-        self._dtype = dtype
+    def __init__(self, keys: list[Key]) -> None:
+        self._noise = Noise(keys)
 
     def normal(self, *shape: int) -> Tensor:
-        with default_dtype(torch.float32):
-            return super().normal(*shape).to(self._dtype)
+        return self._noise.normal(*shape).double()
 
     def uniform(self, *shape: int) -> Tensor:
-        with default_dtype(torch.float32):
-            return super().uniform(*shape).to(self._dtype)
+        return self._noise.uniform(*shape).double()
 
 
 @contextmanager
@@ -234,7 +227,7 @@ def accuracy(shipped: Shipped, rows: int = 8) -> Figures:
         keys = [Key(seed, 0, 0) for seed in range(1, rows + 1)]
         with in_double():
             at = torch.zeros(rows, dtype=torch.int64)
-            truth = kernel(state, at, SingleNoise(keys, torch.device("cpu"), torch.float64))
+            truth = kernel(state, at, cast("Noise", DoubleNoise(keys)))
         moved = {k: _single(v).to(shipped.device) for k, v in state.items()}
         found = {}
         for name, on in (("fp32", False), ("tf32", True)):
@@ -323,19 +316,20 @@ def steps(shipped: Shipped, seconds: float = 0.12) -> Figures:
         loud, quiet = _noisy(start, 0.01), _noisy(start, 0.0)
         at = torch.zeros(n, dtype=torch.int64, device=shipped.device)
         keyed = Noise([Key(k, 0, 0) for k in range(n)], shipped.device)
-        own = DeviceNoise(n, shipped.device)
+        own = cast("Noise", DeviceNoise(n, shipped.device))
+        none = cast("Noise", NoNoise())
         found = {
-            "eager": _timed(_loop(kernel, quiet, at, NoNoise()), shipped.device, seconds),
+            "eager": _timed(_loop(kernel, quiet, at, none), shipped.device, seconds),
             "eager, keyed noise": _timed(_loop(kernel, loud, at, keyed), shipped.device, seconds),
             "eager, device noise": _timed(_loop(kernel, loud, at, own), shipped.device, seconds),
         }
         if cuda:
             with decided(False):
-                found["eager, nothing asked"] = _timed(_loop(kernel, quiet, at, NoNoise()), shipped.device, seconds)
-            found["graph"] = _timed(_graph(kernel, quiet, at, NoNoise(), False), shipped.device, seconds)
+                found["eager, nothing asked"] = _timed(_loop(kernel, quiet, at, none), shipped.device, seconds)
+            found["graph"] = _timed(_graph(kernel, quiet, at, none, False), shipped.device, seconds)
             found["graph, device noise"] = _timed(_graph(kernel, loud, at, own, True), shipped.device, seconds)
             with tf32(True):
-                found["graph, tf32"] = _timed(_graph(kernel, quiet, at, NoNoise(), False), shipped.device, seconds)
+                found["graph, tf32"] = _timed(_graph(kernel, quiet, at, none, False), shipped.device, seconds)
         yield f"{n} rows", found
 
 

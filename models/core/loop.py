@@ -10,13 +10,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
 
-from models.core.noise import Key, Noise
+from models.core.noise import Noise, streams
 
 Rows: TypeAlias = dict[str, Tensor]
 """The state of a batch of rows; every tensor has the rows as its leading dimension."""
@@ -94,12 +93,12 @@ def run(
     try:
         loop = next(task)
         while True:
-            rows, n = loop.rows, len(loop.seeds)
+            rows, keys = loop.rows, streams(loop.seeds, number, device)
             if watch:
                 watch(loop, 0, rows)
             for step in range(loop.steps):
-                noise = Noise(partial(_keys, loop.seeds, number, step), device)
-                rows = loop.kernel(rows, torch.full((n,), step, device=device), noise)
+                steps = torch.full_like(keys, step)
+                rows = loop.kernel(rows, steps, Noise.at(keys, steps))
                 if watch:
                     watch(loop, step + 1, rows)
             check_finite(rows)
@@ -108,10 +107,6 @@ def run(
     except StopIteration as stop:
         result: Any = stop.value
         return result
-
-
-def _keys(seeds: Sequence[int], number: int, step: int) -> list[Key]:
-    return [Key(seed, number, step) for seed in seeds]
 
 
 def run_together(tasks: Sequence[Task[R]], *, device: torch.device | str = "cpu") -> list[R]:

@@ -1,19 +1,41 @@
-"""Keyed noise: every random number of a row is a function of the row's key alone.
+r"""Keyed noise: every random number of a row is a function of the row's key alone.
 
 A row's noise depends on ``(seed, loop, step, draw)`` and on nothing else: not on the rows beside it, not on how often
-the process was restarted. So a request gives the same image in any company, and a chain that was saved as
+the process was restarted. So a request gives the same image whatever shares its batch, and a chain that was saved as
 ``(state, loop, step)`` goes on exactly where it stopped.
+
+The generator is counter-based, made of integer tensor operations, and runs where the rows live. Bits are the same on
+every device; normal numbers agree to the rounding of the device's logarithm, sine and cosine. Number i of a draw comes
+from SplitMix64 (Steele et al., OOPSLA 2014),
+
+.. math:: z_i = \mathrm{finalize}(k + (i + 1) \gamma), \quad k = \mathrm{mix}(seed, loop, step, draw)
+
+whose two halves give two uniform numbers, or two normal ones by the transform of Box and Muller (1958).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Sequence
+from typing import NamedTuple, Self, final
 
 import torch
 from torch import Tensor
 
+STREAM = 2
+"""The version of the numbers. A chain that was saved with another one can't go on with the same bytes."""
+
 _MASK = (1 << 64) - 1
+_GAMMA, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
+_LOW = (1 << 32) - 1
+
+
+def _signed(bits: int) -> int:
+    """64 bits as torch's integers have them."""
+    return bits - (1 << 64) if bits >> 63 else bits
+
+
+_GAMMA_S, _FIRST_S, _SECOND_S = _signed(_GAMMA), _signed(_FIRST), _signed(_SECOND)
 
 
 def mix(*keys: int) -> int:
@@ -21,11 +43,11 @@ def mix(*keys: int) -> int:
 
     Neighbouring keys (seed 7 and 8, step 3 and 4) give unrelated results, which a plain sum would not.
     """
-    h = 0x9E3779B97F4A7C15
+    h = _GAMMA
     for key in keys:
-        h = (h ^ (key & _MASK)) * 0xBF58476D1CE4E5B9 & _MASK
+        h = (h ^ (key & _MASK)) * _FIRST & _MASK
         h ^= h >> 27
-        h = h * 0x94D049BB133111EB & _MASK
+        h = h * _SECOND & _MASK
         h ^= h >> 31
     return h
 
@@ -38,40 +60,81 @@ class Key(NamedTuple):
     step: int
 
 
+def streams(seeds: Sequence[int], loop: int, device: torch.device | str = "cpu") -> Tensor:
+    """The part of the rows' keys that stays the same through a loop, int64 ``[rows]``, for :meth:`Noise.at`."""
+    return as_tensor([mix(seed, loop) for seed in seeds], device)
+
+
+def as_tensor(hashes: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """What :func:`mix` gave, as int64 of the same bits."""
+    return torch.tensor([_signed(h) for h in hashes], dtype=torch.int64, device=device)
+
+
+@final
 class Noise:
     """The noise of one step of a batch of rows. Each call is the next *draw*; kernels draw in a fixed order.
 
-    Numbers are drawn on the CPU, so that they are the same whatever device the rows live on, and then moved.
+    Numbers are float32 on the device of the keys, and are drawn there: nothing waits for the host.
     """
 
-    def __init__(self, keys: Sequence[Key] | Callable[[], Sequence[Key]], device: torch.device | str = "cpu") -> None:
-        self._keys = keys  # a function is called only if noise is drawn: most chains draw none
-        self._device = torch.device(device)
+    def __init__(self, keys: Sequence[Key], device: torch.device | str = "cpu") -> None:
+        self._streams, self._steps = as_tensor([mix(*key) for key in keys], device), None
         self._draw = 0
-        self._generator = torch.Generator()
 
-    def _seeds(self) -> list[int]:
-        """The generators' seeds for the next draw, one a row."""
-        if callable(self._keys):
-            self._keys = self._keys()
-        self._draw += 1
-        return [mix(*key, self._draw - 1) for key in self._keys]
+    @classmethod
+    def at(cls, streams: Tensor, steps: Tensor) -> Self:
+        """The noise of rows that are at these steps of their loops, both int64 ``[rows]``."""
+        noise = cls([])
+        noise._streams, noise._steps = streams, steps
+        return noise
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers, ``[rows, *shape]``, float32."""
-        seeds = self._seeds()
-        out = torch.empty(len(seeds), *shape)
-        for row, seed in zip(out, seeds, strict=True):
-            row.normal_(generator=self._generator.manual_seed(seed))
-        return out.to(self._device)
+        """Standard normal numbers, ``[rows, *shape]``."""
+        n = math.prod(shape)
+        bits = self._bits((n + 1) // 2)
+        # Half a unit keeps the logarithm finite; the smallest number reaches 6.8 standard deviations.
+        radius = _float(_high(bits)).mul_(2.0**-32).add_(2.0**-33).log_().mul_(-2).sqrt_()
+        angle = _float(bits & _LOW).mul_(2 * math.pi * 2.0**-32)
+        numbers = torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], 1)
+        return numbers[:, :n].reshape(len(numbers), *shape)
 
     def uniform(self, *shape: int) -> Tensor:
-        """Uniform numbers in [0, 1), ``[rows, *shape]``, float32."""
-        seeds = self._seeds()
-        out = torch.empty(len(seeds), *shape)
-        for row, seed in zip(out, seeds, strict=True):
-            row.uniform_(generator=self._generator.manual_seed(seed))
-        return out.to(self._device)
+        """Uniform numbers in [0, 1), ``[rows, *shape]``: multiples of 2^-24."""
+        n = math.prod(shape)
+        bits = self._bits((n + 1) // 2)
+        halves = torch.cat([_high(bits) >> 8, (bits & _LOW) >> 8], 1)
+        return _float(halves).mul_(2.0**-24)[:, :n].reshape(len(halves), *shape)
+
+    def _bits(self, count: int) -> Tensor:
+        """So many 64-bit numbers a row for the next draw, int64 ``[rows, count]``."""
+        if self._steps is not None:
+            self._streams, self._steps = _fold(self._streams, self._steps), None
+        keys = _fold(self._streams, self._draw)
+        self._draw += 1
+        counters = torch.arange(1, count + 1, device=keys.device).mul_(_GAMMA_S)
+        z = keys[:, None] + counters
+        z = _shifted(z, 30).mul_(_FIRST_S)
+        z = _shifted(z, 27).mul_(_SECOND_S)
+        return _shifted(z, 31)
+
+
+def _fold(h: Tensor, key: Tensor | int) -> Tensor:
+    """One more key of :func:`mix`."""
+    h = _shifted((h ^ key).mul_(_FIRST_S), 27).mul_(_SECOND_S)
+    return _shifted(h, 31)
+
+
+def _shifted(z: Tensor, by: int) -> Tensor:
+    """z xor (z >> by) of unsigned numbers, in place: torch's shift copies the sign."""
+    return z.bitwise_xor_((z >> by).bitwise_and_((1 << (64 - by)) - 1))
+
+
+def _high(bits: Tensor) -> Tensor:
+    return (bits >> 32).bitwise_and_(_LOW)
+
+
+def _float(whole: Tensor) -> Tensor:
+    return whole.to(torch.float32)
 
 
 def row_seeds(seed: int, n: int) -> list[int]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from models.checkpoints import CheckpointError, latest_version, publish, read_card, versions
+from models.core.noise import STREAM
 from models.data.summary import class_counts
 from models.systems.registry import VARIANTS, system_of
 from models.training.plan import Plan, Progress
@@ -79,6 +80,7 @@ def _origin(plan: Plan, progress: Progress, run: str) -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             **{package: version(package) for package in ("coopserve", "torch", "numpy")},
+            "noise": STREAM,
         },
     }
 

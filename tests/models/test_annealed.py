@@ -56,7 +56,8 @@ def holds(result: LogZ) -> None:
     truth = D * math.log(SIGMA * math.sqrt(2 * math.pi))
     assert truth == pytest.approx(LOG_Z, abs=5e-4)
     assert result.lower.value <= result.estimate
-    assert result.lower.value <= truth <= result.upper.value
+    lower, upper = result.lower, result.upper
+    assert lower.value - 3 * lower.se <= truth <= upper.value + 3 * upper.se
     assert result.forward.divergent == result.reverse.divergent == 0
 
 
@@ -89,7 +90,7 @@ def test_one_leapfrog_a_move_is_mala() -> None:
     result = both_ways(Box(), 30, 1, 0.1, 128)
     holds(result)
     assert result.lower.value == pytest.approx(-17.2, abs=1)
-    assert result.upper.value == pytest.approx(-1.67, abs=0.4)
+    assert result.upper.value == pytest.approx(-1.67, abs=0.7)  # its standard error is 0.2
 
 
 def test_one_temperature_is_simple_importance_sampling() -> None:
@@ -115,13 +116,13 @@ def test_the_evidence_of_a_linear_observation(temperatures: int, moves: int) -> 
     shape = torch.linspace(-4, 4, temperatures + 1, dtype=torch.float64).sigmoid()
     b = (shape - shape[0]) / (shape[-1] - shape[0])
     ladder = Ladder(b, torch.full((temperatures,), 0.15, dtype=torch.float64), leapfrogs, moves)
-    result = run(AnnealedSampler(value, Gaussian(), (2,), 1.0).forward(ladder, row_seeds(3, 400)))
+    result = run(AnnealedSampler(value, Gaussian(), (2,), 1.0).forward(ladder, row_seeds(3, 1200)))
     assert calls == temperatures * moves * leapfrogs + 1
     estimate = log_mean_exp(result.log_weights) - math.log(2 * math.pi * s) / 2
     assert estimate == pytest.approx(-1.3027, abs=0.1)
-    assert effective_size(result.log_weights) > 200
+    assert effective_size(result.log_weights) > 600
     mean = result.log_weights.softmax(0).float() @ result.ends
-    torch.testing.assert_close(mean, torch.tensor([0.1329, -0.5316]), rtol=0, atol=0.12)
+    torch.testing.assert_close(mean, torch.tensor([0.1329, -0.5316]), rtol=0, atol=0.2)  # 4 standard errors
 
 
 def test_a_pilot_fits_the_steps_to_the_temperature() -> None:

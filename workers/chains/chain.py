@@ -16,6 +16,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from models.core.loop import Loop, Rows
+from models.core.noise import STREAM
 
 _ABOUT, _DIGEST = "chain", "sha256"
 
@@ -118,7 +119,7 @@ def encode(chain: Chain, weights: str = "") -> bytes:
         for name, value in rows.items()
     }
     about = {"name": chain.name, "total": chain.total, "seeds": list(chain.seeds), "steps": list(chain.steps)}
-    text = json.dumps({**about, "results": len(chain.results), "weights": weights})
+    text = json.dumps({**about, "results": len(chain.results), "weights": weights, "noise": STREAM})
     return save(tensors, {_ABOUT: text, _DIGEST: _digest(text, tensors)})
 
 
@@ -126,7 +127,7 @@ def decode(data: bytes, weights: str = "") -> Chain:
     """Read what :func:`encode` wrote.
 
     Raises:
-        ChainError: it is damaged.
+        ChainError: it is damaged, or its noise is of another version.
         OtherWeightsError: it came from other weights.
     """
     try:
@@ -136,6 +137,8 @@ def decode(data: bytes, weights: str = "") -> Chain:
             raise ChainError("its content does not have the digest that it names")
         if about["weights"] != weights:
             raise OtherWeightsError("it was begun by other weights than the model has now")
+        if (stream := about.get("noise", 1)) != STREAM:
+            raise ChainError(f"its noise is of version {stream}, this worker draws version {STREAM}")
         loops: dict[str, Rows] = {}
         for key, value in tensors.items():
             place, _, name = key.partition("/")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.core.loop import Kernel, Rows
-from models.core.noise import Key, Noise
+from models.core.noise import Noise, as_tensor
 from workers.chains.chain import Part, on_cpu
 from workers.engine.member import Member, Slot
 from workers.engine.sizes import Sizes
@@ -48,6 +48,7 @@ class Batch:
         self._advancing: list[Slot] = []  # the slots as they were when it became busy
         self._rows: Rows = {}
         self._steps = torch.empty(0, dtype=torch.int64)
+        self._streams = torch.empty(0, dtype=torch.int64)
         self._age = 0  # steps since the batch was packed
         self._counted = 0  # of these, those that members have been told of
         self._due = 0  # the age at which a row leaves or is shown: until then the slots need no look
@@ -80,7 +81,7 @@ class Batch:
         slots = [*(slot for slot in self._slots if slot), *fresh]
         self._slots, self.size = list(slots), len(slots)
         if not slots:
-            self._rows, self._steps = {}, self._steps[:0]
+            self._rows, self._steps, self._streams = {}, self._steps[:0], self._streams[:0]
             return
         order = [*kept, *range(held, held + len(fresh))]
         padding = next((size for size in self._sizes if size >= len(order)), len(order)) - len(order)
@@ -95,7 +96,9 @@ class Batch:
         for slot in fresh:
             slot.base -= self._age  # they begin now
         self._rebase()
-        self._steps = torch.tensor([slot.base for slot in slots] + [slots[0].base] * padding, device=device)
+        padded = [*slots, *slots[:1] * padding]
+        self._steps = torch.tensor([slot.base for slot in padded], device=device)
+        self._streams = as_tensor([slot.stream for slot in padded], device)
 
     def split(self, size: int) -> Batch:
         """Keep so many rows; a new batch gets the others."""
@@ -126,16 +129,12 @@ class Batch:
     def advance(self) -> Advanced:
         """Take one step with every row; :meth:`settle` takes the result."""
         try:
-            return Advanced(self._apply(self._advancing, self._rows, self._steps))
+            return Advanced(self._apply(self._advancing, self._rows, self._steps, self._streams))
         except Exception as error:
             return Advanced(self._rows, self._faulty(error))
 
-    def _apply(self, slots: Sequence[Slot], rows: Rows, steps: Tensor) -> Rows:
-        def keys() -> list[Key]:
-            own = [Key(s.member.loop.seeds[s.row], s.member.number, s.base + self._age) for s in slots]
-            return own + own[:1] * (len(steps) - len(own))
-
-        after = self._kernel(rows, steps, Noise(keys, steps.device))
+    def _apply(self, slots: Sequence[Slot], rows: Rows, steps: Tensor, streams: Tensor) -> Rows:
+        after = self._kernel(rows, steps, Noise.at(streams, steps))
         if after.keys() != rows.keys() and any(s.base + self._age + 1 < s.member.loop.steps for s in slots):
             raise ValueError("a kernel that runs for several steps must give back the state with the names it got")
         return after
@@ -148,7 +147,8 @@ class Batch:
             places = [k for k, slot in enumerate(self._advancing) if slot.member is member]
             own = [self._advancing[k] for k in places]
             try:
-                self._apply(own, {k: v[places] for k, v in self._rows.items()}, self._steps[places])
+                rows = {k: v[places] for k, v in self._rows.items()}
+                self._apply(own, rows, self._steps[places], self._streams[places])
             except Exception as alone:
                 faulty.append((member, alone))
         return faulty or [(member, error) for member in members]

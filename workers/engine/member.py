@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.core.loop import Loop, Rows, check_finite
+from models.core.noise import mix
 from workers.chains.chain import Chain, Part, Snapshot, on_cpu
 from workers.engine.tickets import Preview, Ticket
 
@@ -123,12 +124,13 @@ class Member:
 
 
 class Slot:
-    """One row in the batch. It had done ``base`` steps when the batch was last packed."""
+    """One row in the batch, with the key of its noise. It had done ``base`` steps when the batch was last packed."""
 
-    __slots__ = ("base", "member", "row")
+    __slots__ = ("base", "member", "row", "stream")
 
     def __init__(self, member: Member, row: int) -> None:
         self.member, self.row, self.base = member, row, member.steps[row]
+        self.stream = mix(member.loop.seeds[row], member.number)
 
     def due(self) -> int:
         """How many steps from the last packing until it leaves or is to be shown."""
