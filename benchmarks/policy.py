@@ -31,7 +31,6 @@ AS_IS = Policy()
 POLICIES = {
     "as it is": AS_IS,
     "gather_turns = 0": replace(AS_IS, gather_turns=0),
-    "feed_turns = 0": replace(AS_IS, feed_turns=0),
     "least_rows = 1": replace(AS_IS, least_rows=1),
     "long_step = inf": replace(AS_IS, long_step=float("inf")),
 }

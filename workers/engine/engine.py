@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from models.core.loop import Kernel, Loop, Rows, Task
+from models.core.loop import Kernel, Rows, Task
 from workers.chains.chain import Chain, ChainError
 from workers.engine.batch import Batch
 from workers.engine.group import Group
@@ -224,7 +224,7 @@ class Engine:
                     member.ticket.end(error)
                 else:
                     member.ticket.results.append(member.loop.kept(result))
-                    self._advance(member.ticket, result, member.loop)
+                    self._advance(member.ticket, result)
 
     def _save(self) -> None:
         """Have another thread keep the chains of tasks that have run for a while. Short ones are done before that."""
@@ -272,7 +272,7 @@ class Engine:
     def _to_device(self, rows: Rows) -> Rows:
         return {k: v.to(self.device) for k, v in rows.items()}
 
-    def _advance(self, ticket: Ticket[Any], rows: Rows | None, last: Loop | None = None) -> None:
+    def _advance(self, ticket: Ticket[Any], rows: Rows | None) -> None:
         """Send a task the rows of its last loop, and put its next loop into the group where it belongs."""
         while True:
             if ticket.cancelled:
@@ -289,12 +289,10 @@ class Engine:
             number = ticket.begin(loop)
             ticket.show_start(loop)
             if loop.steps > 0 and loop.seeds:
-                self._place(Member(ticket, loop, number), last)
+                self._place(Member(ticket, loop, number))
                 return
             rows = loop.rows
             ticket.results.append(loop.kept(rows))
 
-    def _place(self, member: Member, last: Loop | None = None) -> None:
-        kernel = member.loop.kernel
-        feeder = last.kernel if last and last.steps > 1 else None
-        self._schedule.place(member, self._sizes.get(kernel, ()), feeder)
+    def _place(self, member: Member) -> None:
+        self._schedule.place(member, self._sizes.get(member.loop.kernel, ()))

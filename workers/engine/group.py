@@ -32,13 +32,11 @@ class Group:
 
     Attributes:
         waited: for how many turns it has waited for company.
-        feeders: the kernels of the chains that its members came from.
         step_seconds: how long its last step took.
     """
 
     def __init__(self, kernel: Kernel, sizes: Sizes, policy: Policy) -> None:
         self.kernel, self._sizes, self._policy, self.waited = kernel, sizes, policy, 0
-        self.feeders: set[Kernel] = set()
         self.step_seconds = 0.0
         self._moved: set[str] = set()
         self._waiting: list[Member] = []

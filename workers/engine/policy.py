@@ -16,13 +16,10 @@ class Policy:
     Args:
         gather_turns: for how many turns at most a one-step loop waits for others while chains advance. A network call
             for one row costs a good part of one for thirty-two.
-        feed_turns: the same for each step of a chain whose batch is not full, while chains advance whose rows will join
-            it, as on the way from coarse to fine: jobs drift apart there.
         least_rows: a group is not divided into smaller batches, for a call costs as much as some rows.
         long_step: groups whose steps take so many seconds are divided down to single rows: the call is nothing then.
     """
 
     gather_turns: int = 6
-    feed_turns: int = 2
     least_rows: int = 2
     long_step: float = 0.005

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from math import ceil
 from typing import Any
 
-from models.core.loop import Kernel
 from workers.engine.batch import Advanced, Batch
 from workers.engine.group import Group, group_key
 from workers.engine.member import Member
@@ -42,18 +41,15 @@ class Schedule:
     def groups(self) -> Iterable[Group]:
         return self._groups.values()
 
-    def place(self, member: Member, sizes: Sizes, feeder: Kernel | None = None) -> None:
+    def place(self, member: Member, sizes: Sizes) -> None:
         """Put a loop's rows where they belong.
 
         Args:
             member: the loop.
             sizes: batch sizes at which its kernel's results agree bit for bit.
-            feeder: the kernel of the chain that its rows come from.
         """
         group = self._groups.setdefault(group_key(member.loop), Group(member.loop.kernel, sizes, self._policy))
         group.add(member)
-        if feeder is not None:
-            group.feeders.add(feeder)
 
     def take(self) -> tuple[Group, Batch] | None:
         """The batch whose turn it is; :meth:`settle` takes it back. None: there is none, or others advance them all."""
@@ -106,14 +102,10 @@ class Schedule:
         return ceil(self._threads / max(1, lasting))
 
     def _gathers(self, group: Group) -> bool:
-        """Whether a group waits for company: only for a few turns, and only while others advance."""
-        others = [other for other in self._groups.values() if other is not group and not other.brief]
-        if group.brief:
-            turns, rows = self._policy.gather_turns if others else 0, group.waiting_rows
-        else:
-            fed = any(other.kernel in group.feeders for other in others)
-            turns, rows = self._policy.feed_turns if fed else 0, group.rows
-        return rows < self._max_rows and group.waited < turns
+        """Whether one-step loops wait for company: only for a few turns, and only while chains advance."""
+        if not group.brief or group.waited >= self._policy.gather_turns or group.waiting_rows >= self._max_rows:
+            return False
+        return any(not other.brief for other in self._groups.values() if other is not group)
 
     def _drop_cancelled(self, group: Group) -> None:
         self._fail(group, {member: CancelledError() for member in group.members() if member.ticket.cancelled})
