@@ -78,7 +78,8 @@ class Noise:
     """
 
     def __init__(self, keys: Sequence[Key], device: torch.device | str = "cpu") -> None:
-        self._streams, self._steps = as_tensor([mix(*key) for key in keys], device), None
+        self._streams = as_tensor([mix(*key) for key in keys], device)
+        self._steps: Tensor | None = None  # what is still to be folded into the streams
         self._draw = 0
 
     @classmethod

@@ -166,7 +166,9 @@ def test_an_unknown_label_is_the_one_that_draws_the_image_best(tiny: LoadedModel
         for name in CLASSES
     }
     inferred = output.numbers["inferred_label"][0]
-    torch.testing.assert_close(pixels(output), pixels(given[inferred]), atol=1e-5, rtol=0)
+    away = {name: float((pixels(output) - pixels(drawn)).abs().max()) for name, drawn in given.items()}
+    assert away.pop(inferred) < 1e-3  # a search of 20 steps in a batch of three, and alone
+    assert min(away.values()) > 0.05
 
 
 # Scores

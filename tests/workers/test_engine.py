@@ -262,27 +262,6 @@ def test_groups_take_turns(single: Engine) -> None:
     assert turns[:last_short].count("long") <= 14
 
 
-def test_a_chain_waits_a_little_for_those_that_will_join_it(single: Engine) -> None:
-    """Four rows come to the second kernel one by one; taking each turn it would make twelve steps for their five."""
-    first, second = Gate(), Gate()
-
-    def two(steps: int, seed: int):  # type: ignore[no-untyped-def]
-        rows = yield Loop(first, state(1), steps, [seed], "first")
-        return (yield Loop(second, rows, 5, [seed], "second"))
-
-    blocker = single.submit(task(1, kernel=first))
-    assert first.entered.wait(10)
-    tickets = [single.submit(two(2 * k, k)) for k in (1, 2, 3, 4)]
-    first.open.set()
-    second.open.set()
-    blocker.result()
-    results = [ticket.result() for ticket in tickets]
-    assert 5 < len(second.batches) < 10
-    assert second.batches.count(4) >= 3
-    for k, rows in zip((1, 2, 3, 4), results, strict=True):
-        assert equal(rows, run(two(2 * k, k)))
-
-
 def test_threads_advance_parts_of_a_job_at_the_same_time() -> None:
     meeting, parts = threading.Barrier(2, timeout=10), list[int]()
 
