@@ -59,6 +59,7 @@ def evaluate(reference: str, **options: Any) -> None:
     from models.data.images import DataError
     from models.evaluation.base import EvaluationError, Run
     from models.evaluation.likelihood import LikelihoodError
+    from models.evaluation.table import table
     from models.metrics.effnet import FeaturesError
 
     torch.set_flush_denormal(True)
@@ -78,7 +79,10 @@ def evaluate(reference: str, **options: Any) -> None:
         raise click.ClickException(str(error)) from None
     if options["write"]:
         write_card(folder, {**model.card, **changes})
-    click.echo(json.dumps(changes["metrics"], indent=2))
+    for line in table(changes["metrics"]):
+        click.echo(line)
+    click.echo()
+    click.echo(json.dumps(changes["metrics"], indent=2, ensure_ascii=False))
 
 
 def _images(model: LoadedModel, source: Run, options: dict[str, Any]) -> dict[str, Any]:

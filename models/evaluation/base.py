@@ -9,6 +9,7 @@ from typing import Any, final
 
 from models.core.model import LoadedModel
 from models.data.pairs import Direction
+from models.evaluation.trust import with_caveats
 from models.metrics.effnet import EffNetFeatures, Features
 
 
@@ -60,19 +61,24 @@ class Evaluation:
     """How models of one kind are measured.
 
     A bench is what ``prepare`` gives: the model with the data that it is measured against. Its ``valid`` are held-out
-    data for the calibration. A model that proposes and refines is measured both ways, as ``proposal`` and ``refined``.
+    data for the calibration, its ``test`` what figures are of. A model that proposes and refines is measured both ways,
+    as ``proposal`` and ``refined``.
 
     Args:
         options: the numbers that one may choose, with their defaults.
         prepare: (model, run) -> bench. Raises DataError: the data can't be used, or do not fit the model.
         evaluate: (bench, run) -> a card's ``metrics``. Raises RowsError: a chain diverged.
         choose_steps: (bench, run) -> :class:`Choice`; None for models that make no proposals.
+        judge: bench -> the share of real test images that its judging classifier recognises; None without one.
+        judged: names of the figures that the classifier gives.
     """
 
     options: Mapping[str, int]
     prepare: Callable[[LoadedModel, Run], Any]
     evaluate: Callable[[Any, Run], dict[str, Any]]
     choose_steps: Callable[[Any, Run], Choice] | None = None
+    judge: Callable[[Any], float | None] = lambda bench: None
+    judged: frozenset[str] = frozenset()
 
     def chosen(self, given: Mapping[str, int]) -> dict[str, int]:
         """All options, those that were given and the defaults of the others.
@@ -88,6 +94,8 @@ class Evaluation:
     def measure(self, model: LoadedModel, run: Run, *, choose: bool) -> tuple[Any, dict[str, Any], int | None]:
         """The bench, the figures of the model, and the number of steps that was chosen, if it was to be.
 
+        Figures that are not to be trusted are set apart: see :func:`models.evaluation.trust.with_caveats`.
+
         Raises:
             EvaluationError: steps are to be chosen for a model that makes no proposals.
         """
@@ -96,10 +104,15 @@ class Evaluation:
             raise EvaluationError(f"--choose-steps is for models that refine proposals; {name} makes none")
         bench = self.prepare(model, run)
         if not choose or self.choose_steps is None:
-            return bench, self.evaluate(bench, run), None
+            return bench, self._told(bench, self.evaluate(bench, run)), None
         choice = self.choose_steps(bench, run)
         metrics = self.evaluate(choice.bench, run)
-        return choice.bench, {**metrics, "steps_chosen_on_validation": choice.report}, choice.steps
+        found = {**metrics, "steps_chosen_on_validation": choice.report}
+        return choice.bench, self._told(choice.bench, found), choice.steps
+
+    def _told(self, bench: Any, metrics: dict[str, Any]) -> dict[str, Any]:
+        """The figures with what is to be said of them."""
+        return with_caveats(metrics, len(bench.test), self.judge(bench), self.judged)
 
 
 def _flag(option: str) -> str:

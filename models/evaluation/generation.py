@@ -24,6 +24,7 @@ from models.evaluation.energy_figures import (
 )
 from models.evaluation.jobs import defaults_for
 from models.evaluation.labels import splits_for
+from models.metrics.classifier import accuracy
 from models.metrics.classifier_store import load_or_train
 from models.metrics.effnet import Features
 
@@ -151,9 +152,17 @@ def _prepare(model: LoadedModel, run: Run) -> EnergyBench:
     return prepare(model, run)
 
 
+def _judge(bench: EnergyBench) -> float | None:
+    if bench.classifier is None or bench.test.labels is None:
+        return None
+    return accuracy(bench.classifier, to_float(bench.test.images), bench.test.labels)
+
+
 EVALUATION = Evaluation(
     options={"images": 1000},
     prepare=_prepare,
     evaluate=lambda bench, run: evaluate(bench, run.features(), **run.options, progress=run.progress),
+    judge=_judge,
+    judged=frozenset({"kid_judge", "kid_judge_std_error", "classes"}),
 )
 """Models that make images from noise alone: kernel distances to held-out images, and what else their tasks show."""

@@ -18,7 +18,8 @@ from models.data.splits import SPLITS
 from models.evaluation.base import Choice, Evaluation, Run
 from models.evaluation.jobs import defaults_for, energies, job_of, trained_steps
 from models.evaluation.latents import evaluate_latents
-from models.metrics.classifier import Classifier
+from models.evaluation.trust import check_splits
+from models.metrics.classifier import Classifier, accuracy
 from models.metrics.classifier_store import load_or_train
 from models.metrics.generation import evaluate_generation
 from models.metrics.kid import kid, reference
@@ -93,6 +94,7 @@ def prepare(model: LoadedModel, run: Run) -> LabelBench:
         DataError: the data can't be used, or do not fit the model.
     """
     train, valid, test = splits_for(model, run)
+    check_splits(tuple(model.card["classes"]), train, valid, test)
     classifier = load_or_train(run.root, run.data, train, progress=run.progress)
     return LabelBench(
         model,
@@ -191,7 +193,20 @@ def _evaluate(bench: LabelBench, run: Run) -> dict[str, Any]:
     return evaluate(bench, **run.options, progress=run.progress)
 
 
+def _judge(bench: LabelBench) -> float:
+    assert bench.test.labels is not None
+    return accuracy(bench.classifier, to_float(bench.test.images), bench.test.labels)
+
+
 EVALUATION = Evaluation(
-    options={"per_class": 100, "parzen_samples": 10_000}, prepare=prepare, evaluate=_evaluate, choose_steps=_choose
+    options={"per_class": 100, "parzen_samples": 10_000},
+    prepare=prepare,
+    evaluate=_evaluate,
+    choose_steps=_choose,
+    judge=_judge,
+    judged=frozenset(
+        {"accuracy", "accuracy_per_class", "kid", "kid_full", "classifier_score", "classifier_score_std"}
+        | {"target_accuracy", "steps_chosen_on_validation"}
+    ),
 )
 """Models with classes: a classifier that was trained on real images judges, and kernel distances and Parzen windows."""

@@ -88,12 +88,12 @@ def load_or_train(
     """The classifier of these data and settings: from ``root/classifiers``, or trained now and kept there.
 
     Args:
-        name: what its folder begins with; a hash of data and settings follows.
+        name: of the data, or their path: its folder begins with the last part, and a hash of data and settings follows.
         data: the training images with labels; see :func:`models.metrics.classifier.train_classifier`.
     """
     settings: dict[str, Any] = {"recipe": _RECIPE, "data": data.sha256(), "seed": seed, "epochs": epochs}
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
-    folder = root / "classifiers" / f"{name}-{key}"
+    folder = root / "classifiers" / f"{Path(name).stem}-{key}"
     if folder.is_dir():
         progress(f"classifier: from {folder}")
         return load_classifier(folder, device)

@@ -47,7 +47,9 @@ def test_two_domains_are_learned_and_measured(tmp_path: Path) -> None:
     code, output = run(tmp_path, "evaluate", "horses", "--data", str(folder), "--threads", "1")
     assert code == 0, output
     card = card_of(tmp_path, "horses")
-    assert set(card["metrics"]["directions"]) == {"A", "B"}
+    assert set(card["metrics"]["doubtful"]["directions"]) == {"A", "B"}
+    assert "only 12 test images" in card["metrics"]["caveats"][0]
+    assert output.index("caution: there are only 12 test images") < output.index('"caveats"')  # the table comes first
     assert set(card["calibration"]["conditions"]) == {"A", "B"}
     refused = run(tmp_path, "evaluate", "horses", "--data", str(folder), "--choose-steps")
     assert refused[0] == 2
@@ -61,7 +63,8 @@ def test_a_model_from_noise_alone_is_measured(tmp_path: Path) -> None:
     assert code == 0, output
     card = card_of(tmp_path, "m")
     assert card["metrics"]["images"] == 10
-    assert card["metrics"]["generated"]["kid"] > card["metrics"]["real"]["kid"]
+    figures = card["metrics"]["doubtful"]
+    assert figures["generated"]["kid"] > figures["real"]["kid"]
     assert card["calibration"]["pooled"]["images"] == 12
 
 

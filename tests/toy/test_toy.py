@@ -69,7 +69,7 @@ def test_it_is_measured_both_ways_and_calibrated(home: Path) -> None:
     code, output = evaluate(home, "--images", "32", "--choose-steps")
     assert code == 0, output
     card = card_of(home)
-    metrics = card["metrics"]
+    metrics = card["metrics"]["doubtful"]  # of few images
     assert metrics["refined"]["distance"] < 0.02
     assert metrics["proposal"]["distance"] < 0.1
     assert card["tasks"]["generate"]["defaults"]["steps"] == metrics["steps_chosen_on_validation"]["steps"]
