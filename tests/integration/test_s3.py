@@ -112,7 +112,7 @@ def test_an_uploaded_picture_is_kept_in_the_store(cluster: Cluster, blobs: Blobs
     assert sent.status_code == 201, sent.text
     shown = cluster.http.get(sent.json()["url"])
     assert Image.open(BytesIO(shown.content)).getextrema() == (77, 77)
-    assert blobs.folders("uploads")
+    assert blobs.folders("pictures")
 
 
 def test_a_killed_workers_chain_goes_on_at_another_host(hosts: tuple[Cluster, list[Process]], blobs: Blobs) -> None:
