@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import tempfile
 
 from PIL import Image
@@ -24,10 +25,13 @@ def png_of(picture: Image.Image) -> bytes:
         return large.read()
 
 
+HEAD_BYTES = 24
+
+
 def size_of(png: bytes) -> tuple[int, int]:
-    """Width and height of a PNG file that was made here; its pixels are not decoded."""
-    with PngImageFile(io.BytesIO(png)) as picture:
-        return picture.size
+    """Width and height of a PNG file that was made here, from its first :data:`HEAD_BYTES` bytes."""
+    width, height = struct.unpack_from(">II", png, 16)
+    return width, height
 
 
 def picture_of(png: bytes) -> Image.Image:

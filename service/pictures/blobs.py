@@ -64,6 +64,17 @@ class Blobs:
             data: bytes = self._files.cat_file(path)
         return data
 
+    def head(self, key: str, size: int) -> bytes:
+        """The first bytes of a key.
+
+        Raises:
+            FileNotFoundError: there are none.
+        """
+        path = self._path(key)
+        with _as_os_error():
+            data: bytes = self._files.cat_file(path, start=0, end=size)
+        return data
+
     def open_large(self, key: str) -> BinaryIO | None:
         """An open file for bytes that are too many to be held in memory by many readers; None: use :meth:`get`.
 

@@ -17,8 +17,8 @@ from redis.exceptions import RedisError
 
 from pictures.budget import ByteBudget
 from pictures.decoding import decode, memory
-from pictures.files import BadPictureError, FileInfo, PictureLimits, TooLargeError, examine
-from pictures.png import picture_of, png_of, size_of
+from pictures.files import BadPictureError, PictureLimits, TooLargeError, examine
+from pictures.png import HEAD_BYTES, picture_of, png_of, size_of
 from pictures.uris import file_of_data_uri
 from service.access.security import Caller
 from service.contract.cards import ModelCard
@@ -26,7 +26,7 @@ from service.contract.errors import NotFoundError, PictureError
 from service.contract.jobs import GivenPicture, Inputs, JobRequest
 from service.pictures.fitting import Fitted, check_restored, fit
 from service.pictures.shelf import Shelf
-from service.pictures.uploads import Received, Upload, Uploads
+from service.pictures.uploads import Received, Upload, Uploads, unknown
 
 log = logging.getLogger(__name__)
 
@@ -59,14 +59,19 @@ class Taken:
 
 @dataclass(frozen=True)
 class _Sent:
-    """A picture that is not decoded yet."""
+    """A picture that is not decoded yet.
 
-    info: FileInfo
+    Args:
+        ref: what the job's record calls it.
+        size: of the picture.
+        memory: bytes that it takes while it is in work.
+        open: gives the picture.
+    """
+
     ref: str
-    ours: bool  # a PNG that was made here
-
-    def open(self) -> Image.Image:
-        return picture_of(self.info.pixels) if self.ours else decode(self.info)
+    size: tuple[int, int]
+    memory: int
+    open: Callable[[], Image.Image]
 
 
 class Intake:
@@ -127,26 +132,30 @@ class Intake:
 
     def _take(self, id: str, request: JobRequest, card: ModelCard, caller: Caller) -> Taken:
         sent = {given.name: self._sent(given, caller) for given in request.given_pictures()}
-        check_restored(request, [one.info.size for one in sent.values()], self._max_restored)
-        with self._budget.take(sum(memory(*one.info.size) for one in sent.values())):
+        check_restored(request, [one.size for one in sent.values()], self._max_restored)
+        with self._budget.take(sum(one.memory for one in sent.values())):
             fitted = fit(request, card, opened(sent), self._max_restored)
             files = {name: png_of(picture) for name, picture in (fitted.pictures | fitted.restore).items()}
         names = self._shelf.keep(id, caller.owner, files, _UNDECIDED_SECONDS)
         refs = {name: one.ref for name, one in sent.items()}
-        return Taken(
-            refs, Inputs(pictures=names, frame=fitted.frame), fitted.warnings, _restored(request, card, fitted)
-        )
+        return Taken(refs, Inputs(pictures=names, frame=fitted.frame), fitted.warnings, _restored(request, fitted))
 
     def _sent(self, given: GivenPicture, caller: Caller) -> _Sent:
         if self._uploads.is_id(given.ref):
-            try:
-                png = self._uploads.get(given.ref, caller.listing)
-            except NotFoundError as error:
-                raise PictureError("unknown-image", given.name, error.detail) from None
-            return _Sent(FileInfo("png", *size_of(png), grey=False, pixels=png), given.ref, ours=True)
+            return self._uploaded(given, caller)
         with named(given.name):
             data = file_of_data_uri(given.ref, self._limits.max_bytes)
-            return _Sent(examine(data, self._limits), f"sha256:{_sha256(data)}", ours=False)
+            info = examine(data, self._limits)
+        return _Sent(f"sha256:{_sha256(data)}", info.size, memory(*info.size), partial(decode, info))
+
+    def _uploaded(self, given: GivenPicture, caller: Caller) -> _Sent:
+        try:
+            held = self._uploads.find(given.ref, caller.listing)
+            size = size_of(self._shelf.head(held.name, HEAD_BYTES))
+        except (NotFoundError, FileNotFoundError):
+            raise PictureError("unknown-image", given.name, unknown(given.ref).detail) from None
+        needed = memory(*size) + held.bytes
+        return _Sent(given.ref, size, needed, lambda: picture_of(self._shelf.get(held.name)))
 
     async def _in_turn(self, work: Callable[[], T]) -> T:
         return await anyio.to_thread.run_sync(work, limiter=self._turns)
@@ -180,12 +189,12 @@ def named(field: str) -> Iterator[None]:
         raise PictureError("image-too-large", field, str(error)) from None
 
 
-def _restored(request: JobRequest, card: ModelCard, fitted: Fitted) -> int:
-    """Bytes of all results at the size of the picture that was sent."""
+def _restored(request: JobRequest, fitted: Fitted) -> int:
+    """Bytes of all results at the size of the picture that was sent, in colour."""
     if fitted.frame is None:
         return 0
     width, height = fitted.frame.source
-    return request.rows * width * height * card.image.channels
+    return request.rows * width * height * 3
 
 
 def _sha256(data: bytes) -> str:

@@ -56,6 +56,10 @@ class Shelf:
         """What a holder holds."""
         return self._ledger.held(holder)
 
+    def head(self, name: str, size: int) -> bytes:
+        """The first bytes of the file of a name; raises as :meth:`get` does."""
+        return self._blobs.head(shelf_key(name), size)
+
     def get(self, name: str) -> bytes:
         """The file of a name.
 

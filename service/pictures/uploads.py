@@ -12,8 +12,9 @@ from uuid6 import uuid7
 
 from service.contract.errors import NotFoundError
 from service.contract.records import now
-from service.pictures.places import shelf_key, upload_url
+from service.pictures.places import upload_url
 from service.pictures.shelf import Shelf
+from service.store.ledger import Held
 
 _ID = re.compile(r"img_[0-9a-f]{32}")
 
@@ -93,12 +94,8 @@ class Uploads:
             expires_at=came + self._keep,
         )
 
-    def key(self, id: str, owner: str | None = None) -> str:
-        """The blob key of an image; arguments and errors are those of :meth:`get`."""
-        return shelf_key(self._find(id, owner))
-
-    def get(self, id: str, owner: str | None = None) -> bytes:
-        """The image as PNG.
+    def find(self, id: str, owner: str | None = None) -> Held:
+        """Where an image is kept, as PNG.
 
         Args:
             id: which image.
@@ -107,23 +104,15 @@ class Uploads:
         Raises:
             NotFoundError: there is none with this id, or its time is over.
         """
-        name = self._find(id, owner)
-        try:
-            return self._shelf.get(name)
-        except FileNotFoundError:
-            raise unknown(id) from None
-
-    def delete(self, id: str, owner: str | None = None) -> None:
-        """Remove an image; arguments and errors are those of :meth:`get`."""
-        self._find(id, owner)
-        self._shelf.let_go(id)
-
-    def _find(self, id: str, owner: str | None) -> str:
-        """Under which name an image is kept."""
         for held in self._shelf.held(id) if self.is_id(id) else ():
             if (held.until or 0.0) > time.time() and owner in (None, held.owner):
-                return held.name
+                return held
         raise unknown(id)
+
+    def delete(self, id: str, owner: str | None = None) -> None:
+        """Remove an image; arguments and errors are those of :meth:`find`."""
+        self.find(id, owner)
+        self._shelf.let_go(id)
 
 
 def unknown(id: str) -> NotFoundError:

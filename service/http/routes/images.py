@@ -10,6 +10,7 @@ from service.http.authentication import Who
 from service.http.problems import responses
 from service.http.routes import links
 from service.http.routes.common import json_of, picture
+from service.pictures.places import shelf_key
 from service.pictures.uploads import Upload, unknown
 from service.services import Parts
 
@@ -74,7 +75,7 @@ async def upload_image(
 )
 def get_image(parts: Parts, who: Who, request: Request, id: ImageId) -> Response:
     """Get an uploaded image as PNG."""
-    answer = picture(parts, request, parts.uploads.key(id, who.listing))
+    answer = picture(parts, request, shelf_key(parts.uploads.find(id, who.listing).name))
     if answer is None:
         raise unknown(id)
     return answer
