@@ -82,6 +82,11 @@ def plain_name(path: Path) -> str:
     return unicodedata.normalize("NFC", path.name)
 
 
+def data_name(path: Path) -> str:
+    """What data at a path are called: a folder by its whole name, an archive without its ending."""
+    return plain_name(path) if path.is_dir() else stem(path)
+
+
 def stem(path: Path) -> str:
     """The name of a file without its ending, under which two files make a pair."""
     return unicodedata.normalize("NFC", path.stem)

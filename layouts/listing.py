@@ -100,9 +100,9 @@ def reason_of_ending(ending: str) -> Reason | None:
 
 
 def carries_pictures(folder: Path) -> bool:
-    """Whether there is a picture in a folder, however deep."""
+    """Whether there is a picture in a folder, however deep. Links within it are not followed: they may lead back."""
     found = listing(folder)
-    return bool(found.pictures) or any(map(carries_pictures, found.folders))
+    return bool(found.pictures) or any(carries_pictures(below) for below in found.folders if not below.is_symlink())
 
 
 def sentences(root: Path, left_out: Iterable[LeftOut]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from coopserve.commands.train import DIRECTION
+from coopserve.commands.train import DIRECTION, place_of
 from coopserve.configured import data_dir, settings_from
 from service.contract.catalog import Catalog
 from service.contract.errors import ServiceError
@@ -66,7 +66,7 @@ def evaluate(reference: str, **options: Any) -> None:
     if options["threads"]:
         torch.set_num_threads(options["threads"])
     home = settings_from(data_dir=options["data_dir"])
-    source = Run(options["data_name"], home.datasets_dir, options["direction"], progress=click.echo)
+    source = Run(place_of(options["data_name"], home), home.datasets_dir, options["direction"], progress=click.echo)
     try:
         folder = Catalog(home.model_dirs).folder(reference)
         model = load_model(folder, torch.device("cpu"))

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from coopserve.configured import data_dir, settings_from
 from service.contract.data_facts import DataFacts, NoDataError, facts_of, fetched
+from service.contract.data_places import find_data
 from service.contract.trainable import Asked, RefusedError, Trainable
 from service.contract.trainings import check_model_name
 from service.settings import Settings
@@ -30,7 +31,12 @@ DIRECTION = "Of data in two parts A and B: which is the condition or source, and
 @click.command()
 @click.option("--system", default="ccoopnets", show_default=True, help="The method.")
 @click.option("--preset", default="small", show_default=True, help="Sizes and constants to start from.")
-@click.option("--data", "data_name", required=True, help="A fetched data set, an npz file or a folder.")
+@click.option(
+    "--data",
+    "data_name",
+    required=True,
+    help="A data set by its name, an npz file or a folder.",
+)
 @click.option("--name", required=True, help="Name of the model.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0, 2**63 - 1))
 @click.option("--set", "settings", multiple=True, metavar="PATH=VALUE", help="Replace a setting of the preset.")
@@ -46,6 +52,7 @@ DIRECTION = "Of data in two parts A and B: which is the condition or source, and
 def train(**options: Any) -> None:
     """Fit a model, with a progress bar. Stopped by Ctrl-C, it saves; the same command goes on from there."""
     home = settings_from(data_dir=options["data_dir"])
+    options["data_name"] = place_of(options["data_name"], home)
     replaced = dict(map(assignment, options["settings"]))
     _check(options, replaced, home)  # before torch is there, and before anything is created
 
@@ -102,6 +109,14 @@ def _check(options: dict[str, Any], replaced: dict[str, Any], home: Settings) ->
         raise click.ClickException(error.said(_as_option, " ")) from None
     except (NoDataError, PydanticCustomError) as error:
         raise click.ClickException(str(error)) from None
+
+
+def place_of(name: str, home: Settings) -> str:
+    """Where data of a name are: one in the data folder, as a training over REST names it, is given its path."""
+    if name in Trainable.shipped().data or not name or Path(name).exists():
+        return name
+    path = None if "/" in name or name.startswith(".") else find_data(home.datasets_dir, name, None)
+    return name if path is None else str(path)
 
 
 def _as_option(field: str, value: object) -> str:

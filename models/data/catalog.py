@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from layouts.layout import SIDES
+from layouts.layout import SIDES, data_name
 from models.data.images import DataError, ImageData
 from models.data.kinds import Data, Kind
 from models.data.own import find_domains, find_parts, has_domains
@@ -66,7 +66,7 @@ def load(
         known = ", ".join(DATASETS)
         raise DataError(f"no data called {name!r}: give one of {known}, or the path of an npz file or a folder")
     parts = find_parts(path, size=image_size, channels=channels)
-    return directed(choose(parts, split, path.stem), direction).fit(image_size, channels)
+    return directed(choose(parts, split, data_name(path)), direction).fit(image_size, channels)
 
 
 def load_domains(
@@ -132,9 +132,9 @@ def read(
 def _two_folders(path: Path, split: Split, size: int | None, channels: int | None) -> UnpairedData:
     _check_split(split)
     parts = find_domains(path, size=size, channels=channels)
-    a, b = (choose(own, split, f"{path.stem}/{side}") for own, side in zip(parts, SIDES, strict=True))
+    a, b = (choose(own, split, f"{data_name(path)}/{side}") for own, side in zip(parts, SIDES, strict=True))
     width = max(a.shape[0], b.shape[0])
-    return UnpairedData(a.fit(channels=width), b.fit(channels=width), f"{path.stem}/{split}")
+    return UnpairedData(a.fit(channels=width), b.fit(channels=width), f"{data_name(path)}/{split}")
 
 
 def _check_split(split: Split) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -20,7 +21,7 @@ from models.training.curves import BARE, Curve, Headings, meaning
 
 _FEW = 20
 """Fewer points than this are marked: a line through one of them is not seen. As many and more are smoothed."""
-_TEXT, _PAD = 14, 4
+_TEXT, _PAD = 13, 4
 
 
 def sheet(images: Tensor, headings: Headings = BARE, gap: int = 2, scale: int = 2) -> Image.Image:
@@ -45,7 +46,7 @@ def _headed(picture: Image.Image, headings: Headings, step_x: int, step_y: int) 
     """A grid with its headings; a picture takes so many pixels from one to the next."""
     if headings == BARE:
         return picture
-    font = ImageFont.load_default(_TEXT)
+    font = _font()
     margin = round(max((font.getlength(title) for title in headings.rows), default=0)) + 2 * _PAD
     top = _TEXT + 2 * _PAD if headings.columns else 0
     ends = [step_x * sum(count for _, count in headings.columns[:k]) for k in range(len(headings.columns))]
@@ -59,6 +60,14 @@ def _headed(picture: Image.Image, headings: Headings, step_x: int, step_y: int) 
     for r, title in enumerate(headings.rows):
         pen.text((_PAD, top + r * step_y + step_y // 2), title, "black", font, anchor="lm")
     return whole_sheet
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """A font with accents, Greek and Cyrillic, which Pillow's own lacks."""
+    import matplotlib
+
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf", _TEXT)
 
 
 def save_sheet(images: Tensor, path: Path, headings: Headings = BARE) -> Path:

@@ -1,7 +1,7 @@
 """Where data sets lie: those of the server in the folder of data, those that clients have uploaded below it.
 
-``ROOT/NAME`` and ``ROOT/NAME.npz`` are the server's. ``ROOT/.uploads/OWNER/NAME/`` holds an upload: ``dataset.json``
-says what it is, ``data/`` or ``data.npz`` are the data. The API writes them, and trainers read them.
+``ROOT/NAME`` and ``ROOT/NAME.npz`` are the server's. ``ROOT/.uploads/OWNER/NAME/`` holds an upload: ``.dataset.json``
+says what it is, ``NAME/`` or ``NAME.npz`` are the data. The API writes them, and trainers read them.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
+
+from layouts.layout import data_name
 
 _PATTERN = r"^[^\x00-\x1f\x7f-\x9f/\\.][^\x00-\x1f\x7f-\x9f/\\]{0,63}$"
 _MOST_BYTES = 200
@@ -52,7 +54,7 @@ def owners(root: Path) -> list[str | None]:
 
 def uploaded(folder: Path) -> Path | None:
     """The data of an upload's folder."""
-    return next((path for path in (folder / "data", folder / "data.npz") if path.exists()), None)
+    return next((path for path in (folder / folder.name, folder / f"{folder.name}.npz") if path.exists()), None)
 
 
 def find_data(root: Path, name: str, owner: str | None) -> Path | None:
@@ -79,4 +81,4 @@ def names_of_uploads(root: Path, owner: str | None) -> list[str]:
 
 def known_names(root: Path, owner: str | None) -> list[str]:
     """All names that a caller may train on, apart from those that can be fetched."""
-    return [*(path.stem for path in of_server(root)), *names_of_uploads(root, owner)]
+    return [*map(data_name, of_server(root)), *names_of_uploads(root, owner)]

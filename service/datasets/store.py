@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
+from layouts.layout import data_name
 from layouts.listing import LeftOut
 from service.contract.data_facts import Known
 from service.contract.data_places import find_data, names_of_uploads, of_server, owners, uploads_of
@@ -19,7 +20,7 @@ from service.datasets.contents import DataSet, address, described
 from service.datasets.unpacking import BadDataError, DataLimits, TooMuchDataError, opened, unpack
 from service.pictures.room import Room
 
-_CARD = "dataset.json"
+_CARD = ".dataset.json"
 _SPAN = 2**20
 
 
@@ -40,7 +41,7 @@ class DataSets:
     def list(self, owner: str | None, *, everybody: bool) -> list[DataSet]:
         """The data sets that can be fetched, those of the server, and the uploads of an owner or of everybody."""
         found = [self._fetchable(name) for name in self._known]
-        found += [self._of_server(path) for path in of_server(self._root) if path.stem not in self._known]
+        found += [self._of_server(path) for path in of_server(self._root) if data_name(path) not in self._known]
         whose = dict.fromkeys([owner, *owners(self._root)]) if everybody else [owner]
         return found + [self._upload(name, one) for one in whose for name in names_of_uploads(self._root, one)]
 
@@ -54,7 +55,7 @@ class DataSets:
             return self._upload(name, owner)
         if name in self._known:
             return self._fetchable(name)
-        path = next((path for path in of_server(self._root) if path.stem == name), None)
+        path = next((path for path in of_server(self._root) if data_name(path) == name), None)
         if path is None:
             raise self._unknown(name)
         return self._of_server(path)
@@ -105,7 +106,7 @@ class DataSets:
         """Write the data of an upload, and see what they are."""
         out: list[LeftOut] = []
         with opened(file, self._limits) as archive:
-            path = draft / ("data.npz" if is_npz(archive) else "data")
+            path = draft / (f"{blank.name}.npz" if is_npz(archive) else blank.name)
             if is_npz(archive):
                 check_npz(archive, self._limits)
             else:
@@ -113,7 +114,7 @@ class DataSets:
                 out = unpack(archive, path, self._limits)
         file.seek(0)
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-        if path.suffix:
+        if not path.is_dir():
             file.seek(0)
             with path.open("xb") as copy:
                 shutil.copyfileobj(file, copy, _SPAN)
@@ -140,7 +141,7 @@ class DataSets:
             return DataSet(name=name, url=address(name), source="uploaded", owner=owner, available=False, reason=reason)
 
     def _of_server(self, path: Path) -> DataSet:
-        return described(path, DataSet(name=path.stem, url=address(path.stem), source="server"))
+        return described(path, DataSet(name=data_name(path), url=address(data_name(path)), source="server"))
 
     def _fetchable(self, name: str) -> DataSet:
         known, here = self._known[name], (self._root / name).is_dir()

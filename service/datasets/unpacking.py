@@ -110,7 +110,9 @@ def unpack(archive: zipfile.ZipFile, folder: Path, limits: DataLimits) -> list[L
         TooMuchDataError: there are too many files, or too many bytes.
     """
     out: list[LeftOut] = []
-    members = _without_top(list(_members(archive, out)))
+    found = list(_members(archive, out))
+    out += _empty(archive, found)
+    members = _without_top(found)
     if len(members) > limits.max_files:
         raise TooMuchDataError(f"it has {len(members)} pictures; at most {limits.max_files} are accepted")
     if len({member.path for member in members}) < len(members):
@@ -149,6 +151,14 @@ def _members(archive: zipfile.ZipFile, out: list[LeftOut]) -> Iterator[_Member]:
             yield _Member(info, path, path)
         elif reason is not Reason.SYSTEM:
             out.append(LeftOut(Path(path), reason))
+
+
+def _empty(archive: zipfile.ZipFile, members: list[_Member]) -> Iterator[LeftOut]:
+    """The folders of an archive without anything that is kept, the outermost of each."""
+    used = {parent for member in members for parent in member.there.parents}
+    for path in sorted(_safe_path(info) for info in archive.infolist() if info.is_dir()):
+        if path not in used and path.parent in used and not any(map(reason_of_entry, path.parts)):
+            yield LeftOut(Path(path), Reason.EMPTY)
 
 
 def _safe_path(info: zipfile.ZipInfo) -> PurePosixPath:

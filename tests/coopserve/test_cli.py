@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -156,6 +157,17 @@ def test_changed_data_make_a_new_version_and_the_same_data_elsewhere_do_not(tmp_
         for version in ("1", "2")
     }
     assert len(hashes) == 2
+
+
+def test_data_are_found_by_their_name_in_the_data_folder_too(tmp_path: Path) -> None:
+    place = tmp_path / "data" / "v1.2 of mine.npz"
+    place.parent.mkdir()
+    shutil.copy(SAMPLE, place)
+    code, output = run(*COMMAND, "--data", "v1.2 of mine", "--data-dir", str(tmp_path))
+    assert code == 0, output
+    assert "v1.2 of mine/train: " in output
+    card = json.loads((tmp_path / "models" / "mine" / "1" / "card.json").read_text())
+    assert card["title"] == "CCoopNets trained on v1.2 of mine/train"
 
 
 @pytest.mark.parametrize(

@@ -310,6 +310,16 @@ def test_empty_classes_are_no_classes_and_everything_left_out_is_told(tmp_path: 
     assert summary(data).startswith(f"{tmp_path.name}/train: 17 images to learn from, 4x4 pixels, grey; 2 classes: cat")
 
 
+def test_links_that_lead_back_are_not_followed_for_ever(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        save(tmp_path / name / "1.png", 1)
+        for link in ("one", "two", "three"):
+            (tmp_path / "empty").mkdir(exist_ok=True)
+            (tmp_path / "empty" / f"{link}-{name}").symlink_to(tmp_path / "empty")
+    assert read_folders(tmp_path).classes == ("a", "b")
+    assert left_out(tmp_path) == ["left out: 1 of folders without pictures: empty"]
+
+
 def test_a_class_of_an_archive_without_images_is_none_and_is_told(tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     names = np.array(["zero", "one", "two", "three"])

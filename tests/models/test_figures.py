@@ -76,6 +76,12 @@ def test_a_metric_of_a_part_is_what_it_is_of_the_whole() -> None:
     assert meaning(known, "odd_name").label == "odd name"
 
 
+def test_titles_have_their_accents() -> None:
+    images = torch.zeros(2, 1, 1, 8, 8)
+    shown = [np.asarray(sheet(images, Headings((), (title, "")))) for title in ("é", "ü", "e", "\u0416")]
+    assert all(not np.array_equal(a, b) for k, a in enumerate(shown) for b in shown[:k])  # no two are one box
+
+
 def test_headings_stand_above_and_beside_the_pictures() -> None:
     images = torch.full((2, 3, 1, 8, 8), -1.0)
     bare = np.asarray(sheet(images))

@@ -6,7 +6,7 @@ import io
 import shutil
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -34,9 +34,11 @@ def picture(size: tuple[int, int] = (32, 32), format: str = "PNG", shade: int = 
     return data.getvalue()
 
 
-def zipped(files: Mapping[str, bytes]) -> bytes:
+def zipped(files: Mapping[str, bytes], folders: Sequence[str] = ()) -> bytes:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in folders:
+            archive.mkdir(name)
         for name, content in files.items():
             archive.writestr(name, content)
     return data.getvalue()
@@ -72,7 +74,8 @@ def test_a_zip_of_class_folders_is_kept_described_listed_trained_on_and_deleted(
     files = {f"my photos/{path}": data for path, data in classes("cat", "e\u0301te\u0301 2").items()}
     files |= {"my photos/cat/old.bmp": b"BM", "__MACOSX/my photos/cat/._0.png": b"x", "my photos/cat/.DS_Store": b"x"}
     files |= {"my photos/cat/7.JPG": picture(format="JPEG"), "my photos/notes.txt": b"notes"}
-    answer = upload(api, zipped(files), "Été & photos")
+    folders = ["my photos", "my photos/cat", "my photos/empty", "my photos/empty/deeper", "__MACOSX"]
+    answer = upload(api, zipped(files, folders), "Été & photos")
     assert answer.status_code == 201, answer.text
     found = answer.json()
     assert answer.headers["location"] == found["url"] == f"/v1/datasets/{quote('Été & photos')}"
@@ -82,6 +85,7 @@ def test_a_zip_of_class_folders_is_kept_described_listed_trained_on_and_deleted(
     assert [sentence.rpartition(": ")[2] for sentence in found["left_out"]] == [
         "my photos/cat/old.bmp",
         "my photos/notes.txt",
+        "my photos/empty",
         "my photos/cat/.DS_Store",
     ]
     assert api.get(found["url"]).json() == found

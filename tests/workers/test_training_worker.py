@@ -295,9 +295,10 @@ def test_the_command_on_a_card_is_safe_in_a_shell_and_gives_the_same_settings() 
 
 def test_uploads_are_found_for_their_owner_alone(tmp_path: Path) -> None:
     for owner in ("ada", None):
-        (uploads_of(tmp_path, owner) / "my photos" / "data").mkdir(parents=True)
-    assert data_source("my photos", tmp_path, "ada") == str(tmp_path / ".uploads" / "ada" / "my photos" / "data")
-    assert data_source("my photos", tmp_path) == str(tmp_path / ".uploads" / "-" / "my photos" / "data")
+        (uploads_of(tmp_path, owner) / "my photos" / "my photos").mkdir(parents=True)
+    hers, nobodys = (tmp_path / ".uploads" / name / "my photos" / "my photos" for name in ("ada", "-"))
+    assert data_source("my photos", tmp_path, "ada") == str(hers)
+    assert data_source("my photos", tmp_path) == str(nobodys)
     with pytest.raises(DataError, match="there is no data set 'my photos'"):
         data_source("my photos", tmp_path, "bob")
 
