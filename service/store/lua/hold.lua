@@ -10,7 +10,7 @@ for i = 6, #ARGV, 2 do
     fresh = fresh + ARGV[i + 1]
   end
 end
-local refused = no_room(owner, fresh, share, most)
+local refused = no_room('all', owner, fresh, share, most)
 if refused then
   return refused
 end
@@ -21,7 +21,7 @@ for i = 6, #ARGV, 2 do
   if not name then
     name = hash .. '-' .. redis.call('INCR', P .. ':shelves')
     redis.call('HSET', shelf, hash, name)
-    charge(owner, bytes)
+    charge('all', owner, bytes)
   end
   if redis.call('SADD', holds_key(holder), owner .. ' ' .. name .. ' ' .. bytes) == 1 then
     redis.call('HINCRBY', P .. ':uses', name, 1)

@@ -35,7 +35,9 @@ if max_queued and queued >= max_queued then
   return {'queue-full', queued}
 end
 local size = #document + #inputs + RECORD_BYTES
-local refused = no_room(owner, outputs + size, share, most) or no_room_for_record(owner, size, most_records)
+local owner_records = most_records == '' and '' or most_records / 4 -- so that no owner fills the database
+local refused = no_room('all', owner, outputs + size, share, most)
+  or no_room('records', owner, size, owner_records, most_records)
 if refused then
   return refused
 end
