@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from coopserve.configured import data_dir, settings_from
+from service.contract.data_places import known_names
 
 
 @click.group()
@@ -32,10 +33,13 @@ def fetch(name: str, data_dir: Path | None) -> None:
 @data.command("list")
 @data_dir
 def list_data(data_dir: Path | None) -> None:
-    """List the known data sets."""
+    """List the known data sets, and those that lie in the data folder."""
     from models.data.catalog import DATASETS
 
     root = settings_from(data_dir=data_dir).datasets_dir
     for name, known in DATASETS.items():
         here = "fetched" if (root / name).is_dir() else "not fetched"
         click.echo(f"{name:16} {known.title}, {known.licence}, {sum(known.counts.values())} images ({here})")
+    for name in known_names(root, None):
+        if name not in DATASETS:
+            click.echo(f"{name:16} your own")

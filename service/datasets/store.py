@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
@@ -22,6 +23,8 @@ from service.pictures.room import Room
 
 _CARD = ".dataset.json"
 _SPAN = 2**20
+_LEFT_SECONDS = 24 * 3600.0
+"""A draft of this age is what an API that was killed has left behind: no upload takes so long."""
 
 
 class DataSets:
@@ -80,6 +83,7 @@ class DataSets:
         """
         if name in self._known or find_data(self._root, name, owner):
             raise ServiceError("dataset-exists", f"there is a data set {name!r} already")
+        self._sweep(owner)
         size = file.seek(0, 2)
         self._check_room(size, owner)
         draft = uploads_of(self._root, owner) / f".draft-{uuid4().hex}"
@@ -101,6 +105,12 @@ class DataSets:
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         return card
+
+    def _sweep(self, owner: str | None) -> None:
+        """Delete what killed uploads and deletions of an owner have left."""
+        for path in uploads_of(self._root, owner).glob(".*"):
+            if path.stat().st_mtime < time.time() - _LEFT_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _written(self, file: IO[bytes], draft: Path, blank: DataSet) -> DataSet:
         """Write the data of an upload, and see what they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import stat
 import zipfile
@@ -222,6 +223,16 @@ def test_quotas_and_bodies_are_bounded(strict: httpx.Client) -> None:
     assert "together at most 4100000" in document["detail"]
     problem(upload(strict, bytes(4_000_000 + 2**20), "three"), "body-too-large")
     assert strict.delete(first["url"]).status_code == 204
+
+
+def test_what_killed_uploads_have_left_is_deleted(api: httpx.Client, settings: Settings) -> None:
+    folder = uploads_of(settings.datasets_dir, None)
+    for name in (".draft-old", ".draft-new"):
+        (folder / name / "data").mkdir(parents=True)
+    os.utime(folder / ".draft-old", (0, 0))
+    url = upload(api, zipped(classes("a", "b")), "mine").json()["url"]
+    assert sorted(path.name for path in folder.iterdir()) == [".draft-new", "mine"]
+    assert api.delete(url).status_code == 204
 
 
 @pytest.mark.parametrize("name", ["a/b", "..", ".hidden", " x", "x\n", "a" * 65, "é" * 64 + "éé"])

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 
 import httpx
@@ -138,6 +138,49 @@ def test_a_body_that_drips_in_is_refused(url: str) -> None:
     headers = {"Content-Type": "application/json"}
     answer = httpx.post(f"{url}/v1/generate", content=drip(), headers=headers)
     assert (answer.status_code, answer.json()["type"]) == (408, "/errors/request-timeout")
+
+
+def parts(chunks: int, seconds: float, size: int) -> Iterator[bytes]:
+    """A file in a form, so many chunks with a pause before each."""
+    yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.zip"\r\n\r\n'
+    for _ in range(chunks):
+        time.sleep(seconds)
+        yield bytes(size)
+    yield b"\r\n--b--\r\n"
+
+
+@pytest.mark.parametrize(("size", "status"), [(2**18, 422), (100, 408)])
+def test_a_data_set_may_take_its_time_as_long_as_it_comes(url: str, size: int, status: int) -> None:
+    """Twice as long as other bodies may take: at half a megabyte in the time of another body, or at next to nothing."""
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    answer = httpx.post(f"{url}/v1/datasets", content=parts(10, 0.1, size), headers=headers)
+    assert answer.status_code == status, answer.text
+
+
+def test_data_sets_take_nothing_of_the_memory_for_bodies(settings: Settings, client: redis.Redis) -> None:
+    """While another body holds all of it."""
+    tight = settings.model_copy(update={"max_bodies_bytes": 2**20})
+    image = parts(1, 0.0, 2**19)
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+
+    async def run(url: str) -> tuple[int, bool]:
+        async with httpx.AsyncClient(base_url=url, timeout=30) as api:
+            slow = asyncio.create_task(api.post("/v1/images", content=_chunks(image, 10.0), headers=headers))
+            await asyncio.sleep(0.5)
+            answer = await api.post("/v1/datasets", content=_chunks(parts(1, 0.0, 2**19)), headers=headers)
+            waiting = not slow.done()
+            slow.cancel()
+            return answer.status_code, waiting
+
+    with serving(tight) as url:
+        assert asyncio.run(run(url)) == (422, True)  # it is no archive, but was read
+
+
+async def _chunks(chunks: Iterator[bytes], seconds: float = 0.0) -> AsyncIterator[bytes]:
+    """The same with a pause after each."""
+    for chunk in chunks:
+        yield chunk
+        await asyncio.sleep(seconds)
 
 
 def test_large_bodies_take_turns_and_no_caller_takes_all() -> None:

@@ -173,7 +173,10 @@ def fit_to(config: C, data: Data) -> C:
     channels, height, width = data.shape
     size = min(height, width, config.size)
     if size < config.size and (config.size - size) % 2:
-        raise ValueError(f"images of {size} pixels can't be padded to {config.size} evenly; resize them (image size)")
+        raise ValueError(
+            f"images of {size} pixels can't be padded to {config.size} evenly; resize them with "
+            f"--image-size {config.size} (image_size over REST)"
+        )
     # Validated anew: model_copy would not.
     return type(config).model_validate({**config.model_dump(), "channels": channels, "image_size": size})
 

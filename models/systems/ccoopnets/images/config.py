@@ -164,7 +164,7 @@ def fit_image_config(config: ImageConfig, data: ImageData) -> ImageConfig:
     if (height, width) != (config.size, config.size):
         raise ValueError(
             f"{data.name} has images of {width}x{height} pixels, but the preset makes {config.size}x{config.size}: "
-            "choose another preset or resize the images (--image-size)"
+            f"resize the images with --image-size {config.size} (image_size over REST), or choose another --preset"
         )
     if config.task == "inpaint":
         return config.model_copy(update={"channels": channels, "condition_channels": channels + 1})

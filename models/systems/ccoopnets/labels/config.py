@@ -213,6 +213,7 @@ def fit_to(config: Config, data: ImageData) -> Config:
     if (channels, height, width) != (config.channels, config.size, config.size):
         raise ValueError(
             f"{data.name} has images of {channels}x{height}x{width} (channels, height, width), but the preset makes "
-            f"{config.channels}x{config.size}x{config.size}: choose another preset or convert the images"
+            f"{config.channels}x{config.size}x{config.size}: bring the images to that with --image-size {config.size} "
+            f"--channels {config.channels} (image_size and channels over REST), or choose another --preset"
         )
     return config.model_copy(update={"classes": len(data.classes)})
