@@ -1,11 +1,11 @@
 r"""Descent on the start of a chain, through the chain.
 
-A chain of T steps without noise, :math:`x_{t+1} = x_t + \eta \nabla f(x_t)`, is a residual map F. To find the start
-whose end is nearest to a target where it is known, an image ``hat`` descends
+A chain of T steps without noise, :math:`x_{t+1} = x_t + \eta \nabla f(x_t)` (Xie et al., ICLR 2022, eq. 3), is a residual
+map F. To find the start whose end is nearest to a target where it is known, an image ``hat`` descends
 
 .. math:: L(\hat x) = \|M \odot (F(\hat x) - x)\|^2
 
-by its gradient (Xie et al., ICLR 2022, section 5.3), which is the adjoint of the chain
+by its gradient (section 5.3), which is the adjoint of the chain
 
 .. math:: \lambda_T = 2 M \odot (x_T - x), \quad \lambda_t = \lambda_{t+1} + \eta H(x_t) \lambda_{t+1}
 
