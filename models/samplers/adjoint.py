@@ -1,7 +1,7 @@
 r"""Descent on the start of a chain, through the chain.
 
-A chain of T steps without noise, :math:`x_{t+1} = x_t + \eta \nabla f(x_t)` (Xie et al., ICLR 2022, eq. 3), is a residual
-map F. To find the start whose end is nearest to a target where it is known, an image ``hat`` descends
+A chain of T steps without noise, :math:`x_{t+1} = x_t + \eta \nabla f(x_t)` (Xie et al., ICLR 2022, eq. 3), is a
+residual map F. To find the start whose end is nearest to a target where it is known, an image ``hat`` descends
 
 .. math:: L(\hat x) = \|M \odot (F(\hat x) - x)\|^2
 

@@ -1,4 +1,8 @@
-"""Where a Hamiltonian chain lives: the reference density p_0 that an annealing starts from, and free flight in it."""
+r"""Where a Hamiltonian chain lives: the reference density p_0 that an annealing starts from, and free flight in it.
+
+The leapfrog of a move (Neal 2011, MCMC using Hamiltonian dynamics, eq. 2.28 to 2.30) needs the force
+:math:`\nabla \log p_0(x)` and the drift :math:`x \leftarrow x + \epsilon v`, which walls may fold back.
+"""
 
 from __future__ import annotations
 
