@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shlex
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,16 +23,16 @@ from models.training.memory import check_memory
 from models.training.plan import Event, Plan
 from models.training.training import Training
 from service.contract.catalog import UNREADABLE, Catalog
-from service.contract.data_places import find_data, known_names
 from service.contract.errors import StaleAttemptError
 from service.contract.records import Failure, Progress, Status
-from service.contract.trainings import TrainingRecord, TrainingRequest
+from service.contract.trainings import TrainingRecord
 from service.pictures.blobs import Blobs
 from service.pictures.places import training_figure, training_history, training_sample
 from service.settings import Settings
 from service.store.store import RecordStore
 from service.store.types import Beat, Queued
 from workers.device import choose_device, training_memory
+from workers.plans import command_of, data_facts, data_source, overrides_of, owner_facts
 from workers.upkeep.heart import Heart
 from workers.upkeep.patience import patiently
 
@@ -281,60 +279,6 @@ class TrainingWorker:
         earlier = [url for url in self._store.get(record.id).samples if url != place.url]
         data = {"iteration": iteration, "url": place.url}
         self._store.emit(record.id, record.attempt, "sample", data, samples=[*earlier, place.url])
-
-
-def data_source(name: str, root: Path, owner: str | None = None) -> str:
-    """The name of a known data set, or the file or folder of another: clients never name a path.
-
-    Raises:
-        DataError: there is none.
-    """
-    if name in DATASETS:
-        return name
-    if path := find_data(root, name, owner):
-        return str(path)
-    known = ", ".join(dict.fromkeys([*DATASETS, *known_names(root, owner)]))
-    raise DataError(f"there is no data set {name!r}; choose one of: {known}")
-
-
-def overrides_of(request: TrainingRequest) -> dict[str, Any]:
-    """All settings that a request replaces, by dotted path."""
-    own = {"training.iterations": request.iterations, "training.batch_size": request.batch_size}
-    return {**request.overrides, **{path: value for path, value in own.items() if value is not None}}
-
-
-def command_of(request: TrainingRequest) -> str:
-    """The command line that repeats a training, quoted for a shell: clients may write what they like into settings."""
-    words = ["coopserve", "train", "--system", request.system, "--preset", request.preset, "--data", request.data]
-    words += ["--name", request.name, "--seed", str(request.seed)]
-    for option, value in {"--image-size": request.image_size, "--channels": request.channels}.items():
-        words += [] if value is None else [option, str(value)]
-    if request.direction != "AtoB":
-        words += ["--direction", request.direction]
-    for path, value in overrides_of(request).items():
-        words += ["--set", f"{path}={_argument(value)}"]
-    return shlex.join(words)
-
-
-def _argument(value: object) -> str:
-    """A value as ``--set`` reads it: JSON, and else a string as it stands."""
-    if isinstance(value, str):
-        try:
-            json.loads(value)
-        except ValueError:
-            return value
-    return json.dumps(value)
-
-
-def data_facts(name: str) -> dict[str, str]:
-    """What a card says of the rights in a model trained on these data."""
-    known = DATASETS.get(name)
-    return {"license": known.licence, "notice": known.notice} if known else {}
-
-
-def owner_facts(owner: str | None) -> dict[str, str]:
-    """What a card says of the owner of a model; nothing if it is everybody's."""
-    return {} if owner is None else {"owner": owner}
 
 
 def usable_device(setting: str) -> torch.device:

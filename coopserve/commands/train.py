@@ -131,7 +131,8 @@ def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> 
     from models.training.configuration import choose, find_variant, fit
     from models.training.plan import Plan
     from service.contract.catalog import Catalog, sole_owner
-    from workers.training import data_facts, owner_facts, usable_device
+    from workers.plans import data_facts, owner_facts
+    from workers.training import usable_device
 
     channels = int(options["channels"]) if options["channels"] else None
     variant = find_variant(options["system"], options["preset"])
@@ -217,18 +218,21 @@ class _Display:
         self._bar.n = self._bar.initial = iteration
         for sentence in sentences:
             self._bar.write(sentence)
-        for name, curve in self._shown.items():
-            self._bar.write(f"  {name}: {curve.label}; {curve.good}")
 
     def stopped(self) -> bool:
         return self._stop
 
     def show(self, event: Event) -> None:
+        from models.training.curves import meaning
+
         self._bar.update(event.iteration - self._bar.n)
         if event.kind == "warning":
             self._bar.write(str(event.data["message"]))
         elif event.kind == "metrics":
             found = {name: value for name, value in event.data.items() if name.rpartition(".")[2] in self._shown}
+            for name in [name for name in found if name not in self._values]:
+                curve = meaning(self._shown, name)
+                self._bar.write(f"{name}: {curve.label}; {curve.good}")
             self._values |= {name: f"{value:.3g}" for name, value in found.items()}
             self._bar.set_postfix(self._values)
             for name, value in event.data.items():

@@ -30,7 +30,8 @@ from tests.models.test_data_kinds import save_domains
 from tests.service.fakes import card, write_card
 from tests.service.submitting import SubmittingStore
 from tests.workers.test_inference import eventually
-from workers.training import TrainingWorker, command_of, data_source
+from workers.plans import command_of, data_source
+from workers.training import TrainingWorker
 from workers.upkeep.heart import Heart
 
 SAMPLE = Path(__file__).parent.parent / "data" / "fashion-sample.npz"

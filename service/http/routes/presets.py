@@ -7,7 +7,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
-from service.contract.trainable import Preset, Sizes, System
+from service.contract.presets import Preset, Sizes, System
 from service.http.problems import responses
 from service.http.routes.common import json_of
 from service.services import Parts
