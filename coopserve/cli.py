@@ -16,6 +16,7 @@ from coopserve.commands.models import models
 from coopserve.commands.settings import settings
 from coopserve.commands.train import train
 from coopserve.configured import data_dir, settings_from
+from coopserve.parts import HOPELESS, StartError
 from service.settings import Settings
 
 
@@ -45,7 +46,6 @@ main.add_command(settings)
 def serve(device: str | None, trainer: bool, repair: bool, **given: Any) -> None:
     """Run all parts on this machine: database, API, inference worker and trainer."""
     from coopserve.embedded import Supervisor
-    from coopserve.parts import StartError
 
     settings = settings_from(device=device, **given)
 
@@ -62,12 +62,12 @@ def serve(device: str | None, trainer: bool, repair: bool, **given: Any) -> None
 def api() -> None:
     """Run the HTTP API alone, configured by COOPSERVE_* variables."""
     from service.app import create_app
-    from service.http.server import make_server, raise_descriptors
+    from service.http.server import listening, make_server, raise_descriptors
 
     settings = _started("coopserve-api")
     raise_descriptors()
     with suppress(KeyboardInterrupt):  # which uvicorn sends again once it has ended in order
-        make_server(create_app(settings), settings).run()
+        make_server(create_app(settings), settings).run(listening(settings))
 
 
 @main.command()
@@ -76,6 +76,7 @@ def worker() -> None:
     from workers.app import make_inference_worker
 
     settings = _started("coopserve-worker")
+    _check_device(settings)
     make_inference_worker(settings).serve(settings.log_level)
 
 
@@ -85,7 +86,18 @@ def trainer() -> None:
     from workers.app import make_training_worker
 
     settings = _started("coopserve-trainer")
+    _check_device(settings)
     make_training_worker(settings).serve(settings.log_level)
+
+
+def _check_device(settings: Settings) -> None:
+    from workers.device import DeviceError, usable_device
+
+    try:
+        usable_device(settings.device)
+    except DeviceError as error:
+        click.echo(f"Error: {error}", err=True)
+        raise click.exceptions.Exit(HOPELESS) from None
 
 
 def _started(name: str) -> Settings:

@@ -16,6 +16,9 @@ import click
 STOP_SECONDS = 5.0
 """How long a part may take to end before it is killed; workers have ``drain_seconds`` more."""
 
+HOPELESS = 78
+"""The exit status of a part that would end again however often it is started (EX_CONFIG of sysexits.h)."""
+
 _HEALTHY_SECONDS = 30.0
 _PR_SET_PDEATHSIG = 1
 
@@ -66,9 +69,15 @@ class Part:
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
     def restart_if_dead(self) -> None:
-        """Start it again if it has ended, after a pause that doubles each time that it ends soon after its start."""
+        """Start it again if it has ended, after a pause that doubles each time that it ends soon after its start.
+
+        Raises:
+            StartError: that would be in vain; the part has said why.
+        """
         if self.process is None or self.process.poll() is None:
             return
+        if self.process.returncode == HOPELESS:
+            raise StartError(f"{self.name} can't run as it is configured; it says why above")
         now = time.monotonic()
         if self.not_before < self.started:
             if now - self.started > _HEALTHY_SECONDS:

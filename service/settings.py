@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pictures.files import PictureLimits
 from service.access.addresses import is_loopback
 from service.access.limits import RATE
-from service.access.signing import check_webhook_secret
+from service.access.signing import DEVELOPMENT_SECRET, check_webhook_secret
 from service.machine import memory_bytes
 
 _REDIS_URL = re.compile(r"(redis|rediss)://\S+|unix:///\S+")
@@ -178,6 +178,12 @@ class Settings(BaseSettings):
         description="Origins of web pages, separated by commas, that may use the API from a browser, e.g. "
         "https://app.example.org; * = all, where API keys are required. Absent: none.",
     )
+    root_path: str = Field(
+        "",
+        pattern=r"^(/[A-Za-z0-9_.~-]+)*$",
+        description="Path under which a proxy shows the API, such as /coopserve; addresses in answers begin with it. "
+        "The proxy may leave it in requests or cut it off.",
+    )
     wait_max_seconds: float = Field(60.0, ge=0.0, le=600.0, description="Longest wait that `Prefer: wait` may ask for.")
     auth: Literal["auto", "on", "off"] = Field(
         "auto", description="Whether API keys are required; auto = unless the API listens on a loopback address."
@@ -197,6 +203,11 @@ class Settings(BaseSettings):
     webhook_allow_http: bool = Field(False, description="Allow webhooks to addresses without TLS (http).")
     webhook_allow_private: bool = Field(
         False, description="Allow webhooks to private and loopback addresses: for closed networks."
+    )
+    webhook_local: bool = Field(
+        False,
+        description="For development: webhooks may go to loopback addresses, by http and on any port, and are signed "
+        "with a known secret where there is no other.",
     )
     webhook_ports: str = Field("443,80", description="Ports that webhooks may go to, separated by commas.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
@@ -245,6 +256,12 @@ class Settings(BaseSettings):
         if not _PORTS.fullmatch(value) or not all(0 < port < 2**16 for port in _numbers(value)):
             raise ValueError("use port numbers with commas between them, such as 443,8443")
         return value
+
+    @field_validator("auth", mode="before")
+    @classmethod
+    def _as_switch(cls, value: object) -> object:
+        word = str(value).lower()
+        return {"true": "on", "yes": "on", "1": "on", "false": "off", "no": "off", "0": "off"}.get(word, word)
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -316,6 +333,11 @@ class Settings(BaseSettings):
     def training_memory(self) -> int:
         """Most memory that a training on a CPU may take, in bytes."""
         return self.training_memory_bytes or memory_bytes() // 2
+
+    @property
+    def shared_webhook_secret(self) -> str | None:
+        """What signs webhooks where no keys are required; None: nothing can."""
+        return self.webhook_secret or (DEVELOPMENT_SECRET if self.webhook_local else None)
 
     @property
     def webhook_port_numbers(self) -> frozenset[int]:

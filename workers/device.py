@@ -27,6 +27,26 @@ def training_memory(settings: Settings, device: torch.device) -> int:
     return settings.training_memory
 
 
+class DeviceError(Exception):
+    """There is no such device here; the message says what to do."""
+
+
+def usable_device(setting: str) -> torch.device:
+    """The device of :func:`choose_device`, tried out.
+
+    Raises:
+        DeviceError: it can't be used.
+    """
+    name = choose_device(setting)
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch that was built without it
+        reason = str(error).splitlines()[0]
+        raise DeviceError(f"the device {name!r} can't be used: {reason}; choose another, such as cpu") from error
+    return device
+
+
 def prepare_torch(settings: Settings, batches: int = 1) -> torch.device:
     """Settings of torch for a process that computes; returns the device.
 

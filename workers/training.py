@@ -31,7 +31,7 @@ from service.pictures.places import training_figure, training_history, training_
 from service.settings import Settings
 from service.store.store import RecordStore
 from service.store.types import Beat, Queued
-from workers.device import choose_device, training_memory
+from workers.device import DeviceError, training_memory, usable_device
 from workers.plans import command_of, data_facts, data_source, overrides_of, owner_facts
 from workers.upkeep.heart import Heart
 from workers.upkeep.patience import patiently
@@ -215,7 +215,7 @@ class TrainingWorker:
             direction=request.direction,
         )
         self._warn_of(record, work, [] if source in DATASETS else left_out(Path(source)))
-        device = usable_device(self._settings.device)
+        device = training_device(self._settings.device)
         plan = Plan(
             variant=variant,
             config=fit(variant, chosen, data),
@@ -281,17 +281,13 @@ class TrainingWorker:
         self._store.emit(record.id, record.attempt, "sample", data, samples=[*earlier, place.url])
 
 
-def usable_device(setting: str) -> torch.device:
-    """The device of :func:`choose_device`, tried out.
+def training_device(setting: str) -> torch.device:
+    """The device of the setting, tried out.
 
     Raises:
-        TrainingError: there is no such device here.
+        TrainingError: it can't be used.
     """
-    name = choose_device(setting)
     try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch that was built without it
-        reason = str(error).splitlines()[0]
-        raise TrainingError(f"can't train on the device {name!r}: {reason}; choose another, such as cpu") from error
-    return device
+        return usable_device(setting)
+    except DeviceError as error:
+        raise TrainingError(str(error)) from error

@@ -132,7 +132,7 @@ def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> 
     from models.training.plan import Plan
     from service.contract.catalog import Catalog, sole_owner
     from workers.plans import data_facts, owner_facts
-    from workers.training import usable_device
+    from workers.training import training_device
 
     channels = int(options["channels"]) if options["channels"] else None
     variant = find_variant(options["system"], options["preset"])
@@ -147,7 +147,7 @@ def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> 
         direction=options["direction"],
     )
     owner = sole_owner(Catalog(home.model_dirs).owners(options["name"]))
-    device = usable_device(options["device"] or home.device)
+    device = training_device(options["device"] or home.device)
     return Plan(
         variant=variant,
         config=fit(variant, chosen, data),

@@ -11,6 +11,9 @@ from datetime import UTC, datetime
 from standardwebhooks import Webhook
 
 _PREFIX = "whsec_"
+DEVELOPMENT_SECRET = f"{_PREFIX}{base64.b64encode(b'coopserve webhooks in development').decode()}"
+"""A secret that everybody knows, for webhooks that stay on one machine."""
+
 _NEW_BYTES = 32
 _LEAST_BYTES, _MOST_BYTES = 24, 64
 

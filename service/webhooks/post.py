@@ -14,7 +14,7 @@ from typing import Protocol
 
 import httpx
 
-from service.access.addresses import is_inside, is_public
+from service.access.addresses import is_inside, is_loopback, is_public
 
 TIMEOUT_SECONDS = 10.0
 _PORTS = {"http": 80, "https": 443}
@@ -52,6 +52,7 @@ class GuardedPost:
         allow_http: also without TLS.
         allow_private: also to addresses that are not public.
         ports: to these ports alone, so that nothing but web servers gets what is sent.
+        allow_local: to loopback addresses in any case, on every port and without TLS.
         resolver: resolves host names.
         seconds: for all of it: resolving, connecting, sending and the head of the answer.
     """
@@ -62,10 +63,12 @@ class GuardedPost:
         allow_http: bool,
         allow_private: bool,
         ports: Collection[int],
+        allow_local: bool = False,
         resolver: Resolve = resolve,
         seconds: float = TIMEOUT_SECONDS,
     ) -> None:
         self._allow_http, self._allow_private, self._ports = allow_http, allow_private, ports
+        self._allow_local = allow_local
         self._resolve, self._seconds = resolver, seconds
         self._client = httpx.AsyncClient(
             trust_env=False,
@@ -82,6 +85,8 @@ class GuardedPost:
             BlockedError: it must not be reached.
         """
         parsed = httpx.URL(url)
+        if self._local(parsed):
+            return
         if parsed.scheme != "https" and not self._allow_http:
             raise BlockedError("use https; COOPSERVE_WEBHOOK_ALLOW_HTTP allows http")
         if _port(parsed) not in self._ports:
@@ -109,11 +114,17 @@ class GuardedPost:
                 continue
         return await self._send_to(addresses[-1], url, body, headers)
 
+    def _local(self, url: httpx.URL) -> bool:
+        return self._allow_local and is_loopback(url.host)
+
     async def _addresses(self, url: httpx.URL) -> list[str]:
         addresses = await self._resolve(url.host, _port(url))
         if not addresses:
             raise OSError(f"{url.host} has no address")
-        if not self._allow_private and not all(map(is_public, addresses)):
+        if self._local(url):
+            if not all(map(is_loopback, addresses)):
+                raise BlockedError(f"{url.host} is not this machine")
+        elif not self._allow_private and not all(map(is_public, addresses)):
             raise BlockedError(f"{url.host} has an address that is not public")
         return addresses
 

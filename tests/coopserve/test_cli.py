@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +16,11 @@ from click.testing import CliRunner
 from pydantic import ValidationError
 
 from coopserve.cli import main
+from coopserve.configured import address_of
+from coopserve.parts import HOPELESS, Part, StartError
 from service.contract.trainings import TrainingRequest
+from service.http.server import listening
+from service.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +86,8 @@ def test_mistakes_are_named(args: list[str], message: str, tmp_path: Path) -> No
         (["--system", "cfebm", "--preset", "small-translate"], "no two domains; give aligned pairs"),
         (["--direction", "BtoA"], "no pairs that BtoA could turn round"),
         (["--name", "My Model"], "use small letters, digits and hyphens"),
-        (["--device", "cuda:99"], "can't train on the device 'cuda:99'"),
-        (["--device", "gpu"], "can't train on the device 'gpu'"),
+        (["--device", "cuda:99"], "the device 'cuda:99' can't be used"),
+        (["--device", "gpu"], "the device 'gpu' can't be used"),
     ],
 )
 def test_a_training_that_can_not_work_is_one_line_and_leaves_nothing(
@@ -184,3 +190,32 @@ def test_a_name_that_the_api_refuses_is_refused_before_training_in_the_same_word
     with pytest.raises(ValidationError) as refused:
         TrainingRequest.model_validate({"data": "sample", "name": name})
     assert output == f"Error: {refused.value.errors()[0]['msg']}\n"
+
+
+@pytest.mark.parametrize("command", ["worker", "trainer"])
+def test_a_worker_without_its_device_says_so_and_ends_for_good(command: str) -> None:
+    code, output = run(command, COOPSERVE_REDIS_URL="redis://127.0.0.1:1/0", COOPSERVE_DEVICE="cuda:99")
+    assert (code, output.count("\n")) == (HOPELESS, 1)
+    assert "Error: the device 'cuda:99' can't be used" in output
+
+
+def test_a_part_that_can_not_run_ends_all_of_them() -> None:
+    part = Part("the worker", [sys.executable, "-c", f"raise SystemExit({HOPELESS})"])
+    part.start()
+    assert part.process is not None
+    part.process.wait(30)
+    with pytest.raises(StartError, match="the worker can't run as it is configured"):
+        part.restart_if_dead()
+
+
+def test_all_addresses_are_those_of_both_protocols() -> None:
+    settings = Settings(host="::", port=0)
+    assert settings.auth_on
+    (listener,) = listening(settings) or []
+    with listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), timeout=5).close()
+    for host in ("::", "::1"):
+        assert address_of(Settings(host=host, port=8000)) == "http://[::1]:8000"
+    assert listening(Settings()) is None

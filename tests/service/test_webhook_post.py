@@ -224,3 +224,31 @@ def test_the_system_resolves_names() -> None:
     assert asyncio.run(resolve("127.0.0.1", 80)) == ["127.0.0.1"]
     with pytest.raises(socket.gaierror):
         asyncio.run(resolve("no-such-host.invalid", 80))
+
+
+def test_one_setting_lets_webhooks_stay_on_this_machine() -> None:
+    post = GuardedPost(allow_http=False, allow_private=False, ports=[443], allow_local=True, resolver=resolve)
+    with receiving() as receiver:
+        assert asyncio.run(post(receiver.url, b"{}", {})) == 200
+        assert receiver.next().body == b"{}"
+        post.check(f"http://localhost:{receiver.port}/")
+    for url in ("http://10.0.0.1/", "https://192.168.1.1/", "http://example.org/", "https://example.org:444/"):
+        with pytest.raises(BlockedError):
+            post.check(url)
+
+    async def astray(host: str, port: int) -> list[str]:
+        return ["127.0.0.1", "10.0.0.1"]
+
+    led_away = GuardedPost(allow_http=False, allow_private=False, ports=[443], allow_local=True, resolver=astray)
+    with pytest.raises(BlockedError, match="not this machine"):
+        asyncio.run(led_away("http://localhost:80/", b"{}", {}))
+    settings = Settings(webhook_local=True)
+    assert settings.shared_webhook_secret is not None
+    assert Settings().shared_webhook_secret is None
+
+
+@pytest.mark.parametrize(
+    ("word", "means"), [("true", "on"), ("FALSE", "off"), ("on", "on"), ("1", "on"), ("auto", "auto")]
+)
+def test_keys_are_switched_on_and_off_by_any_usual_word(word: str, means: str) -> None:
+    assert Settings(auth=word).auth == means  # type: ignore[arg-type]
