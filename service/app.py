@@ -11,9 +11,9 @@ from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
-from fastapi.openapi.utils import get_openapi
 from redis.exceptions import RedisError
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.cors import CORSMiddleware
 
 from service.access.keys import Scope
 from service.contract.jobs import TASKS
@@ -22,9 +22,11 @@ from service.http.authentication import Authenticate, needs
 from service.http.background import beside
 from service.http.bodies import BodyBudget, BodyLimit
 from service.http.hosts import OwnSite
-from service.http.middleware import Observe, OwnRedirects, RequestContext
-from service.http.problems import ProblemDocument, responses
-from service.http.routes import datasets, docs, health, images, jobs, models, presets, tasks, trainings
+from service.http.middleware import HeadAsGet, Observe, RequestContext
+from service.http.openapi import describe
+from service.http.problems import responses
+from service.http.root import UnderRoot
+from service.http.routes import datasets, docs, health, images, jobs, models, presets, tasks, trainings, webhooks
 from service.observe import process as observability
 from service.pictures.intake import PICTURES_A_REQUEST
 from service.pictures.shelf import Shelf
@@ -36,6 +38,14 @@ log = logging.getLogger(__name__)
 _SWEEP_SECONDS = 600.0
 _GUARDED = ("unauthenticated", "forbidden", "foreign-site", "rate-limited")
 _UNTRACED = "v2/health,metrics"  # machines ask for these again and again
+_CORS: dict[str, Any] = {
+    "allow_methods": ["GET", "HEAD", "POST", "DELETE"],
+    "allow_headers": ["Authorization", "Content-Type", "Idempotency-Key", "Prefer", "Last-Event-ID", "X-Request-ID"],
+    "expose_headers": [
+        *("Location", "ETag", "Retry-After", "Preference-Applied", "X-Request-ID"),
+        *("RateLimit", "RateLimit-Policy", "WWW-Authenticate"),
+    ],
+}
 _TITLE = "coopserve"
 _DESCRIPTION = """Makes images with cooperative, energy-based models: a fast initializer proposes, a slow solver
 refines.
@@ -80,7 +90,6 @@ def create_app(settings: Settings) -> FastAPI:
     )
     app.state.services = services
     problems.install(app)
-    app.add_middleware(OwnRedirects)
     app.add_middleware(
         BodyLimit,
         limit=settings.max_body_bytes,
@@ -92,7 +101,11 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Authenticate, guard=services.guard)
     if not settings.auth_on:
         app.add_middleware(OwnSite, settings=settings)
+    app.add_middleware(HeadAsGet)
+    if settings.cors_origin_list:
+        app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origin_list, **_CORS)
     app.add_middleware(Observe, metrics=services.http_metrics)
+    app.add_middleware(UnderRoot, path=settings.root_path)
     app.add_middleware(RequestContext)
     for scope, routers in _routers().items():
         for router in routers:
@@ -101,7 +114,8 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(docs.build(_TITLE, "/openapi.json"))
     if settings.otel:
         _trace(app)
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    webhooks.describe(app.webhooks)
+    app.openapi = lambda: describe(app, settings.root_path)  # type: ignore[method-assign]
     return app
 
 
@@ -146,19 +160,3 @@ def _trace(app: FastAPI) -> None:
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor  # of the extra `otel`
 
     FastAPIInstrumentor.instrument_app(app, excluded_urls=_UNTRACED)
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """The API's description, made once, with the schema of errors that all routes refer to."""
-    if app.openapi_schema is None:
-        schema = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=app.routes,
-            tags=app.openapi_tags,
-        )
-        problem = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
-        schema["components"]["schemas"].update(problem.pop("$defs"), Problem=problem)
-        app.openapi_schema = schema
-    return app.openapi_schema

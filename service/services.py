@@ -109,8 +109,9 @@ class Services:
             allow_http=settings.webhook_allow_http,
             allow_private=settings.webhook_allow_private,
             ports=settings.webhook_port_numbers,
+            allow_local=settings.webhook_local,
         )
-        secrets = WebhookSecrets(keys, settings.webhook_secret)
+        secrets = WebhookSecrets(keys, settings.shared_webhook_secret)
         queues: list[Deliveries[Any]] = [Deliveries(client, JobRecord), Deliveries(client, TrainingRecord)]
         return cls(
             settings=settings,
@@ -126,7 +127,7 @@ class Services:
             guard=Guard(settings, keys, RateLimits(settings.broker_url, client)),
             open_streams=OpenStreams(settings.max_streams),
             post=post,
-            webhooks=WebhookSender(queues, secrets, post, WebhookMetrics(registry).count),
+            webhooks=WebhookSender(queues, secrets, post, WebhookMetrics(registry).count, root=settings.root_path),
             finished=Finished(streams, jobs.finished_channel),
             job_queue=JobQueue(client, RUN_JOB, INFERENCE_QUEUE),
             training_queue=JobQueue(client, RUN_TRAINING, TRAINING_QUEUE),

@@ -20,6 +20,7 @@ from models.data.catalog import DATASETS
 from models.systems.registry import system_of
 from service.app import create_app
 from service.contract.errors import PROBLEMS
+from service.contract.failures import FAILURES
 from service.contract.jobs import TASKS, JobRecord, JobRequest
 from service.contract.trainings import TrainingRequest
 from service.settings import Settings
@@ -130,6 +131,11 @@ def test_every_task_and_field_is_documented(task: str) -> None:
     for name in TASKS[task].model_fields:
         own = name not in JobRequest.model_fields and name not in ("fit", "restore")
         assert f"`{name}`" in (section if own else general), f"docs/api.md lacks the field {name} of {task}"
+
+
+def test_every_kind_of_failure_is_documented() -> None:
+    for kind, meaning in FAILURES.items():
+        assert f"| `{kind}` | {meaning} |" in API
 
 
 def test_every_address_error_and_member_is_documented(tmp_path: Path) -> None:

@@ -55,6 +55,7 @@ PROBLEMS: dict[str, Problem] = {
         413, "The data set is too large", "Send fewer or smaller pictures, or several data sets."
     ),
     "unsupported-media-type": Problem(415, "The body is not declared as JSON", "Send Content-Type: application/json."),
+    "compressed-body": Problem(415, "The body is compressed", "Send it as it is, without Content-Encoding."),
     "invalid-request": Problem(422, "The request is not valid", "Correct the fields that `errors` names."),
     "invalid-image": Problem(
         422, "The image can't be used", "Send one whole, still picture as PNG, JPEG or WebP; save it anew if need be."

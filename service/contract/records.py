@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 from uuid6 import uuid7
 
+from service.contract.failures import FAILURES
+
 
 class Status(StrEnum):
     """Where a job or training stands."""
@@ -53,7 +55,12 @@ class Progress(RecordPart):
 class Failure(RecordPart):
     """Why a job or training failed."""
 
-    kind: str = Field(description="A stable short name of the reason.", examples=["diverged"])
+    kind: str = Field(
+        description="A stable short name of the reason. "
+        + ". ".join(f"`{kind}`: {meaning}" for kind, meaning in FAILURES.items())
+        + ".",
+        examples=["diverged"],
+    )
     detail: str = Field(description="What happened and what to do.", examples=["the chain diverged; lower step_size"])
 
 

@@ -101,7 +101,11 @@ class BodyLimit:
             return
         limit = self._limits.get(scope["path"], self._limit)
         size = _declared(scope, limit)
-        if size > limit:
+        encoding = next((value for name, value in scope["headers"] if name == b"content-encoding"), b"identity")
+        if encoding.strip().lower() not in (b"", b"identity"):
+            detail = f"it has the Content-Encoding {encoding.decode('latin-1')[:100]!r}"
+            await render("compressed-body", detail, {}, {"Accept-Encoding": "identity"})(scope, receive, send)
+        elif size > limit:
             await render("body-too-large", _too_large(limit), {})(scope, receive, send)
         elif scope["path"] in self._streamed:
             await self._app(scope, self._bounded(receive, limit, self._seconds / _STREAMED_BYTES), send)

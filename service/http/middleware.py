@@ -1,4 +1,4 @@
-"""What happens to every request: it gets an id, is counted and timed, and is never led to another site.
+"""What happens to every request: it gets an id, is counted and timed, and a HEAD is answered as a GET.
 
 Plain ASGI, so it costs microseconds.
 """
@@ -8,9 +8,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from urllib.parse import urlsplit, urlunsplit
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.observe.logs import request_id
@@ -75,20 +73,23 @@ class Observe:
             self._metrics.observe(scope["method"], route, status, time.perf_counter() - started)
 
 
-class OwnRedirects:
-    """Leaves scheme and host out of redirections, so that a client goes on where it reached the API: at the proxy."""
+class HeadAsGet:
+    """Answers HEAD wherever there is a GET: as that, without the body. Routes see a GET, and ``state.head``.
+
+    A stream of events is not begun then, for it would not end.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-
-        async def send_relative(message: Message) -> None:
-            if message["type"] == "http.response.start" and 300 <= message["status"] < 400:
-                headers = MutableHeaders(raw=message["headers"])
-                if "location" in headers:
-                    headers["location"] = urlunsplit(("", "", *urlsplit(headers["location"])[2:]))
-            await send(message)
-
-        await self._app(scope, receive, send_relative)
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self._app(scope, receive, send)
+            return
+        scope.setdefault("state", {})["head"] = True
+        get = {**scope, "method": "GET"}  # the server below knows that it is a HEAD, and sends no body
+        try:
+            await self._app(get, receive, send)
+        finally:
+            scope["route"] = get.get("route")  # which metrics are counted by

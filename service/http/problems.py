@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from service.contract.errors import PROBLEMS, ServiceError
+from service.http.root import root
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ RETRY_SECONDS = 2
 _ERRORS_SHOWN = 20
 _TEXT_SHOWN = 300
 
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _KIND_OF_STATUS = {
     404: "not-found",
     405: "method-not-allowed",
@@ -69,7 +70,7 @@ def render(kind: str, detail: str, extras: Mapping[str, Any], headers: Mapping[s
     """The response for an error of a kind of :data:`service.contract.errors.PROBLEMS`."""
     problem = PROBLEMS[kind]
     content = {
-        "type": f"/errors/{kind}",
+        "type": f"{root.get()}/errors/{kind}",
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
@@ -105,7 +106,7 @@ def _validation_error(_: Request, error: Exception) -> Response:
     errors = [
         {
             "loc": [part if isinstance(part, int) else str(part)[:_TEXT_SHOWN] for part in item["loc"]],
-            "msg": str(item["msg"])[:_TEXT_SHOWN],
+            "msg": _message(str(item["msg"])),
             "type": item["type"],
         }
         for item in found[:_ERRORS_SHOWN]
@@ -114,6 +115,13 @@ def _validation_error(_: Request, error: Exception) -> Response:
     where = ".".join(str(part) for part in first["loc"][1:]) or first["loc"][0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return render("invalid-request", f"{where}: {first['msg']}{more}", {"errors": errors})
+
+
+def _message(text: str) -> str:
+    """What the schema says, in words that are about the request."""
+    if "UploadFile" in text:
+        return "send it as a file: as a part of the form with a file name, such as curl -F file=@NAME does"
+    return text.removeprefix("Value error, ")[:_TEXT_SHOWN]
 
 
 def _http_error(request: Request, error: Exception) -> Response:
@@ -131,7 +139,7 @@ def _methods_of(request: Request) -> str:
     """All methods that the address takes. The router tells those of the first route alone, but each is a route."""
 
     def taken(method: str) -> bool:
-        scope = {**request.scope, "method": method}
+        scope = {**request.scope, "method": "GET" if method == "HEAD" else method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
     return ", ".join(filter(taken, _METHODS))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+import socket
 from functools import partial
 from typing import Any, cast, final
 
@@ -23,6 +24,7 @@ API closed first, it could lose a request that is on its way."""
 
 _SHUTDOWN_SECONDS = 5
 _DESCRIPTORS = 65_536
+_BACKLOG = 2048
 
 
 def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
@@ -45,6 +47,16 @@ def make_server(app: FastAPI, settings: Settings) -> uvicorn.Server:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
     )
     return uvicorn.Server(config)
+
+
+def listening(settings: Settings) -> list[socket.socket] | None:
+    """What the server is to listen on; None: what host and port say, which uvicorn sees to.
+
+    ``::`` is all addresses, those of IPv4 too, where the system lets one socket take both.
+    """
+    if settings.host != "::" or not socket.has_dualstack_ipv6():
+        return None
+    return [socket.create_server(("::", settings.port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=_BACKLOG)]
 
 
 def raise_descriptors() -> None:

@@ -14,6 +14,7 @@ from service.http.problems import MalformedJsonError
 
 MAX_VALUES = 100_000
 """A body of pictures may be long, but has few values; as many as its length allows would take gigabytes."""
+_EXACT = 2**53  # beyond it a float no longer tells which whole number was meant
 
 
 class StrictJsonRequest(Request):
@@ -33,9 +34,20 @@ class StrictJsonRequest(Request):
         if sum(body.count(sign) for sign in (b"[", b"{", b",")) > MAX_VALUES:
             raise MalformedJsonError(f"it has more than {MAX_VALUES} values")
         try:
-            return from_json(body, allow_inf_nan=False)
+            return _whole(from_json(body, allow_inf_nan=False))
         except ValueError as error:
             raise MalformedJsonError(str(error)[:300]) from None
+
+
+def _whole(value: Any) -> Any:
+    """The same value with whole numbers as integers: JSON has one kind of number, and some clients write 4 as 4.0."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= _EXACT:
+        return int(value)
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _whole(each) for name, each in value.items()}
+    return value
 
 
 class JsonRoute(APIRoute):

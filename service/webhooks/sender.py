@@ -22,6 +22,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service.access.keys import Keys
 from service.access.signing import signed_headers
+from service.contract.addresses import json_under
 from service.contract.records import Delivery, Record, now
 from service.webhooks.deliveries import Deliveries
 from service.webhooks.post import TIMEOUT_SECONDS, BlockedError, Post
@@ -75,6 +76,7 @@ class WebhookSender:
         post: sends them.
         count: told of every attempt.
         retry_seconds: the pauses after attempts that failed.
+        root: the path with which addresses of the API begin.
     """
 
     def __init__(
@@ -84,9 +86,10 @@ class WebhookSender:
         post: Post,
         count: Callable[[Outcome], None],
         retry_seconds: Sequence[float] = RETRY_SECONDS,
+        root: str = "",
     ) -> None:
         self._queues, self._secrets, self._post, self._count = queues, secrets, post, count
-        self._retry_seconds = retry_seconds
+        self._retry_seconds, self._root = retry_seconds, root
         self._sending: Counter[str | None] = Counter()  # by owner
         self._freed = asyncio.Event()
 
@@ -150,7 +153,7 @@ class WebhookSender:
             secrets = await run_in_threadpool(self._secrets, record.owner)
             if not secrets:
                 return _Result("retried", "there is no secret to sign it with any more")
-            body = record.model_dump_json()
+            body = json_under(self._root, record)
             headers = signed_headers(record.id, body, now(), secrets)
             headers["Content-Type"] = "application/json"
             status = await self._post(delivery.url, body.encode(), headers)

@@ -9,12 +9,11 @@ import pytest
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("OPTIONS", "/v1/images/img_1", "GET, DELETE"),  # each of the two is a route of its own
+        ("OPTIONS", "/v1/images/img_1", "GET, HEAD, DELETE"),  # each of the two is a route of its own
         ("PUT", "/v1/images", "POST"),
-        ("POST", "/v1/jobs", "GET"),
+        ("POST", "/v1/jobs", "GET, HEAD"),
         ("GET", "/v1/jobs/job_1/cancel", "POST"),
-        ("PATCH", "/v1/trainings", "GET, POST"),
-        ("HEAD", "/v2/health/live", "GET"),
+        ("PATCH", "/v1/trainings", "GET, HEAD, POST"),
     ],
 )
 def test_the_answer_names_all_methods_that_the_address_takes(

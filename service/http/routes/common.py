@@ -12,8 +12,10 @@ from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
 from service.access.security import Caller
+from service.contract.addresses import json_under
 from service.contract.errors import NotFoundError, invalid
 from service.contract.records import Record, Status
+from service.http.root import root
 from service.services import Services
 from service.store.codec import RecordT
 from service.store.store import RecordStore
@@ -49,7 +51,7 @@ Cursor = Annotated[
 
 def json_of(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A model as the answer, serialised once by Pydantic itself."""
-    return Response(model.model_dump_json(), status, headers, media_type="application/json")
+    return Response(json_under(root.get(), model), status, headers, media_type="application/json")
 
 
 def owned(store: RecordStore[RecordT], id: str, caller: Caller) -> RecordT:
@@ -82,7 +84,7 @@ def check_webhook(parts: Services, caller: Caller, url: str | None) -> None:
     """
     if url is None:
         return
-    if caller.owner is None and parts.settings.webhook_secret is None:
+    if caller.owner is None and parts.settings.shared_webhook_secret is None:
         raise invalid(
             "webhook", "the server can't sign it: set COOPSERVE_WEBHOOK_SECRET on the server, or use an API key"
         )

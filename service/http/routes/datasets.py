@@ -53,6 +53,7 @@ class DataSetList(BaseModel):
         **responses(
             [
                 "malformed-request",
+                "compressed-body",
                 "request-timeout",
                 "dataset-exists",
                 "body-too-large",

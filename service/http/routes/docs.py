@@ -36,7 +36,7 @@ def build(title: str, openapi_url: str) -> APIRouter:
         if media_type == "image/png":
             router.add_api_route("/favicon.ico", _always(asset))
     router.add_api_route("/docs", _always(page))
-    router.add_api_route("/", _always(RedirectResponse("docs")))
+    router.add_api_route("/", _always(RedirectResponse("/docs")))
     return router
 
 

@@ -35,6 +35,7 @@ ImageId = Annotated[
         **responses(
             [
                 "malformed-request",
+                "compressed-body",
                 "request-timeout",
                 "body-too-large",
                 "image-too-large",

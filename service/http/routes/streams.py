@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import AsyncIterator
@@ -13,8 +14,10 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.concurrency import run_in_threadpool
 
 from service.access.security import Caller
+from service.contract.addresses import under
 from service.contract.errors import AccessError, UnprocessableError
 from service.http.authentication import Identify, name_of
+from service.http.root import root
 from service.http.routes.common import owned
 from service.services import Services
 from service.store.events import START, Event, batches
@@ -48,6 +51,8 @@ async def event_stream(
     if last_event_id and not _EVENT_ID.fullmatch(last_event_id):
         raise UnprocessableError("invalid-request", "Last-Event-ID must be the `id:` of an event of this stream")
     record = await run_in_threadpool(owned, store, id, caller)
+    if getattr(request.state, "head", False):  # a stream would not end
+        return EventSourceResponse(_all([]))
     stream, after = store.events_key(id), last_event_id or START
     if not record.status.terminal:
         name = name_of(request.scope)
@@ -83,4 +88,6 @@ async def _followed(
 
 
 def _wire(event: Event) -> ServerSentEvent:
-    return ServerSentEvent(data=event.data, event=event.name, id=event.id)
+    path = root.get()
+    data = json.dumps(under(path, json.loads(event.data))) if path else event.data
+    return ServerSentEvent(data=data, event=event.name, id=event.id)

@@ -1,11 +1,12 @@
 """One POST route for each task of the contract, made from its class."""
 
 import inspect
+import math
 import re
 import time
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Header, Response
+from fastapi import APIRouter, Body, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.access.security import Caller
@@ -27,7 +28,8 @@ Prefer = Annotated[
     str | None,
     Header(
         max_length=200,
-        description="`wait=SECONDS` holds the answer until the job has finished, for at most that long.",
+        description="`wait=SECONDS` holds the answer until the job has finished, for at most that long; `wait` alone "
+        "holds it as long as the server allows.",
         examples=["wait=30"],
     ),
 ]
@@ -36,13 +38,13 @@ _ANSWERS = (
     "Answers 202 at once with the queued job and its address. Follow `links.events` or read the job again; or send "
     "`Prefer: wait=SECONDS` to get the finished job in this answer (200)."
 )
-_WAIT = re.compile(r"(?:^|[,;\s])wait\s*=\s*([^,;\s]*)", re.IGNORECASE)
 _SECONDS = re.compile(r"\d{1,6}(\.\d{1,6})?")
 _KINDS = (
     "malformed-json",
     "malformed-request",
     "unknown-model",
     "unknown-image",
+    "compressed-body",
     "request-timeout",
     "body-too-large",
     "image-too-large",
@@ -98,10 +100,11 @@ def _add(router: APIRouter, name: str, request_type: type[JobRequest]) -> None:
         parts: Parts,
         who: Who,
         body: Annotated[request_type, Body(openapi_examples=example)],  # type: ignore[valid-type]
+        request: Request,
         prefer: Prefer = None,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
-        return await _create(parts, who, body, _wait_seconds(prefer), idempotency_key)
+        return await _create(parts, who, body, _wait_seconds(request), idempotency_key)
 
 
 async def _create(parts: Services, who: Caller, body: JobRequest, wait: float | None, key: str | None) -> Response:
@@ -181,12 +184,20 @@ async def _wait(parts: Services, record: JobRecord, finished: Watch, seconds: fl
     return record
 
 
-def _wait_seconds(prefer: str | None) -> float | None:
-    """The seconds of ``Prefer: wait=SECONDS``; other preferences are left unused, as RFC 7240 allows."""
-    match = _WAIT.search(prefer) if prefer else None
-    if match is None:
-        return None
-    if not _SECONDS.fullmatch(match[1]):
-        error: dict[str, Any] = {"loc": ["header", "Prefer"], "msg": "wait needs seconds", "type": "wait_parsing"}
-        raise UnprocessableError("invalid-request", "Prefer: use wait=SECONDS, such as wait=30", errors=[error])
-    return float(match[1])
+def _wait_seconds(request: Request) -> float | None:
+    """The seconds of ``Prefer: wait=SECONDS``, on any of its lines; the first one counts (RFC 7240).
+
+    Other preferences are left unused, as the RFC allows.
+    """
+    for preference in ",".join(request.headers.getlist("prefer")).split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() != "wait":
+            continue
+        seconds = value.strip().strip('"')
+        if not seconds:
+            return math.inf
+        if not _SECONDS.fullmatch(seconds):
+            error: dict[str, Any] = {"loc": ["header", "Prefer"], "msg": "wait needs seconds", "type": "wait_parsing"}
+            raise UnprocessableError("invalid-request", "Prefer: use wait=SECONDS, such as wait=30", errors=[error])
+        return float(seconds)
+    return None

@@ -71,6 +71,7 @@ class TrainingPage(BaseModel):
             [
                 "malformed-json",
                 "malformed-request",
+                "compressed-body",
                 "request-timeout",
                 "body-too-large",
                 "unsupported-media-type",
