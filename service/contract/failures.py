@@ -8,7 +8,8 @@ FAILURES: dict[str, str] = {
     "unusable-model": "no living worker can load the model: its files are missing there, damaged, or do not fit this "
     "version",
     "storage": "images could not be read or written",
-    "worker-lost": "ten workers in a row stopped during this job and had saved nothing",
+    "worker-lost": "ten workers in a row stopped during this job and had saved nothing; of a training two trainers, "
+    "probably for want of memory",
     "training-failed": "the data or settings do not work, or the training diverged too often",
     "internal": "an unexpected failure; report the id of the job",
 }
