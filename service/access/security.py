@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from service.access.addresses import is_loopback
 from service.access.keys import ApiKey, Keys, Scope
 from service.access.limits import RateLimits
-from service.contract.errors import AccessError, RateError
+from service.contract.errors import AccessError, RateError, invalid
 from service.settings import Settings
 from service.store.types import QueueLimits
 
@@ -62,6 +62,19 @@ class Caller:
     def limits(self, max_queued: int) -> QueueLimits:
         """What bounds the caller's queued and running work."""
         return QueueLimits(max_queued, self.max_active, self.max_cost)
+
+    def check_cost(self, cost: float) -> None:
+        """Check that a job does not cost more than the caller may use at a time, so that it could never run.
+
+        Raises:
+            UnprocessableError: it does.
+        """
+        if self.max_cost is not None and cost > self.max_cost:
+            message = (
+                f"the job would cost {cost:.0f} (images x steps x pixels), more than the {self.max_cost:.0f} that you may "
+                "use at a time; ask for fewer images, steps or pixels"
+            )
+            raise invalid("n", message)
 
     def require(self, scope: Scope) -> None:
         """Check what the request may do.

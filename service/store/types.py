@@ -49,8 +49,7 @@ class QueueLimits:
     Args:
         max_queued: records in the queue, of everybody.
         max_active: records of the owner that are queued or running.
-        max_cost: sum of the costs of these. One record is accepted whatever it costs if nothing else is active, for
-            it would be refused for ever.
+        max_cost: sum of the costs of these.
     """
 
     max_queued: int | None = None

@@ -249,6 +249,12 @@ def test_unfinished_jobs_are_limited_by_key_or_settings(as_: Call) -> None:
         assert problem(answer) == (429, "too-many-jobs")
         assert int(answer.headers["retry-after"]) > 0
     spender = as_("carol", max_cost=28 * 28 * 3)
+    answer = spender.post("/v1/generate", json={**BODY, "n": 2})
+    assert problem(answer) == (422, "invalid-request")
+    assert (
+        "n: the job would cost 3136 (images x steps x pixels), more than the 2352 that you may"
+        in answer.json()["detail"]
+    )
     assert spender.post("/v1/generate", json=BODY).status_code == 202
     assert problem(spender.post("/v1/generate", json=BODY)) == (429, "over-budget")
 

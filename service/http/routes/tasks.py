@@ -141,6 +141,7 @@ async def _accept(
         card = await run_in_threadpool(parts.catalog.get, body.model, who.sees_model)
     params, warnings = body.resolve(card)
     check_webhook(parts, who, params.webhook)
+    who.check_cost(params.cost(card))
     parts.room.check(params.output_bytes(card))
     taken = await parts.intake.take(id, params, card, who) if pictures else Taken()
     shown = params.with_pictures(taken.refs)

@@ -47,7 +47,7 @@ if owner ~= '' then
   if max_active and active >= max_active then
     return {'too-many-jobs', active}
   end
-  if max_cost and active > 0 and spent + cost > max_cost then
+  if max_cost and spent + cost > max_cost then
     return {'over-budget', math.floor(spent)}
   end
   redis.call('HINCRBY', load_key(owner), 'active', 1)
