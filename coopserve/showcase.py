@@ -66,7 +66,7 @@ class Api:
 
     def images_of(self, job: Mapping[str, Any]) -> list[bytes]:
         """The images of a finished job."""
-        return [self.png(output["url"]) for output in job["outputs"]]
+        return [self.png(output["url"]) for output in job["outputs"] if output["url"]]
 
     def png(self, url: str) -> bytes:
         """The picture at an address."""

@@ -115,6 +115,17 @@ def test_an_output_has_one_entry_a_row(name: str, task: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "task"), MANY)
+def test_the_seed_of_an_output_makes_it_alone(name: str, task: str) -> None:
+    """But for frames of a sequence, which share theirs and differ in their place."""
+    several = make(name, task, n=3)
+    for seed in () if several.animated else set(several.seeds):
+        own = [k for k, other in enumerate(several.seeds) if other == seed]
+        alone = make(name, task, n=1, seed=seed)
+        torch.testing.assert_close(alone.images, several.images[own], **TOLERANCE)
+        torch.testing.assert_close(alone.energy, several.energy[own], atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "task"), MANY)
 def test_more_images_of_one_seed_begin_with_the_same_ones(name: str, task: str) -> None:
     """Frames of a sequence keep their ends instead."""
     two, five = (make(name, task, n=n) for n in (2, 5))

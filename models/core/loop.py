@@ -48,6 +48,7 @@ class Loop:
         keep: the names of the result that the task reads, apart from handing them on as the start of its next loop, up
             to its end; None: all. Only these are saved with a chain. A task that is resumed is sent them alone, and the
             loops that it yields until it is where it was may lack the other names, or have none.
+        bound: the greatest absolute value of ``y`` at the end; a row beyond it has diverged.
     """
 
     kernel: Kernel
@@ -57,6 +58,7 @@ class Loop:
     name: str = "loop"
     preview: Callable[[Rows], Tensor] | None = None
     keep: Collection[str] | None = None
+    bound: float | None = None
 
     def __post_init__(self) -> None:
         sizes = {name: value.shape[0] for name, value in self.rows.items()}
@@ -70,12 +72,47 @@ class Loop:
         return result if self.keep is None else {k: v for k, v in result.items() if k in self.keep}
 
 
-def check_finite(rows: Rows) -> None:
-    """Raise :class:`RowsError` if any number of the state is NaN or infinite."""
+def diverged(loop: Loop, rows: Rows) -> dict[int, str]:
+    """The rows that have diverged in a loop, by number, each with the reason.
+
+    They have a number that is NaN or infinite, or their ``y`` is beyond the loop's bound.
+
+    Args:
+        loop: which has ended.
+        rows: the end of its rows, or what its kernel has changed of them.
+    """
+    found: dict[int, str] = {}
     for name, value in rows.items():
         # One number tells: NaN and infinity survive a sum.
         if value.is_floating_point() and not math.isfinite(value.sum().item()):
-            raise RowsError(f"the chain diverged: {name} is not finite; lower step_size or noise")
+            broken = (~value.flatten(1).isfinite().all(1) if value.dim() > 1 else ~value.isfinite()).nonzero()
+            reason = f"the chain diverged: {name} is not finite; lower step_size or noise"
+            found |= {row: reason for row in broken.flatten().tolist() if row not in found}
+    if loop.bound is not None and "y" in rows:
+        beyond = (rows["y"].abs() > loop.bound).flatten(1).any(1).nonzero()
+        reason = f"the chain left the range of images (|Y| > {loop.bound:g}); lower step_size, steps or noise"
+        found |= {row: reason for row in beyond.flatten().tolist() if row not in found}
+    return found
+
+
+def check_rows(loop: Loop, rows: Rows) -> None:
+    """Raise :class:`RowsError` if any row has diverged in a loop."""
+    for reason in diverged(loop, rows).values():
+        raise RowsError(reason)
+
+
+def without(rows: Rows, lost: Collection[int]) -> Rows:
+    """The same with NaN in all numbers of the lost rows; the others go on beside them, for rows are independent."""
+    places = sorted(lost)
+
+    def blanked(value: Tensor) -> Tensor:
+        if not value.is_floating_point():
+            return value
+        value = value.clone()
+        value[places] = math.nan
+        return value
+
+    return {name: blanked(value) for name, value in rows.items()}
 
 
 def run(
@@ -101,7 +138,7 @@ def run(
                 rows = loop.kernel(rows, steps, Noise.at(keys, steps))
                 if watch:
                     watch(loop, step + 1, rows)
-            check_finite(rows)
+            check_rows(loop, rows)
             number += 1
             loop = task.send(rows)
     except StopIteration as stop:
@@ -128,7 +165,9 @@ def _together(tasks: Sequence[Task[R]]) -> Task[list[R]]:
         if any((loop.kernel, loop.steps) != (first.kernel, first.steps) for loop in loops):
             raise ValueError("only tasks with the same kernels and numbers of steps can be driven together")
         joined = {k: torch.cat([loop.rows[k] for loop in loops]) for k in first.rows}
-        rows = yield Loop(first.kernel, joined, first.steps, [seed for loop in loops for seed in loop.seeds])
+        rows = yield Loop(
+            first.kernel, joined, first.steps, [seed for loop in loops for seed in loop.seeds], bound=first.bound
+        )
         parts = {k: v.split(sizes) for k, v in rows.items()}
         loops = []
         for number, task in enumerate(tasks):

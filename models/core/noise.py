@@ -141,7 +141,8 @@ def _float(whole: Tensor) -> Tensor:
 def row_seeds(seed: int, n: int) -> list[int]:
     """The noise keys of a job's n rows: row k depends on the job's seed and on k, not on n.
 
-    Asking for more images with the same seed therefore repeats the first ones. Keys have 53 bits: they are shown to
-    clients, and JSON numbers are exact only so far.
+    Asking for more images with the same seed therefore repeats the first ones. The first key is the seed itself:
+    any key, sent back as the seed of a job with one row, gives that row again. The others have 53 bits, for they are
+    shown to clients, and JSON numbers are exact only so far.
     """
-    return [mix(seed, k) >> 11 for k in range(n)]
+    return [seed if k == 0 else mix(seed, k) >> 11 for k in range(n)]

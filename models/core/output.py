@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -22,6 +23,8 @@ class Output:
         animated: the rows are the frames of one sequence.
         film: the way of each row to its image, ``[n, frames, C, H, W]``; None if it was not asked for.
         warnings: what is unusual about the input or the result, for the job's record.
+
+    A row whose chain has diverged beside others that have not is NaN in its image or its energy, see :meth:`lost`.
     """
 
     images: Tensor | None
@@ -32,3 +35,13 @@ class Output:
     animated: bool = False
     film: Tensor | None = None
     warnings: Sequence[str] = ()
+
+    def lost(self) -> list[int]:
+        """The rows that have diverged, by number."""
+        whole = torch.ones(len(self.seeds), dtype=torch.bool)
+        for value in (self.images, self.energy):
+            if value is not None:
+                whole &= (
+                    value.detach().cpu().isfinite().flatten(1).all(1) if value.dim() > 1 else value.cpu().isfinite()
+                )
+        return (~whole).nonzero().flatten().tolist()

@@ -11,7 +11,7 @@ from models.core.jobs import ScoreJob
 from models.core.loop import Kernel, Loop, Rows, Task
 from models.core.noise import row_seeds
 from models.core.output import Output
-from models.core.rows import MAX_PIXEL, MAX_STEPS, check_range, pictures
+from models.core.rows import MAX_PIXEL, MAX_STEPS, pictures
 from models.systems.calibration import against
 
 
@@ -51,8 +51,13 @@ def judge(
         # Of one length as a rule, so that jobs with different steps share batches.
         trace = torch.zeros(1, max(job.steps, MAX_STEPS), device=rows["y"].device)
         rows = yield Loop(
-            model.track, {**rows, "trace": trace}, steps=job.steps, seeds=seeds, name="refine", preview=pictures
+            model.track,
+            {**rows, "trace": trace},
+            steps=job.steps,
+            seeds=seeds,
+            name="refine",
+            preview=pictures,
+            bound=most,
         )
-        check_range(rows, most)
         numbers["trace"] = [[f, *rows["trace"][0, : job.steps].tolist()]]
     return Output(images=None, energy=-judged["f"], seeds=seeds, numbers=numbers)

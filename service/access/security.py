@@ -71,8 +71,8 @@ class Caller:
         """
         if self.max_cost is not None and cost > self.max_cost:
             message = (
-                f"the job would cost {cost:.0f} (images x steps x pixels), more than the {self.max_cost:.0f} that you may "
-                "use at a time; ask for fewer images, steps or pixels"
+                f"the job would cost {cost:.0f} (images x steps x pixels), more than the {self.max_cost:.0f} that you "
+                "may use at a time; ask for fewer images, steps or pixels"
             )
             raise invalid("n", message)
 

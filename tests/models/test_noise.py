@@ -41,6 +41,14 @@ def test_normal_numbers_are_those_of_box_and_muller() -> None:
         torch.testing.assert_close(row.flatten(), torch.tensor(expected).double(), rtol=1e-5, atol=4e-6)
 
 
+def test_a_rows_key_is_the_seed_of_that_row_alone() -> None:
+    for seed in (0, 7, 2**53 - 1, 2**63 - 1):
+        keys = row_seeds(seed, 5)
+        assert len(set(keys)) == 5
+        assert all(row_seeds(key, 1) == [key] for key in keys)
+        assert all(key < 2**53 for key in keys[1:])
+
+
 @pytest.mark.parametrize("shape", [(1,), (3, 4), (1, 28, 28), (3, 33, 31)])
 def test_a_rows_noise_does_not_depend_on_its_company(shape: tuple[int, ...]) -> None:
     keys = [Key(seed, 2, 3) for seed in range(9)]
@@ -131,5 +139,5 @@ def test_mix_spreads_neighbouring_keys() -> None:
 
 def test_row_seeds_are_a_prefix_of_longer_ones() -> None:
     assert row_seeds(5, 8)[:3] == row_seeds(5, 3)
-    assert all(0 <= seed < 2**53 for seed in row_seeds(2**63 - 1, 8))
+    assert all(0 <= seed < 2**53 for seed in row_seeds(2**63 - 1, 8)[1:])
     assert len({*row_seeds(5, 8), *row_seeds(6, 8)}) == 16

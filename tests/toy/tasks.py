@@ -8,15 +8,14 @@ from models.core.jobs import GenerateJob, ScoreJob
 from models.core.loop import Loop, Rows, Task
 from models.core.noise import row_seeds
 from models.core.output import Output
-from models.core.rows import check_range, pictures, repeat
+from models.core.rows import MAX_PIXEL, pictures, repeat
 from models.systems.judging import judge
 from tests.toy.model import Toy
 
 
 def refined(model: Toy, rows: Rows, steps: int, seeds: Sequence[int]) -> Task[Rows]:
     """So many steps, in training as in serving."""
-    rows = yield Loop(model.refine, rows, steps=steps, seeds=seeds, name="refine", preview=pictures)
-    check_range(rows)
+    rows = yield Loop(model.refine, rows, steps=steps, seeds=seeds, name="refine", preview=pictures, bound=MAX_PIXEL)
     return rows
 
 

@@ -13,9 +13,10 @@ import torch
 
 from models.core.loop import Loop, Rows, RowsError, run
 from models.core.noise import Noise
+from workers.chains.chain import decode, encode
 from workers.engine.engine import Engine
 from workers.engine.policy import Policy
-from workers.engine.tickets import CancelledError, Preview
+from workers.engine.tickets import CancelledError, Preview, StoppedError
 
 
 def walk(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
@@ -87,6 +88,55 @@ def single() -> Iterator[Engine]:
 
 def equal(a: Rows, b: Rows) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def poisoned(steps: int, poison: list[float], bound: float | None = None, kernel: Callable[..., Rows] = walk) -> Any:
+    """A job whose rows are poisoned each by itself, in two loops; it tells how its rows are in between."""
+    n = len(poison)
+    start = {**state(n), "poison": torch.tensor(poison)[:, None]}
+    rows = yield Loop(kernel, start, steps, range(n), "walk")
+    y = {"y": rows["x"][:, :, None] + 100 * (rows["poison"] == 2)[:, :, None], **rows}
+    rows = yield Loop(lambda rows, t, noise: {**rows, "y": rows["y"] * 1}, y, 1, range(n), "end", bound=bound)
+    return rows
+
+
+def test_a_row_that_diverges_does_not_take_the_others_of_its_job_with_it(engine: Engine) -> None:
+    nan, inf = float("nan"), float("inf")
+    whole = run(poisoned(7, [0.0] * 6))
+    tickets = [engine.submit(poisoned(7, [0.0, nan, 2.0, 0.0, inf, 0.0], bound=50.0)) for _ in range(3)]
+    for ticket in tickets:
+        rows = ticket.result()
+        assert [bool(value.isfinite().all()) for value in rows["y"]] == [True, False, False, True, False, True]
+        for k in (0, 3, 5):
+            assert all(torch.equal(rows[name][k], whole[name][k]) for name in rows)
+
+
+@pytest.mark.parametrize(("poison", "why"), [(float("nan"), "x is not finite"), (2.0, "left the range of images")])
+def test_a_job_fails_when_all_its_rows_have_diverged(engine: Engine, poison: float, why: str) -> None:
+    bad, good = engine.submit(poisoned(3, [poison] * 3, bound=50.0)), engine.submit(poisoned(3, [0.0], bound=50.0))
+    with pytest.raises(RowsError, match=why):
+        bad.result()
+    assert good.result()["y"].isfinite().all()
+    with pytest.raises(RowsError, match=why):  # alone a task is strict
+        run(poisoned(3, [0.0, poison], bound=50.0))
+
+
+def test_a_chain_with_a_lost_row_goes_on_elsewhere() -> None:
+    poison = [0.0, float("nan"), 0.0]
+    with started(1) as engine:
+        expected = engine.submit(poisoned(5, poison)).result()
+        gate = Gate()
+        ticket = engine.submit(poisoned(5, poison, kernel=gate))
+        assert gate.entered.wait(10)
+        engine.stop(0)
+        gate.open.set()
+        with pytest.raises(StoppedError) as stopped:
+            ticket.result()
+    chain = decode(encode(stopped.value.chain)) if stopped.value.chain else None
+    assert chain is not None
+    with started(1) as engine:
+        rows = engine.submit(poisoned(5, poison), resume=chain).result()
+    assert all(torch.equal(rows[name].nan_to_num(7), expected[name].nan_to_num(7)) for name in rows)
 
 
 def test_jobs_of_any_length_and_size_end_as_they_do_alone(engine: Engine) -> None:

@@ -164,6 +164,38 @@ def test_a_damaged_checkpoint_fails_its_jobs_with_the_reason(bench: Bench) -> No
     assert "is damaged" in failed.error.detail
 
 
+def test_an_image_that_diverges_does_not_take_its_neighbours_with_it(bench: Bench) -> None:
+    def one_diverges(model: Any, job: Any):  # type: ignore[no-untyped-def]
+        output = yield from original(model, job)
+        images = output.images.clone()
+        images[1] = float("nan")
+        return replace(output, images=images, numbers={"figure": [1.0, float("nan"), 3.0]}, animated=True)
+
+    expected = bench.run(n=3, steps=2)
+    with bench.residency.use("tiny@1") as resident:
+        good = resident.model
+        original = good.tasks["generate"]
+        resident.model = replace(good, tasks={"generate": one_diverges})
+        record = bench.run(n=3, steps=2)
+        resident.model = good
+    assert record.status is Status.SUCCEEDED
+    assert [output.url is not None for output in record.outputs] == [True, False, True]
+    assert [output.energy is not None for output in record.outputs] == [True, False, True]
+    assert [output.extras for output in record.outputs] == [{"figure": 1.0}, {}, {"figure": 3.0}]
+    for k in (0, 2):
+        assert bench.blobs.get(f"jobs/{record.id}/{k}.png") == bench.blobs.get(f"jobs/{expected.id}/{k}.png")
+    assert not bench.blobs.exists(f"jobs/{record.id}/1.png")
+    (warning,) = [warning for warning in record.warnings if "diverged" in warning]
+    assert warning.startswith("1 of 3 images diverged and are left out (outputs, from 0: 1); lower step_size")
+
+
+def test_a_job_of_which_all_images_diverge_fails(bench: Bench) -> None:
+    record = bench.run(n=2, steps=150, step_size=4.0, noise=1.0)
+    assert record.status is Status.FAILED
+    assert record.error is not None
+    assert record.error.kind == "diverged"
+
+
 def test_previews_and_progress_are_announced(bench: Bench, client: redis.Redis) -> None:
     record = bench.run(n=2, steps=60, preview_every=20)
     entries: Any = client.xrange(bench.store.events_key(record.id))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.core.loop import Loop, Rows, check_finite
+from models.core.loop import Loop, Rows, RowsError, diverged, without
 from models.core.noise import mix
 from workers.chains.chain import Chain, Part, Snapshot, on_cpu
 from workers.engine.tickets import Preview, Ticket
@@ -114,13 +114,15 @@ class Member:
         return Snapshot(list(self.ticket.results), self.loop, [part for part in parts if part.numbers])
 
     def result(self) -> Rows:
-        """The finished rows.
+        """The finished rows; those that have diverged are NaN, and the task goes on with the others.
 
         Raises:
-            RowsError: they are not finite.
+            RowsError: all have diverged.
         """
-        check_finite(self._moved)
-        return {**self.rows, **self._moved}
+        lost = diverged(self.loop, self._moved)
+        if lost and len(lost) == self.size:
+            raise RowsError(next(iter(lost.values())))
+        return {**self.rows, **(without(self._moved, lost) if lost else self._moved)}
 
 
 class Slot:

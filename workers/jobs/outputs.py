@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -21,15 +22,18 @@ ANIMATION = "animation"
 
 
 def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Tally) -> list[Output]:
-    """Store the pictures of the job ``id`` and describe them, one output a row."""
-    pictures = [] if result.images is None else pictures_of(result.images)
-    extras = [_extras(id, k, result, blobs) for k in range(len(result.seeds))]
+    """Store the pictures of the job ``id`` and describe them, one output a row; a lost row has numbers at most."""
+    whole = [k for k in range(len(result.seeds)) if k not in result.lost()]
+    pictures = {} if result.images is None else dict(zip(whole, pictures_of(result.images[whole]), strict=True))
+    extras = [_extras(id, k, result, blobs if k in whole else None) for k in range(len(result.seeds))]
     sizes = _store(id, pictures, prepared.restore, blobs)
     if result.animated and pictures and prepared.animate:
-        place = job_extra(id, 0, ANIMATION)
-        blobs.put(place.key, animation_of(pictures))
-        extras[0][ANIMATION] = place.url
+        place = job_extra(id, whole[0], ANIMATION)
+        blobs.put(place.key, animation_of(list(pictures.values())))
+        extras[whole[0]][ANIMATION] = place.url
     for k, frames in enumerate(result.film if result.film is not None else ()):
+        if k not in whole:
+            continue
         place = job_extra(id, k, ANIMATION)
         blobs.put(place.key, animation_of(pictures_of(frames)))
         extras[k][ANIMATION] = place.url
@@ -37,30 +41,48 @@ def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Tally)
     energies = [None] * len(result.seeds) if result.energy is None else result.energy.tolist()
     for k, (seed, energy) in enumerate(zip(result.seeds, energies, strict=True)):
         shown: dict[str, Any] = {"url": None, "width": None, "height": None}
-        if pictures:
+        if k in pictures:
             shown = {"url": job_image(id, k).url, "width": sizes[k][0], "height": sizes[k][1]}
-        outputs.append(Output(**shown, seed=seed, energy=energy, extras=extras[k]))
+        outputs.append(Output(**shown, seed=seed, energy=energy if k in whole else None, extras=extras[k]))
     return outputs
 
 
+def losses(result: TaskOutput) -> list[str]:
+    """A warning if the chains of some images have diverged."""
+    lost = result.lost()
+    if not lost:
+        return []
+    which = ", ".join(map(str, lost))
+    return [
+        f"{len(lost)} of {len(result.seeds)} images diverged and are left out (outputs, from 0: {which}); "
+        "lower step_size, steps or noise"
+    ]
+
+
 def _store(
-    id: str, pictures: Sequence[Image.Image], restoration: Restoration | None, blobs: Tally
-) -> list[tuple[int, int]]:
+    id: str, pictures: Mapping[int, Image.Image], restoration: Restoration | None, blobs: Tally
+) -> dict[int, tuple[int, int]]:
     """Store the outputs, of which one at a time is at the size of the picture that was sent; gives their sizes."""
-    sizes = []
+    sizes = {}
     with restoration.opened() if restoration and pictures else nullcontext(lambda picture: picture) as restored:
-        for k, picture in enumerate(pictures):
+        for k, picture in pictures.items():
             final = restored(picture)
             blobs.put(job_image(id, k).key, png_of(final))
-            sizes.append(final.size)
+            sizes[k] = final.size
     return sizes
 
 
-def _extras(id: str, k: int, result: TaskOutput, blobs: Tally) -> dict[str, Any]:
-    """The numbers of a row, and the addresses of its further pictures."""
-    extras = {name: values[k] for name, values in result.numbers.items()}
+def _extras(id: str, k: int, result: TaskOutput, blobs: Tally | None) -> dict[str, Any]:
+    """The numbers of a row, and the addresses of its further pictures; without blobs it has none."""
+    extras = {name: values[k] for name, values in result.numbers.items() if not _nan(values[k])}
+    if blobs is None:
+        return extras
     for name, images in result.extras.items():
         place = job_extra(id, k, name)
         blobs.put(place.key, png_of(picture_of(images[k])))
         extras[name] = place.url
     return extras
+
+
+def _nan(value: object) -> bool:
+    return isinstance(value, float) and math.isnan(value)

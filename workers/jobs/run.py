@@ -20,7 +20,7 @@ from workers.chains.chain import Chain, ChainError, OtherWeightsError
 from workers.engine.engine import Engine
 from workers.engine.tickets import CancelledError, Preview, StoppedError
 from workers.jobs.inputs import prepare
-from workers.jobs.outputs import store_outputs
+from workers.jobs.outputs import losses, store_outputs
 from workers.jobs.pictures import png, strip
 from workers.jobs.tally import Tally
 from workers.jobs.work import JobWork
@@ -110,7 +110,7 @@ class Runner:
             task = partial(resident.model.start, record.task, prepared.job)
             result, warnings = self._drive(record, task, work, tally, resident.digest)
             warnings += [] if resident.exact else [NOT_EXACT]
-        return store_outputs(record.id, result, prepared, tally), [*result.warnings, *warnings]
+        return store_outputs(record.id, result, prepared, tally), [*result.warnings, *losses(result), *warnings]
 
     def _drive(
         self, record: JobRecord, task: Callable[[], Task[TaskOutput]], work: JobWork, tally: Tally, weights: str
@@ -156,7 +156,7 @@ class Runner:
         """Publish a preview. It is a convenience: if it can't be stored, the job goes on."""
         try:
             place = job_preview(record.id, preview.step)
-            tally.put(place.key, png(strip(preview.images)))
+            tally.put(place.key, png(strip(preview.images.nan_to_num(-1.0))))
             data = {"step": preview.step, "rows": list(preview.rows), "url": place.url}
             self._store.emit(record.id, record.attempt, "preview", data)
         except StaleAttemptError:

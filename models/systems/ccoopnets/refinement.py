@@ -10,7 +10,7 @@ from torch import Tensor
 
 from models.core.jobs import Job, Label, needed
 from models.core.loop import Kernel, Loop, Rows, Task
-from models.core.rows import check_range, pictures
+from models.core.rows import MAX_PIXEL, pictures
 from models.systems.ccoopnets.config import RefinementConfig
 
 
@@ -50,9 +50,9 @@ def refined(step: Kernel, rows: Rows, steps: int, seeds: Sequence[int]) -> Task[
     Raises:
         RowsError: the chain has diverged.
     """
-    rows = yield Loop(step, rows, steps=steps, seeds=seeds, name="refine", preview=pictures, keep=["y"])
-    check_range(rows)
-    return rows
+    return (
+        yield Loop(step, rows, steps=steps, seeds=seeds, name="refine", preview=pictures, keep=["y"], bound=MAX_PIXEL)
+    )
 
 
 def refine(model: Refiner, rows: Rows, job: Job, seeds: Sequence[int]) -> Task[Rows]:

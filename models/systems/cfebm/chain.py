@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.core.loop import Kernel, Loop, Rows, Task
-from models.core.rows import check_range
 from models.systems.cfebm.config import Config
 
 FREE = 50.0
@@ -119,8 +118,9 @@ def walk(
             rows = _joined(rows, joining)
         rows = _timed(rows, segment)
         keys, name = seeds[: len(rows["y"])], f"{segment.size} px"
-        rows = yield Loop(segment.step, rows, segment.steps, keys, name=name, preview=preview, keep=["k0", "y"])
-        check_range(rows, most)
+        rows = yield Loop(
+            segment.step, rows, segment.steps, keys, name=name, preview=preview, keep=["k0", "y"], bound=most
+        )
         rows = {**rows, "y": rows["y"].clamp(-1, 1)}
     return rows
 

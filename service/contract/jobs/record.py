@@ -16,14 +16,21 @@ class Output(RecordPart):
     """One result of a finished job."""
 
     url: str | None = Field(
-        description="Address of the PNG image; null for a task that gives numbers alone.",
+        description="Address of the PNG image; null for a task that gives numbers alone, and for an image whose "
+        "chain diverged while others of the job did not: a warning names it.",
         examples=["/v1/jobs/job_0190/images/0"],
     )
     width: int | None = Field(description="Width in pixels; null without an image.")
     height: int | None = Field(description="Height in pixels; null without an image.")
-    seed: int = Field(description="Noise key of this image, derived from the job's seed and its place.")
+    seed: int = Field(
+        description="Noise key of this image. Sent back as the `seed` of the same request with `n` 1, it gives this "
+        "image alone again; all frames of `interpolate` share one."
+    )
     energy: float | None = Field(
-        None, description="The model's energy of the image; lower is more typical. Null: the method has no energy."
+        None,
+        description="Minus the value f that the model gives the image, whose scale and zero are the model's own. Lower "
+        "is more typical among images of one model and condition, in at most the trained number of steps; a chain that "
+        "goes on lowers it further while the image gets worse. Null: the method has no energy, or the chain diverged.",
     )
     extras: dict[str, Any] = Field(
         default_factory=dict, description="What else the method gives: numbers by name, addresses of further pictures."

@@ -54,6 +54,10 @@ class JobRequest(BaseModel, ABC):
     example: ClassVar[dict[str, Any]]
     pictures: ClassVar[Mapping[str, Role]] = {}
     """Which fields are pictures, and what each is to the model."""
+    beyond: ClassVar[str] = (
+        "after {steps} its images may be worse, and their energies are not comparable with those after {trained}"
+    )
+    """What is said of more steps than those of the training."""
     times: ClassVar[str | None] = None
     """The list field for each of whose entries `n` images are made; None: `n` images in all."""
 
@@ -226,10 +230,8 @@ class JobRequest(BaseModel, ABC):
         if self.rows > 1 and not limits.chance and not self.noise:
             raise invalid("n", f"all results of {card.ref} would be the same: ask for one, or send noise above 0")
         if self.refine and self.steps is not None and self.steps > limits.trained_steps:
-            return [
-                f"{card.ref} was trained with {limits.trained_steps} refinement steps; "
-                f"after {self.steps} its images may be worse"
-            ]
+            what = self.beyond.format(steps=self.steps, trained=limits.trained_steps)
+            return [f"{card.ref} was trained with {limits.trained_steps} refinement steps; {what}"]
         return []
 
 

@@ -190,6 +190,7 @@ class Score(FittedRequest):
         "condition": Role.CONDITION,
         "mask": Role.MASK,
     }
+    beyond: ClassVar[str] = "the values of `trace` after step {trained} are not comparable with those before"
 
     n: int | None = Field(None, ge=1, le=1, description="One: the numbers of a picture do not depend on chance.")
     steps: int | None = Field(

@@ -9,7 +9,7 @@ from models.core.jobs import Label, ScoreJob, TranslateJob, needed
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.output import Output
-from models.core.rows import begin_film, check_range, end_film, repeat
+from models.core.rows import begin_film, end_film, repeat
 from models.systems.cfebm.chain import FREE, chain_numbers
 from models.systems.cfebm.translation.model import CFEBMTranslation
 from models.systems.judging import judge
@@ -31,8 +31,7 @@ def translate(model: CFEBMTranslation, job: TranslateJob) -> Task[Output]:
     if job.animate:
         rows |= begin_film(y, job.steps)
         chain = energy.film
-    rows = yield Loop(chain, rows, job.steps, seeds, name="translate", preview=model.shown, keep=["y"])
-    check_range(rows, FREE)
+    rows = yield Loop(chain, rows, job.steps, seeds, name="translate", preview=model.shown, keep=["y"], bound=FREE)
     rows = yield Loop(energy.evaluate, rows, steps=1, seeds=seeds, name="score")
     maps = {"net": rows["lr"] * rows["net"], "path": rows["path"]}
     return Output(

@@ -86,7 +86,8 @@ def _infer(model: CCoopNets, job: ReconstructJob | RestyleJob, seeds: Sequence[i
     steps, wanted = job.options["latent_steps"], ["c", "l", "x"]
     rows = yield Loop(model.latent.start, rows, steps=1, seeds=keys, name="latent", keep=[])
     rows = yield Loop(model.latent.step, rows, steps=steps, seeds=keys, name="latent", keep=wanted)
-    best = rows["l"].reshape(-1, tried).argmax(1) + tried * torch.arange(len(seeds), device=model.device)
+    likely = rows["l"].nan_to_num(nan=-torch.inf)  # of a class whose chain has diverged
+    best = likely.reshape(-1, tried).argmax(1) + tried * torch.arange(len(seeds), device=model.device)
     return {name: rows[name][best] for name in ("x", "c")}
 
 

@@ -6,7 +6,7 @@ from models.core.jobs import DenoiseJob
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.output import Output
-from models.core.rows import check_range, repeat
+from models.core.rows import repeat
 from models.systems.cfebm.chain import FREE, chain_numbers
 from models.systems.cfebm.generation.model import EnergyModel
 
@@ -21,7 +21,6 @@ def denoise(model: EnergyModel, job: DenoiseJob) -> Task[Output]:
     rows = chain_numbers(model, job.n, job.noise, job.step_size, total - job.steps, total)
     rows["y"] = repeat(model.padded(job.image.to(model.device)), job.n, model.device)
     energy = model.finest
-    rows = yield Loop(energy.chain, rows, job.steps, seeds, name="denoise", preview=model.shown, keep=["y"])
-    check_range(rows, FREE)
+    rows = yield Loop(energy.chain, rows, job.steps, seeds, name="denoise", preview=model.shown, keep=["y"], bound=FREE)
     rows = yield Loop(energy.evaluate, rows, steps=1, seeds=seeds, name="score")
     return Output(images=model.shown(rows), energy=-rows["f"], seeds=seeds)
