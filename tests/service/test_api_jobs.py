@@ -288,4 +288,4 @@ def test_the_documentation_needs_no_other_server(api: httpx.Client, url: str) ->
     assert answer.status_code == 200
     if url == "/docs":
         assert "://" not in answer.text
-    assert api.get("/").headers["location"] == "docs"
+    assert api.get("/").headers["location"] == "/docs"

@@ -24,7 +24,7 @@ def test_without_redis_the_answer_is_503(tmp_path: Path) -> None:
         app = create_app(settings)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as api,
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as api,
         ):
             asked = [await api.get(url) for url in ("/v2/health/live", "/v2/health/ready", "/v1/jobs", "/metrics")]
             return [*asked, await api.post("/v1/generate", json={"model": "toy"})]
@@ -45,7 +45,7 @@ def test_without_storage_an_upload_is_answered_503(redis_url: str, tmp_path: Pat
         app = create_app(settings)
         async with (
             app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as api,
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as api,
         ):
             return await api.post("/v1/images", files={"file": ("picture.png", encoded(noise(), "PNG"))})
 
