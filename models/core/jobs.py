@@ -100,13 +100,16 @@ class InterpolateJob(Job):
     """``interpolate``: n frames between two conditions.
 
     Args:
-        images: two condition images ``[Cc, H, W]``, for a model that makes images from images.
+        images: two condition images ``[Cc, H, W]``, for a model that makes images from images; or two images, for a
+            model that finds their latents.
+        seeds: the seeds of two images, for a model that goes from latent to latent.
         labels: two labels, for a model with classes.
         mix: what the solver sees between two images: their mean ``pixels``, or the mean ``energy`` under both.
     """
 
     images: Sequence[Tensor] | None = None
     labels: Sequence[Label] | None = None
+    seeds: Sequence[int] | None = None
     mix: Literal["pixels", "energy"] = "pixels"
 
 

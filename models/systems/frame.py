@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from models.core.loop import Rows
 from models.data.images import fit, to_float
-from models.systems.cfebm.config import Config
+
+
+class Framed(Protocol):
+    """The part of a configuration that says how images lie in what the networks see."""
+
+    @property
+    def size(self) -> int:
+        """Pixels of the side that the networks see."""
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of the side of the images, at most ``size``."""
+
+    @property
+    def channels(self) -> int:
+        """1 = grey, 3 = colour."""
+
+    @property
+    def border(self) -> float:
+        """What the pixels around them are, in [-1, 1]."""
 
 
 class Frame:
     """Puts images of the data's size into the network's, and takes them out again."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Framed) -> None:
         self._size, self._border = config.size, config.border
         self._margin = (config.size - config.image_size) // 2
 
@@ -36,12 +57,12 @@ class Frame:
         return self.cropped(rows["y"].clamp(-1, 1))
 
 
-def prepared(images: Tensor, config: Config, size: int) -> Tensor:
+def prepared(images: Tensor, config: Framed, size: int) -> Tensor:
     """uint8 images of the data -> floats in [-1, 1] at the size of a stage: padded by the border, then averaged."""
     return pooled(Frame(config).padded(to_float(images)), size)
 
 
-def fitted(images: Tensor, config: Config, size: int) -> Tensor:
+def fitted(images: Tensor, config: Framed, size: int) -> Tensor:
     """The same of images as the data have them, which may be larger or of other channels."""
     return prepared(fit(images, config.image_size, config.channels), config, size)
 

@@ -18,12 +18,14 @@ from models.systems.ccoopnets.images.variant import IMAGES
 from models.systems.ccoopnets.labels.variant import LABELS
 from models.systems.cfebm.generation.variant import GENERATION
 from models.systems.cfebm.translation.variant import TRANSLATION
+from models.systems.coopflow.variant import COOPFLOW
 
 VARIANTS: dict[str, Variant] = {
     "ccoopnets/labels": LABELS,
     "ccoopnets/images": IMAGES,
     "cfebm/generation": GENERATION,
     "cfebm/translation": TRANSLATION,
+    "coopflow": COOPFLOW,
 }
 
 

@@ -31,6 +31,7 @@ class Purpose(IntEnum):
     HOLES = 6
     CORRUPTION = 6
     INSTANCE_NOISE = 7
+    DEQUANTISATION = 7
 
 
 @final

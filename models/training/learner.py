@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Generic, TypeVar, final
+from typing import Any, Generic, TypeVar, final
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,8 @@ class Learner(Generic[N]):
         betas: of Adam.
         decay: of the average, see :meth:`update`; None keeps no average.
         moments: the name of Adam's moments; by default ``opt_NAME``.
+        shrunk: parameters that each update also shrinks, by adding ``shrinkage`` times each to its gradient.
+        shrinkage: how much.
     """
 
     def __init__(
@@ -36,11 +38,14 @@ class Learner(Generic[N]):
         betas: tuple[float, float],
         decay: float | None = None,
         moments: str | None = None,
+        shrunk: Sequence[nn.Parameter] = (),
+        shrinkage: float = 0.0,
     ) -> None:
         self._name, self._moments = name, moments or f"opt_{name}"
         self.network, self._rate, self._decay = network, rate, decay
         self.average = None if decay is None else copy.deepcopy(network).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(network.parameters(), rate(0), betas=betas)
+        groups = _groups(network, shrunk, shrinkage)
+        self.optimizer = torch.optim.Adam(groups, rate(0), betas=betas)
 
     @property
     def served(self) -> N:
@@ -56,6 +61,10 @@ class Learner(Generic[N]):
         """The Euclidean norm of all gradients together."""
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
         return float(torch.nn.utils.get_total_norm(gradients))
+
+    def clip(self, norm: float, most: float) -> None:
+        """Scale the gradients, whose norm is known, to a norm of at most ``most``."""
+        torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), most, torch.tensor(norm))
 
     def update(self, iteration: int, lr_scale: float = 1.0) -> None:
         """A step of Adam at ``lr_scale`` times the rate of the iteration, then that of the average:
@@ -94,6 +103,14 @@ class Learner(Generic[N]):
             index, key = name.split(".")
             moments.setdefault(int(index), {})[key] = value.clone()
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def _groups(network: nn.Module, shrunk: Sequence[nn.Parameter], shrinkage: float) -> list[dict[str, Any]]:
+    """The parameters of a network as Adam takes them, those that are shrunk last."""
+    last = {id(parameter) for parameter in shrunk}
+    first = [parameter for parameter in network.parameters() if id(parameter) not in last]
+    groups: list[dict[str, Any]] = [{"params": first}, {"params": list(shrunk), "weight_decay": shrinkage}]
+    return [group for group in groups if group["params"]]
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -47,6 +47,7 @@ class TaskLimits(CardPart):
     step_size: tuple[float, float] = Field(description="Least and greatest step size.")
     noise: tuple[float, float] = Field(description="Least and greatest noise scale.")
     proposal: bool = Field(True, description="Whether the model can propose without refinement (`refine` false).")
+    partial_mask: bool = Field(False, description="Whether a mask must hide some pixels and leave others.")
     chance: bool = Field(True, description="Whether images of one request differ even without `noise`.")
 
 

@@ -55,7 +55,8 @@ def fit(request: JobRequest, card: ModelCard, given: Pictures, max_restored: int
         max_restored: most pixels of all results that ``restore`` brings back.
 
     Raises:
-        UnprocessableError: a mask is missing or of another size, or the results would have too many pixels.
+        UnprocessableError: a mask is missing or of another size, or hides too much or nothing for the model, or the
+            results would have too many pixels.
     """
     check_restored(request, [picture.size for picture in given.values()], max_restored)
     hidden, warnings = _hidden(request, given) if request.masked(card) else (None, [])
@@ -69,7 +70,9 @@ def fit(request: JobRequest, card: ModelCard, given: Pictures, max_restored: int
         if role is not Role.MASK
     }
     if hidden is not None:
-        fitted[_field(request, Role.MASK)] = frames[_field(request, Role.IMAGE)].apply_mask(hidden)
+        mask = frames[_field(request, Role.IMAGE)].apply_mask(hidden)
+        _check_partial(request, card, mask, given)
+        fitted[_field(request, Role.MASK)] = mask
     if not getattr(request, "restore", False):
         return Fitted(fitted, warnings=warnings)
     name, picture = next(iter(given.items()))
@@ -141,6 +144,22 @@ def _hidden(request: JobRequest, given: Pictures) -> tuple[Image.Image, list[str
     found = of_mask(given[name]) if name in given else of_transparency(image)
     field = name if name in given else _field(request, Role.IMAGE)
     return found.mask, [f"{field}: {found.warning}"] if found.warning else []
+
+
+def _check_partial(request: JobRequest, card: ModelCard, mask: Image.Image, given: Pictures) -> None:
+    """Refuse a mask with nothing to do for a model that finds what is hidden from what is not.
+
+    Raises:
+        UnprocessableError: all of what the model sees is hidden, or nothing of it.
+    """
+    low, high = mask.getextrema()
+    if low != high or not card.tasks[request.task].limits.partial_mask:
+        return
+    name = _field(request, Role.MASK)
+    field = name if name in given else _field(request, Role.IMAGE)
+    if high:
+        raise invalid(field, f"all pixels are hidden: {card.ref} needs some to go by; leave some, or use generate")
+    raise invalid(field, "no pixel is hidden, so there is nothing to fill in: make white what is to be filled in")
 
 
 def _field(request: JobRequest, role: Role) -> str:

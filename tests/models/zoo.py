@@ -52,6 +52,7 @@ def domains() -> UnpairedData:
 TINY: dict[str, Mapping[str, Any]] = {
     "ccoopnets": {"training.iterations": 12, "training.batch_size": 4, "refinement.steps": 3},
     "cfebm": {"network.c": 8},
+    "coopflow": {"size": 16, "image_size": 16, "training.batch_size": 4, "training.norm_images": 16},
     "toy": {},
 }
 """For each system values that make its presets small; with fewer channels no batch sizes agree to the bit."""
@@ -62,6 +63,7 @@ SMALLER = {"initializer.finish": 16, "initializer.finish_layers": 1}
 QUICK: dict[str, tuple[str, Mapping[str, Any]]] = {
     "ccoopnets": ("small", TINY["ccoopnets"]),
     "cfebm": ("tiny", {"network.c": 2, "training.iterations": 80}),
+    "coopflow": ("tiny", TINY["coopflow"]),
     "toy": ("plain", {}),
 }
 """For each system a preset that generates, and values with which it trains to its end in a moment."""
@@ -108,6 +110,7 @@ ZOO: dict[str, Tiny] = {
     "cfebm-chained": Tiny("cfebm", "small", images),
     "cfebm-single": Tiny("cfebm", "tiny", images, {"growth": "single"}),
     "cfebm-translate": Tiny("cfebm", "small-translate", domains),
+    "coopflow": Tiny("coopflow", "tiny", images),
     "toy": Tiny("toy", "plain", images),
 }
 """At least one model of every system; together they do every task."""
@@ -144,6 +147,8 @@ _SOFT, _HARD = {"round": 0.25, "thin": 0.75}, {"square": 1.0}
 def _interpolate(card: Mapping[str, Any]) -> dict[str, Any]:
     if card.get("condition"):
         return {"images": [picture(card["condition"], seed) for seed in (0, 1)], "mix": "energy"}
+    if not card["classes"]:
+        return {"images": [picture(card["image"], seed) for seed in (0, 1)]}
     return {"labels": [_SOFT, _HARD]}
 
 
@@ -171,9 +176,8 @@ FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
         "image": picture(card["image"]),
         "label": None,
         "labels": [_HARD, _SOFT],
-        "options": {"latent_steps": 3},
     },
-    "reconstruct": lambda card: {"image": picture(card["image"]), "label": _SOFT, "options": {"latent_steps": 3}},
+    "reconstruct": lambda card: {"image": picture(card["image"]), "label": _SOFT},
     "score": _score,
 }
 """For every task its own fields, given the model's card."""
@@ -181,5 +185,16 @@ FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 
 def job(name: str, task: str, **changes: Any) -> Job:
     """A job for a model of the zoo, with values that suit it."""
-    common = {"n": 2, "seed": 5, "steps": 4, "step_size": 1.0, "noise": 0.05, "refine": True}
-    return JOBS[task](**common | FIELDS[task](ZOO[name].card()) | changes)
+    card = ZOO[name].card()
+    options = {option: _FEW.get(option, declared["default"]) for option, declared in _options(card, task).items()}
+    common = {"n": 2, "seed": 5, "steps": 4, "step_size": 1.0, "noise": 0.05, "refine": True, "options": options}
+    return JOBS[task](**common | FIELDS[task](card) | changes)
+
+
+_FEW = {"latent_steps": 3, "iterations": 3}
+"""Options that cost much."""
+
+
+def _options(card: Mapping[str, Any], task: str) -> Mapping[str, Any]:
+    declared: Mapping[str, Any] = card["tasks"][task].get("options", {})
+    return declared

@@ -50,6 +50,7 @@ LATENT_STEPS = {
     "description": "Steps of a search.",
     "cost": {"start": 1, "per": "n", "each_class": True},
 }
+ITERATIONS = {"type": "integer", "default": 3, "range": [1, 9], "description": "Iterations of a search."}
 SQUARE = {"height": 8, "width": 8, "channels": 3}
 
 
@@ -60,12 +61,16 @@ def cards() -> list[dict[str, Any]]:
     single = {"defaults": {**ability["defaults"], "steps": 0}, "limits": {**ability["limits"], "max_n": 1}}
     latent = {**ability, "options": {"latent_steps": LATENT_STEPS}}
     classes = {"interpolate": frames, "restyle": latent, "reconstruct": latent, "score": single}
+    searched = {**ability, "options": {"iterations": ITERATIONS}}
+    partial = {**searched, "limits": {**ability["limits"], "partial_mask": True}}
+    latents = {"generate": ability, "reconstruct": searched, "inpaint": partial, "interpolate": frames, "score": single}
     pairs = {"translate": ability, "interpolate": frames, "score": single}
     return [
         card(),
         card("toy-classes", tasks=classes),
         card("toy-pairs", classes=None, image=SQUARE, condition={**SQUARE, "channels": 1}, tasks=pairs),
         card("toy-holes", classes=None, image=SQUARE, tasks={"inpaint": ability, "score": single}),
+        card("toy-latents", classes=None, image=SQUARE, tasks=latents),
     ]
 
 

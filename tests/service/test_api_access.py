@@ -170,7 +170,7 @@ def private(settings: Settings) -> Iterator[None]:
 @pytest.mark.usefixtures("private")
 def test_models_are_seen_and_used_by_their_owner_alone(as_: Call, api: httpx.Client) -> None:
     alice, again, bob, admin = as_("alice"), as_("alice"), as_("bob"), as_("root", Scope.ADMIN)
-    shared = {"toy@1", "toy-classes@1", "toy-pairs@1", "toy-holes@1"}
+    shared = {"toy@1", "toy-classes@1", "toy-pairs@1", "toy-holes@1", "toy-latents@1"}
     listed = [
         {item["ref"] for item in one.get("/v1/models").json()["items"]} for one in (alice, again, bob, admin, api)
     ]

@@ -277,7 +277,7 @@ def test_request_ids_are_echoed_or_made(api: httpx.Client) -> None:
 
 def test_models_are_listed_with_their_cards(api: httpx.Client, settings: Settings) -> None:
     items = api.get("/v1/models").json()["items"]
-    names = ["toy@1", "toy-classes@1", "toy-holes@1", "toy-pairs@1"]
+    names = ["toy@1", "toy-classes@1", "toy-holes@1", "toy-latents@1", "toy-pairs@1"]
     assert [(item["ref"], item["available"]) for item in items] == [(name, True) for name in names]
     assert api.get("/v1/models/toy").json() == items[0]["card"] == api.get("/v1/models/toy@latest").json()
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from service.contract.cards import ModelCard
 from service.contract.errors import TooManyError, UnprocessableError
-from service.contract.jobs import TASKS, Generate, JobRecord, Score, Translate, mix_of
+from service.contract.jobs import TASKS, Generate, Interpolate, JobRecord, Reconstruct, Score, Translate, mix_of
 from service.contract.records import TRANSITIONS, Status
 from service.pictures.blobs import Blobs
 from service.settings import Settings
@@ -177,6 +177,16 @@ def test_a_translation_between_domains_names_the_one_it_leads_to() -> None:
     assert (plain.label, plain.animate) == (None, False)
     with pytest.raises(UnprocessableError, match="no classes"):
         Translate.model_validate({**asked, "label": "B"}).resolve(pairs)
+
+
+def test_a_model_of_latents_takes_two_pictures_or_two_seeds() -> None:
+    latents = ModelCard.model_validate(cards()[4])
+    for ends in ({"seeds": [1, 2]}, {"images": ["x", "y"]}):
+        resolved = Interpolate.model_validate({"model": "toy", **ends}).resolve(latents)[0]
+        assert (resolved.seeds, resolved.images) == (ends.get("seeds"), ends.get("images"))
+        assert resolved.labels is None
+    again = Reconstruct.model_validate({"model": "toy", "image": "x"}).resolve(latents)[0]
+    assert (again.label, again.options) == (None, {"iterations": 3})
 
 
 def test_only_models_that_do_nothing_but_fill_in_judge_with_a_mask() -> None:

@@ -113,7 +113,11 @@ def _denoise(request: tasks.Denoise, given: Reading) -> jobs.DenoiseJob:
 def _interpolate(request: tasks.Interpolate, given: Reading) -> jobs.InterpolateJob:
     mix = request.mix or "pixels"
     return jobs.InterpolateJob(
-        **_shared(request), images=given.several("images"), labels=_mixes(request.labels), mix=mix
+        **_shared(request),
+        images=given.several("images"),
+        labels=_mixes(request.labels),
+        seeds=request.seeds,
+        mix=mix,
     )
 
 

@@ -39,19 +39,20 @@ def logit(x: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
 def unlogit(target: Tensor, mixture: Mixture, bisections: int = BISECTIONS) -> Tensor:
     """x with l(x) = target, like target; without gradients.
 
-    The tail with less than half of the mass is compared, for it has all its digits. The bracket holds the root for
-    every target: where each component is further than \\|target\\| of its own scales away, l is beyond the target.
+    The tail with less than half of the mass is compared, for it has all its digits, and in the log domain: sharp
+    components make l of some hundreds. The bracket holds the root for every target: where each component is further
+    than \\|target\\| of its own scales away, l is beyond the target.
     """
     log_weights, means, log_scales = mixture
     with torch.no_grad():
         side = torch.where(target > 0, -1.0, 1.0).to(target.dtype)
-        weights, slopes = log_weights.exp(), side[:, None] * torch.exp(-log_scales)
-        wanted = torch.sigmoid(side * target)
+        slopes = side[:, None] * torch.exp(-log_scales)
+        wanted = F.logsigmoid(side * target)
         reach = (target.abs() + 1)[:, None] * log_scales.exp()
         low, high = (means - reach).amin(1), (means + reach).amax(1)
         for _ in range(bisections):
             middle = (low + high) / 2
-            tail = (weights * torch.sigmoid((middle[:, None] - means) * slopes)).sum(1)
+            tail = torch.logsumexp(log_weights + F.logsigmoid((middle[:, None] - means) * slopes), 1)
             beyond = side * (tail - wanted) > 0
             low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
         return (low + high) / 2

@@ -10,8 +10,6 @@ from models.networks.flow.halves import swapped
 from models.networks.flow.mixture import logit, unlogit
 
 _TINY = 1e-6
-_LAST_RESORT = 88.0
-"""Beyond this logit the exponential of single precision ends; trained flows do not come near."""
 
 
 class ActNorm(nn.Module):
@@ -78,8 +76,7 @@ class Coupling(nn.Module):
     def inverse(self, y: Tensor, context: Tensor | None = None) -> Tensor:
         changed, kept = y.chunk(2, 1)
         a, b, mixture = self.conditioner(kept, context)
-        target = (changed * torch.exp(-a) - b).clamp(-_LAST_RESORT, _LAST_RESORT)
-        return torch.cat([unlogit(target, mixture), kept], 1)
+        return torch.cat([unlogit(changed * torch.exp(-a) - b, mixture), kept], 1)
 
 
 class Step(nn.Module):

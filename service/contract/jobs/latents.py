@@ -21,7 +21,10 @@ class LatentRequest(RestorableRequest, ABC):
 
     image: PictureRef = Field(description=f"The picture. {PICTURE_FORMS}")
     label: Label | None = Field(
-        None, description=f"The class of the picture: {LABEL_FORMS}. Absent: it is inferred.", examples=["T-shirt/top"]
+        None,
+        description=f"The class of the picture: {LABEL_FORMS}. Absent: it is inferred. "
+        "Models without classes take none.",
+        examples=["T-shirt/top"],
     )
     latent_steps: int | None = Field(
         None,
@@ -80,7 +83,7 @@ class Restyle(LatentRequest):
 
 
 class Reconstruct(LatentRequest):
-    """Draw an image again from the latent vector that is inferred from it.
+    """Draw an image again from the latent vector, or the start of a chain, that is inferred from it.
 
     Shows what of a picture the model can express: the closer the result, the better the model knows such pictures.
     """
@@ -94,5 +97,7 @@ class Reconstruct(LatentRequest):
     }
 
     def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
-        """The label as weights by class name; None if it is to be inferred."""
+        """The label as weights by class name; None if it is to be inferred, or the model has no classes."""
+        if card.classes is None and self.label is None:
+            return {"label": None}
         return {"label": known_mix(self.label, classes_of(card, "label"))}

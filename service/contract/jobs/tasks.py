@@ -129,8 +129,9 @@ class Denoise(RestorableRequest):
 class Interpolate(FittedRequest):
     """Go from one condition to another in `n` frames, the first and the last of which are the ends.
 
-    A model that makes images from images takes `images`, one with classes takes `labels`. All frames share their noise,
-    so they change with the condition alone.
+    A model that makes images from images takes `images`, one with classes takes `labels`, one that goes from latent
+    vector to latent vector takes `images` or `seeds`. All frames share their noise, so they change with the condition
+    alone.
     """
 
     task: ClassVar[str] = "interpolate"
@@ -145,10 +146,15 @@ class Interpolate(FittedRequest):
 
     n: int | None = Field(None, ge=2, le=4096, description="Number of frames, both ends included.", examples=[8])
     images: Annotated[list[PictureRef], Field(min_length=2, max_length=2)] | None = Field(
-        None, description=f"The two condition pictures. {PICTURE_FORMS}"
+        None, description=f"The two pictures. {PICTURE_FORMS}"
     )
     labels: Annotated[list[Label], Field(min_length=2, max_length=2)] | None = Field(
         None, description=f"The two classes, each {LABEL_FORMS}.", examples=[["T-shirt/top", "Dress"]]
+    )
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**63)]], Field(min_length=2, max_length=2)] | None = Field(
+        None,
+        description="The seeds of two images that `generate` makes, for a model that goes from latent to latent.",
+        examples=[[7, 8]],
     )
     animate: bool = Field(False, description="Also give all frames as one animated PNG, in `extras` of the first.")
     mix: Literal["pixels", "energy"] | None = Field(
@@ -159,6 +165,10 @@ class Interpolate(FittedRequest):
 
     def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
         """The labels as weights by class name, for a model with classes; the mix, for one with condition images."""
+        if card.condition is None and card.classes is None:
+            return self._between_latents(card)
+        if self.seeds is not None:
+            raise invalid("seeds", f"{card.ref} has no latents to go between; leave seeds out")
         if card.condition is not None:
             if self.images is None or self.labels is not None:
                 raise invalid("images", f"{card.ref} goes from image to image: send two `images` and no `labels`")
@@ -168,6 +178,15 @@ class Interpolate(FittedRequest):
         if self.mix is not None:
             raise invalid("mix", f"{card.ref} has classes, whose labels are mixed; leave mix out")
         return {"labels": mixes_of(self.labels, classes_of(card, "labels"))}
+
+    def _between_latents(self, card: ModelCard) -> dict[str, Any]:
+        """Nothing; either two pictures or two seeds are needed."""
+        for field in ("labels", "mix"):
+            if getattr(self, field) is not None:
+                raise invalid(field, f"{card.ref} takes no {field}; send two `images` or two `seeds`")
+        if (self.images is None) == (self.seeds is None):
+            raise invalid("images", f"{card.ref} goes from latent to latent: send either two `images` or two `seeds`")
+        return {}
 
 
 class Score(FittedRequest):

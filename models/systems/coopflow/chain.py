@@ -1,0 +1,85 @@
+"""The chain of CoopFlow, in training as in serving: a proposal of the flow, refined under the energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from models.core.loop import Kernel, Loop, Rows, RowsError, Task
+from models.core.noise import Noise
+from models.core.rows import check_range
+from models.samplers.langevin import UNBOUNDED
+
+_MOST_CUT = 0.5
+"""A row with more of its drift beyond the bound in its last step has not followed its energy."""
+
+
+def bounded_numbers(n: int, delta: float, drift: float, noise: float, device: torch.device) -> Rows:
+    """The numbers of n rows that make images: pixels stay in [-1, 1]; see :func:`models.samplers.langevin.langevin`.
+
+    Args:
+        n: rows.
+        delta: the step is ``delta^2 / 2`` times the gradient.
+        drift: the most that a pixel drifts in a step.
+        noise: the standard deviation that a step adds.
+        device: where the rows live.
+    """
+    return _numbers(n, delta, drift, 1.0, noise, device)
+
+
+def free_numbers(n: int, delta: float, device: torch.device) -> Rows:
+    """The same without bounds and noise: within a descent a pixel that is clamped would lose its gradient."""
+    return _numbers(n, delta, UNBOUNDED, UNBOUNDED, 0.0, device)
+
+
+def _numbers(n: int, delta: float, drift: float, end: float, noise: float, device: torch.device) -> Rows:
+    one = torch.ones(n, 1, 1, 1, device=device)
+    numbers = {"eta": delta**2 / 2, "rho": 0.0, "tau": noise, "kappa": drift, "lo": -end, "hi": end}
+    return {**{name: one * number for name, number in numbers.items()}, "cut": torch.zeros(n, device=device)}
+
+
+def proposing(propose: Callable[[Tensor], Tensor], channels: int, size: int) -> Kernel:
+    """A one-step kernel that draws latents and adds them as ``z``, and their images as ``y``."""
+    return partial(_propose, propose, (channels, size, size))
+
+
+def _propose(propose: Callable[[Tensor], Tensor], shape: Sequence[int], rows: Rows, t: Tensor, noise: Noise) -> Rows:
+    del t
+    z = noise.normal(*shape)
+    return {**rows, "z": z, "y": propose(z)}
+
+
+def refined(
+    step: Kernel, rows: Rows, steps: int, seeds: Sequence[int], preview: Callable[[Rows], Tensor] | None = None
+) -> Task[Rows]:
+    """So many steps of the chain.
+
+    Raises:
+        RowsError: it has diverged.
+    """
+    rows = yield Loop(step, rows, steps, seeds, name="refine", preview=preview, keep=["cut", "y"])
+    check_range(rows)
+    if float(rows["cut"].max()) > _MOST_CUT:
+        raise RowsError("the chain diverged: its drift is beyond the bound almost everywhere; lower step_size")
+    return rows
+
+
+def proposed_and_refined(
+    propose: Kernel,
+    step: Kernel,
+    rows: Rows,
+    steps: int,
+    seeds: Sequence[int],
+    preview: Callable[[Rows], Tensor] | None = None,
+) -> Task[tuple[Tensor, Rows]]:
+    """Proposals, and the rows after so many steps from there.
+
+    Raises:
+        RowsError: the chain has diverged.
+    """
+    proposed = yield Loop(propose, rows, steps=1, seeds=seeds, name="propose", keep=["y"])
+    rows = yield from refined(step, {**rows, "y": proposed["y"]}, steps, seeds, preview)
+    return proposed["y"], rows

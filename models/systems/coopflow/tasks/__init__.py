@@ -1,0 +1,1 @@
+"""What a CoopFlow can do."""

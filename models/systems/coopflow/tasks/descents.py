@@ -1,0 +1,64 @@
+"""The start from which the chain ends at a given image: what reconstruction, inpainting and interpolation share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from models.core.jobs import Job
+from models.core.loop import Loop, Rows, Task
+from models.samplers.adjoint import begin, judged
+from models.systems.coopflow.model import CoopFlow
+
+_FOUND = ["best", "curve", "image", "iteration", "least", "path", "target", "known", "y"]
+
+
+def descended(model: CoopFlow, job: Job, target: Tensor, known: Tensor, seeds: Sequence[int]) -> Task[Rows]:
+    """The best start ``best`` of each row, where the chain from there ends (``image``), and the ``curve`` of the error.
+
+    Each iteration is T steps of the chain and T of its adjoint. All that it decides is in the state of the rows, so a
+    task that is resumed needs none of the iterations that it has finished but for which rows were done.
+
+    Args:
+        model: its kernels.
+        job: steps T and step size, and the options ``iterations``, ``rate`` and ``decay``.
+        target: images ``[n, C, size, size]``.
+        known: 1 where they are known, ``[n or 1, 1, size, size]``.
+        seeds: of the rows: each starts at another proposal.
+
+    Raises:
+        RowsError: a chain has diverged.
+    """
+    numbers, steps = model.free(len(seeds), job.step_size), job.steps if job.refine else 0
+    proposed = yield Loop(model.propose, numbers, steps=1, seeds=seeds, name="propose", keep=["y"])
+    iterations, chain = job.options["iterations"], model.config.chain
+    rows = begin(
+        {**numbers, "y": proposed["y"]},
+        target,
+        known,
+        rate=job.options["rate"],
+        decay=job.options["decay"],
+        steps=steps,
+        iterations=max(iterations, chain.descents),
+        room=chain.steps,
+    )
+    if not steps:  # the chain is the identity
+        best = torch.where(rows["known"] > 0, rows["target"], rows["y"])
+        return {**rows, "best": best, "image": best, "least": rows["loss"]}
+    for k in range(iterations):
+        name = f"iteration {k + 1} of {iterations}"
+        rows = yield Loop(model.forward, rows, steps, seeds, name=name, preview=model.shown, keep=[])
+        rows = yield Loop(model.backward, rows, steps, seeds, name=f"{name}, back", keep=["done"])
+        if bool(rows["done"].all()):
+            break
+    rows = yield Loop(model.forward, rows, steps, seeds, name="refine", preview=model.shown, keep=_FOUND)
+    return {**rows, **judged(rows)}
+
+
+def trace_of(rows: Rows) -> list[list[float]]:
+    """The error at the start of each iteration, and that of the best start, for each row."""
+    counts = rows["iteration"].tolist()
+    curves = [curve[:count].tolist() for curve, count in zip(rows["curve"], counts, strict=True)]
+    return [[*curve, least] for curve, least in zip(curves, rows["least"].tolist(), strict=True)]
