@@ -183,13 +183,18 @@ def test_every_kernel_of_a_task_has_an_example(name: str) -> None:
 
 
 def _variants(name: str, task: str) -> Iterator[Any]:
-    """Jobs that together use all kernels of a task: with each label, and with a film where the task gives one."""
+    """Jobs that together use all kernels of a task: with each label, with a film where the task gives one, and with
+    each choice of an option.
+    """
     card, fields = ZOO[name].card(), {field.name for field in dataclasses.fields(JOBS[task])}
     labels = [{"label": {label: 1.0}} for label in card["classes"] or () if "label" in fields]
     filmed = {"animate": True, "steps": card["tasks"][task]["limits"]["trained_steps"]}  # a film's length is theirs
     for way in ({}, filmed) if "animate" in fields else ({},):
         for label in labels or [{}]:
             yield job(name, task, **way, **label)
+    for option, declared in card["tasks"][task].get("options", {}).items():
+        for choice in declared.get("choices", ()):
+            yield job(name, task, options={option: choice})
 
 
 def _form(rows: Rows) -> set[tuple[str, torch.Size, torch.dtype]]:

@@ -97,10 +97,12 @@ def _trial(plan: Plan, config: Any) -> list[tuple[int, int]]:
     gc.collect()  # a trainer holds itself by its kernels: the one of the last trial is still there
     trainer, found = plan.trainer(config), []
     while True:
+        stage = trainer.stage
         with saved_bytes() as meter, suppress(RowsError):  # a chain that diverges has taken as much
             trainer.step(0, 1.0, 0)
         found.append((_bytes(trainer), meter.most))
-        if not trainer.leave_stage():
+        # A stage of one iteration is over by then.
+        if trainer.stage == stage and not trainer.leave_stage():
             return found
 
 

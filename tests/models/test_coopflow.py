@@ -62,6 +62,12 @@ def test_a_proposal_is_what_refinement_starts_from() -> None:
     assert torch.equal(pixels(make("generate", n=2, steps=0)), pixels(alone))
 
 
+def test_a_chain_may_start_from_noise_for_comparison() -> None:
+    noise = pixels(make("generate", n=2, steps=0, options={"start": "noise"}))
+    assert float(noise.std()) == pytest.approx(1 / 3**0.5, rel=0.1)
+    assert not torch.equal(noise, pixels(make("generate", n=2, steps=0)))
+
+
 def test_reconstruction_comes_nearer_with_every_iteration() -> None:
     image = pixels(make("generate", n=1, seed=9))[0]
     found = make("reconstruct", image=image, n=2, options={"iterations": 12})

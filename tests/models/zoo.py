@@ -186,7 +186,8 @@ FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 def job(name: str, task: str, **changes: Any) -> Job:
     """A job for a model of the zoo, with values that suit it."""
     card = ZOO[name].card()
-    options = {option: _FEW.get(option, declared["default"]) for option, declared in _options(card, task).items()}
+    usual = {option: _FEW.get(option, declared["default"]) for option, declared in _options(card, task).items()}
+    options = usual | changes.pop("options", {})
     common = {"n": 2, "seed": 5, "steps": 4, "step_size": 1.0, "noise": 0.05, "refine": True, "options": options}
     return JOBS[task](**common | FIELDS[task](card) | changes)
 

@@ -27,7 +27,13 @@ def abilities(config: Config) -> dict[str, Any]:
                     "type": "boolean",
                     "default": False,
                     "description": "Also give the flow's proposal, before its refinement.",
-                }
+                },
+                "start": {
+                    "type": "string",
+                    "default": "flow",
+                    "choices": ["flow", "noise"],
+                    "description": "What is refined: the flow's proposal or, for comparison, uniform noise.",
+                },
             },
         ),
         "reconstruct": _ability(config, {}, {"max_n": 8}, _descent(config, rate=0.05, decay=1.0)),

@@ -52,6 +52,16 @@ def _propose(propose: Callable[[Tensor], Tensor], shape: Sequence[int], rows: Ro
     return {**rows, "z": z, "y": propose(z)}
 
 
+def noise_start(channels: int, size: int) -> Kernel:
+    """A one-step kernel that adds ``y``, uniform noise in [-1, 1]."""
+    return partial(_noise_start, (channels, size, size))
+
+
+def _noise_start(shape: Sequence[int], rows: Rows, t: Tensor, noise: Noise) -> Rows:
+    del t
+    return {**rows, "y": 2 * noise.uniform(*shape) - 1}
+
+
 def refined(
     step: Kernel, rows: Rows, steps: int, seeds: Sequence[int], preview: Callable[[Rows], Tensor] | None = None
 ) -> Task[Rows]:

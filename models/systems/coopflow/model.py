@@ -17,7 +17,7 @@ from models.samplers.adjoint import begin, descent, hessian_product, noted
 from models.samplers.langevin import UNBOUNDED, Value, langevin
 from models.samplers.values import evaluation, tracked
 from models.serving import served
-from models.systems.coopflow.chain import bounded_numbers, free_numbers, proposing
+from models.systems.coopflow.chain import bounded_numbers, free_numbers, noise_start, proposing
 from models.systems.coopflow.config import Config
 from models.systems.frame import Frame
 from models.systems.weights import fill, frozen, nbytes
@@ -35,6 +35,7 @@ class CoopFlow:
 
     Attributes:
         propose: adds latents ``z`` and their images ``y``.
+        scatter: adds uniform noise ``y``.
         render: adds ``y`` to latents ``z``.
         invert: adds the latents ``z`` and the log density ``log_q`` (nats) of images ``y`` at u = 1/2.
         bits: one more draw of noise in ``total``, the log of the sum of densities of ``y`` at random v.
@@ -67,6 +68,7 @@ class CoopFlow:
         self._inverted = served(self._latent, y)
         self._bound = served(flow.bound, y, torch.full_like(y, 0.5))
         self.propose: Kernel = proposing(self._rendered, config.channels, config.size)
+        self.scatter: Kernel = noise_start(config.channels, config.size)
         self.render: Kernel = self._render
         self.invert: Kernel = self._invert
         self.bits: Kernel = self._bits
@@ -152,6 +154,7 @@ class CoopFlow:
         trace = torch.zeros(1, MAX_STEPS, device=self.device)
         return [
             (self.propose, numbers),
+            (self.scatter, numbers),
             (self.render, {"z": z}),
             (self.invert, {"y": z / 2}),
             (self.bits, self.undrawn(z / 2)),

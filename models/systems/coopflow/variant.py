@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from models.core.model import Tasks
-from models.evaluation import generation
+from models.evaluation import cooperation
 from models.systems.base import Variant
 from models.systems.coopflow.abilities import abilities
 from models.systems.coopflow.calibration import calibrate
@@ -51,6 +51,6 @@ COOPFLOW = Variant(
     load=load,
     card=describe,
     tasks=TASKS,
-    evaluation=generation.EVALUATION,
+    evaluation=cooperation.EVALUATION,
     calibrate=calibrate,
 )
