@@ -20,7 +20,8 @@ from models.systems.frame import fitted, prepared
 from models.training.draws import Draws, Purpose
 from models.training.learner import copied, frozen
 
-_SHEET = 8
+SHEET = 8
+"""Rows and columns of a sheet of samples: proposals above, refined ones below."""
 _CHUNK = 250
 _LOOK = 100
 """Iterations between two looks at the flow itself, which cost a forward and an inverse pass."""
@@ -224,9 +225,9 @@ class CoopFlowTrainer:
     def samples(self) -> Tensor:
         """Four rows of proposals over what became of them."""
         if not self.pair.flow.network.fitted:
-            return torch.zeros(1, _SHEET, self.config.channels, self.config.size, self.config.size)
-        proposal, made = self._drawn(self.draws.rows(_SHEET * _SHEET // 2, Purpose.DRAW))
-        return torch.cat([part.unflatten(0, (-1, _SHEET)) for part in (proposal, made)])
+            return torch.zeros(SHEET, SHEET, self.config.channels, self.config.size, self.config.size)
+        proposal, made = self._drawn(self.draws.rows(SHEET * SHEET // 2, Purpose.DRAW))
+        return torch.cat([part.unflatten(0, (-1, SHEET)) for part in (proposal, made)])
 
 
 def _measures(real: Tensor, proposal: Tensor, made: Tensor) -> dict[str, float]:

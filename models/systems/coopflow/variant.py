@@ -11,6 +11,7 @@ from models.systems.base import Variant
 from models.systems.coopflow.abilities import abilities
 from models.systems.coopflow.calibration import calibrate
 from models.systems.coopflow.config import Config, fit_to
+from models.systems.coopflow.curves import CURVES, headings
 from models.systems.coopflow.model import CoopFlow, load
 from models.systems.coopflow.presets import PRESETS
 from models.systems.coopflow.tasks.generate import generate
@@ -53,4 +54,6 @@ COOPFLOW = Variant(
     tasks=TASKS,
     evaluation=cooperation.EVALUATION,
     calibrate=calibrate,
+    curves=CURVES,
+    headings=headings,
 )
