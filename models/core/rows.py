@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.core.loop import Rows, RowsError
+from models.core.loop import Rows
 
 MAX_PIXEL = 5.0
 """Images live in [-1, 1]; a chain beyond this has diverged."""
@@ -14,12 +14,6 @@ MAX_STEPS = 200
 """The most refinement steps that a request may ask for, unless a card says otherwise."""
 
 _FRAMES = 16
-
-
-def check_range(rows: Rows, most: float = MAX_PIXEL) -> None:
-    """Raise :class:`RowsError` if the refinement has left the range of images."""
-    if float(rows["y"].abs().max()) > most:
-        raise RowsError(f"the chain left the range of images (|Y| > {most:g}); lower step_size, steps or noise")
 
 
 def pictures(rows: Rows) -> Tensor:

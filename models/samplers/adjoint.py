@@ -170,7 +170,7 @@ def _moved(rows: Rows) -> Rows:
         "rate": torch.where(_beside(lost, start), 0.5, 1.0) * rows["rate"] * rows["decay"],
         "curve": curve,
         "iteration": j + 1,
-        "done": rows["done"] | (best["least"] < GOOD_ENOUGH) | stalled,
+        "done": rows["done"] | (best["least"] < GOOD_ENOUGH) | stalled | ~loss.isfinite(),
     }
 
 

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from models.core.loop import Kernel, Loop, Rows, RowsError, Task
 from models.core.noise import Noise
-from models.core.rows import check_range
+from models.core.rows import MAX_PIXEL
 from models.samplers.langevin import UNBOUNDED
 
+FREE = 50.0
+"""A pixel of a chain without bounds that is beyond this has diverged."""
 _MOST_CUT = 0.5
 """A row with more of its drift beyond the bound in its last step has not followed its energy."""
 
@@ -65,16 +67,16 @@ def _noise_start(shape: Sequence[int], rows: Rows, t: Tensor, noise: Noise) -> R
 def refined(
     step: Kernel, rows: Rows, steps: int, seeds: Sequence[int], preview: Callable[[Rows], Tensor] | None = None
 ) -> Task[Rows]:
-    """So many steps of the chain.
+    """So many steps of the chain. A row that has diverged beside others that have not is NaN.
 
     Raises:
-        RowsError: it has diverged.
+        RowsError: all have diverged.
     """
-    rows = yield Loop(step, rows, steps, seeds, name="refine", preview=preview, keep=["cut", "y"])
-    check_range(rows)
-    if float(rows["cut"].max()) > _MOST_CUT:
+    rows = yield Loop(step, rows, steps, seeds, name="refine", preview=preview, keep=["cut", "y"], bound=MAX_PIXEL)
+    lost = ~(rows["cut"] <= _MOST_CUT)
+    if bool(lost.all()):
         raise RowsError("the chain diverged: its drift is beyond the bound almost everywhere; lower step_size")
-    return rows
+    return {**rows, "y": torch.where(lost.view(-1, 1, 1, 1), torch.nan, rows["y"])}
 
 
 def proposed_and_refined(

@@ -10,6 +10,7 @@ from torch import Tensor
 from models.core.jobs import Job
 from models.core.loop import Loop, Rows, Task
 from models.samplers.adjoint import begin, judged
+from models.systems.coopflow.chain import FREE
 from models.systems.coopflow.model import CoopFlow
 
 _FOUND = ["best", "curve", "image", "iteration", "least", "path", "target", "known", "y"]
@@ -49,11 +50,11 @@ def descended(model: CoopFlow, job: Job, target: Tensor, known: Tensor, seeds: S
         return {**rows, "best": best, "image": best, "least": rows["loss"]}
     for k in range(iterations):
         name = f"iteration {k + 1} of {iterations}"
-        rows = yield Loop(model.forward, rows, steps, seeds, name=name, preview=model.shown, keep=[])
+        rows = yield Loop(model.forward, rows, steps, seeds, name=name, preview=model.shown, keep=[], bound=FREE)
         rows = yield Loop(model.backward, rows, steps, seeds, name=f"{name}, back", keep=["done"])
         if bool(rows["done"].all()):
             break
-    rows = yield Loop(model.forward, rows, steps, seeds, name="refine", preview=model.shown, keep=_FOUND)
+    rows = yield Loop(model.forward, rows, steps, seeds, name="refine", preview=model.shown, keep=_FOUND, bound=FREE)
     return {**rows, **judged(rows)}
 
 

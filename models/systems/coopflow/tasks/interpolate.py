@@ -9,8 +9,7 @@ from models.core.jobs import InterpolateJob, needed
 from models.core.loop import Loop, Rows, Task
 from models.core.noise import row_seeds
 from models.core.output import Output
-from models.core.rows import check_range
-from models.systems.coopflow.chain import refined
+from models.systems.coopflow.chain import FREE, refined
 from models.systems.coopflow.model import CoopFlow
 from models.systems.coopflow.tasks.descents import descended
 
@@ -57,9 +56,7 @@ def _refined(model: CoopFlow, job: InterpolateJob, y: Tensor, steps: int, keys: 
         rows = {**model.bounded(job.n, job.step_size, job.noise), "y": y}
         return (yield from refined(model.refine, rows, steps, keys, model.shown))
     rows = {**model.free(job.n, job.step_size), "y": y}
-    rows = yield Loop(model.refine, rows, steps, keys, name="refine", preview=model.shown, keep=["y"])
-    check_range(rows)
-    return rows
+    return (yield Loop(model.refine, rows, steps, keys, name="refine", preview=model.shown, keep=["y"], bound=FREE))
 
 
 def between(ends: Tensor, n: int, path: str) -> Tensor:
