@@ -72,12 +72,12 @@ class Part:
         """Start it again if it has ended, after a pause that doubles each time that it ends soon after its start.
 
         Raises:
-            StartError: that would be in vain; the part has said why.
+            click.exceptions.Exit: that would be in vain; the part has said why.
         """
         if self.process is None or self.process.poll() is None:
             return
         if self.process.returncode == HOPELESS:
-            raise StartError(f"{self.name} can't run as it is configured; it says why above")
+            raise click.exceptions.Exit(1)
         now = time.monotonic()
         if self.not_before < self.started:
             if now - self.started > _HEALTHY_SECONDS:
