@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 FAILURES: dict[str, str] = {
-    "diverged": "the chain left the range of images: use a smaller `step_size` or fewer `steps`",
+    "diverged": "the chains of all its images left the range of images: use a smaller `step_size` or fewer `steps`",
     "queue-timeout": "nobody had started it within `max_queue_seconds`",
     "unusable-model": "no living worker can load the model: its files are missing there, damaged, or do not fit this "
     "version",
