@@ -10,13 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
+import coopserve
 from models.checkpoints import WEIGHTS, load_model, read_card, sha256
 from models.core.model import LoadedModel
+from models.core.rows import MAX_STEPS
 from models.data.images import ImageData, to_float
 from models.evaluation.jobs import defaults_of
 from models.evaluation.labels import sampler
 from models.metrics.classifier import Classifier, accuracy
 from service.contract.catalog import Catalog
+from service.contract.jobs import TASKS
 from tests.models.zoo import generate_job
 from workers.engine.engine import Engine
 from workers.engine.sizes import probe
@@ -44,6 +47,18 @@ def test_the_card_is_whole(folder: Path) -> None:
     assert card.training["command"].startswith(("coopserve train ", "python -m benchmarks.device_training "))
     assert {"data", "wall_seconds", "seed", "versions", "iterations"} <= card.training.keys()
     assert card.metrics
+
+
+@pytest.mark.parametrize("task", ["generate", "translate", "inpaint", "denoise"])
+def test_the_chains_of_a_model_bear_the_steps_that_its_card_allows(task: str) -> None:
+    """With the picture of the task's own example; `benchmarks.steps` measures it with many."""
+    name, fields = TASKS[task].example["model"], {"n": 2, "seed": 1}
+    example = {key: value for key, value in TASKS[task].example.items() if key not in ("model", "steps", "n", "seed")}
+    model = coopserve.load(name, device="cpu")
+    limits = model.card.tasks[task].limits
+    made = model.run(task, steps=limits.max_steps, **(fields if limits.max_n > 1 else {}), **example)
+    assert limits.trained_steps <= limits.max_steps <= MAX_STEPS
+    assert len(made.pictures) == 2
 
 
 def test_fashion_ccoopnets_measures_as_promised() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +13,8 @@ from service.contract.errors import invalid
 from service.contract.options import CardPart, Option, OptionName, OptionValue
 from service.contract.trainings import MODEL_NAME
 
+_LONGEST = 200
+"""Steps of the longest chains, however short their steps."""
 _LATENT = {
     "description": "Steps of the search for the latent vector from which the initializer draws the picture.",
     "cost": {"start": 1, "per": "n", "each_class": True},
@@ -42,13 +45,24 @@ class TaskLimits(CardPart):
     """What a request may ask for. Ranges include both ends."""
 
     max_n: int = Field(ge=1, description="Most images a job.")
-    max_steps: int = Field(ge=0, description="Most refinement steps.")
+    max_steps: int = Field(
+        ge=0,
+        description="Most refinement steps at the trained step size or a greater one; with a smaller `step_size` as "
+        "many more in proportion, up to 200.",
+    )
     trained_steps: int = Field(ge=0, description="Steps that the model was trained with; more give a warning.")
     step_size: tuple[float, float] = Field(description="Least and greatest step size.")
     noise: tuple[float, float] = Field(description="Least and greatest noise scale.")
     proposal: bool = Field(True, description="Whether the model can propose without refinement (`refine` false).")
     partial_mask: bool = Field(False, description="Whether a mask must hide some pixels and leave others.")
     chance: bool = Field(True, description="Whether images of one request differ even without `noise`.")
+
+    def most_steps(self, step_size: float | None) -> int:
+        """The most refinement steps of a step size: what chains bear is their way, not the number of steps."""
+        if step_size is None or step_size >= 1:
+            return self.max_steps
+        in_proportion = self.max_steps / step_size if step_size > 0 else math.inf
+        return max(self.max_steps, int(min(in_proportion, _LONGEST)))
 
 
 class TaskCard(CardPart):

@@ -311,3 +311,26 @@ def test_a_record_comes_with_its_message_or_not_at_all(
     with pytest.raises(TooManyError):
         jobs.submit(new_job(), limits=QueueLimits(max_queued=1), message=queue.message("job_2"))
     assert sent() == 1
+
+
+@pytest.mark.parametrize(
+    ("step_size", "most"), [(None, 50), (1.0, 50), (3.0, 50), (0.5, 100), (0.3, 166), (0.1, 200), (0.0, 200)]
+)
+def test_shorter_steps_may_be_more(step_size: float | None, most: int) -> None:
+    """The toy bears 50 steps of the trained size."""
+    body = {"model": "toy", "label": "Bag", **({} if step_size is None else {"step_size": step_size})}
+    assert Generate.model_validate({**body, "steps": most}).resolve(CARD)[0].steps == most
+    with pytest.raises(UnprocessableError, match=rf"steps: toy@1 takes 0 to {most} with step_size"):
+        Generate.model_validate({**body, "steps": most + 1}).resolve(CARD)
+
+
+def test_warnings_say_what_more_steps_than_trained_mean() -> None:
+    warnings = Generate.model_validate({"model": "toy", "label": "Bag", "steps": 11}).resolve(CARD)[1]
+    assert warnings == [
+        "toy@1 was trained with 10 refinement steps; after 11 its images may be worse, and their energies are not "
+        "comparable with those after 10"
+    ]
+    score_card = ModelCard.model_validate(cards()[1])
+    request = Score.model_validate({"model": "toy-classes", "label": "Bag", "image": "img", "steps": 11})
+    (warning,) = request.resolve(score_card)[1]
+    assert warning.endswith("the values of `trace` after step 10 are not comparable with those before")

@@ -207,14 +207,15 @@ class JobRequest(BaseModel, ABC):
         limits = ability.limits
         ranges = {
             "n": (1, limits.max_n),
-            "steps": (0, limits.max_steps),
+            "steps": (0, limits.most_steps(self.step_size)),
             "step_size": limits.step_size,
             "noise": limits.noise,
         }
         for field, (low, high) in ranges.items():
             value = getattr(self, field, None)
             if value is not None and not low <= value <= high:
-                raise invalid(field, f"{card.ref} takes {low} to {high}, got {value}")
+                at = f" with step_size {self.step_size:g}" if field == "steps" and self.step_size is not None else ""
+                raise invalid(field, f"{card.ref} takes {low} to {high}{at}, got {value}")
         if self.rows > limits.max_n:
             raise invalid("n", f"{card.ref} makes at most {limits.max_n} images a job, this asks for {self.rows}")
         classes = self._searched_classes(card)
