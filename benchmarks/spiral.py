@@ -183,7 +183,9 @@ def draw(found: dict[int, dict[str, Tensor]], path: Path) -> None:
             axis.set(title=title, xticks=[], yticks=[], xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), aspect="equal")
         for axis, name in zip(row, ("data", "energy", "flow"), strict=False):
             density = shown[name].softmax(0).view(CELLS, CELLS).T
-            axis.imshow(density.sqrt().numpy(), origin="lower", extent=(-EXTENT, EXTENT, -EXTENT, EXTENT), cmap="viridis")
+            axis.imshow(
+                density.sqrt().numpy(), origin="lower", extent=(-EXTENT, EXTENT, -EXTENT, EXTENT), cmap="viridis"
+            )
         row[3].scatter(*shown["ends"].T.numpy(), s=1, alpha=0.5)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
