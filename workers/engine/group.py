@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Collection
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from models.core.loop import Kernel, Loop, Rows
@@ -32,12 +32,12 @@ class Group:
 
     Attributes:
         waited: for how many turns it has waited for company.
-        step_seconds: how long its last step took.
+        step_seconds: how long its shortest step took; others may have waited for a processor.
     """
 
     def __init__(self, kernel: Kernel, sizes: Sizes, policy: Policy) -> None:
         self.kernel, self._sizes, self._policy, self.waited = kernel, sizes, policy, 0
-        self.step_seconds = 0.0
+        self.step_seconds = inf
         self._moved: set[str] = set()
         self._waiting: list[Member] = []
         self._turns = Turns()
@@ -70,7 +70,7 @@ class Group:
 
     def _small(self, max_rows: int) -> bool:
         """True if it is not worth two batches."""
-        least = 1 if self.step_seconds > self._policy.long_step else self._policy.least_rows
+        least = 1 if self._policy.long_step < self.step_seconds < inf else self._policy.least_rows
         return self.rows < 2 * least and self.rows <= max_rows
 
     def members(self) -> list[Member]:

@@ -79,7 +79,7 @@ class Schedule:
     def settle(self, group: Group, batch: Batch, advanced: Advanced, seconds: float) -> list[Member]:
         """Take back a batch after its step, which took so long; gives the members that have no row left to advance."""
         self._taken -= 1
-        group.step_seconds = seconds
+        group.step_seconds = min(group.step_seconds, seconds)
         batch.busy = False
         try:
             if not advanced.failed:
