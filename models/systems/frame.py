@@ -36,16 +36,16 @@ class Frame:
 
     def __init__(self, config: Framed) -> None:
         self._size, self._border = config.size, config.border
-        self._margin = (config.size - config.image_size) // 2
+        self.margin = (config.size - config.image_size) // 2
 
     def padded(self, images: Tensor, fill: float | None = None) -> Tensor:
         """Images of the data's size with the border that the network sees around them (or another number)."""
-        return F.pad(images, (self._margin,) * 4, value=self._border if fill is None else fill)
+        return F.pad(images, (self.margin,) * 4, value=self._border if fill is None else fill)
 
     def cropped(self, images: Tensor) -> Tensor:
         """What :meth:`padded` took, from images of any stage: coarse ones are shown at full size."""
         grown = F.interpolate(images, scale_factor=self._size // images.shape[-1])
-        inner = slice(self._margin, self._size - self._margin)
+        inner = slice(self.margin, self._size - self.margin)
         return grown[..., inner, inner]
 
     def cropped_film(self, film: Tensor) -> Tensor:

@@ -21,7 +21,9 @@ class Purpose(IntEnum):
 
     DATA = 0
     START = 1
+    GENERATED = 1
     CHAIN = 2
+    FOOLING = 2
     SHEET = 3
     DATA_NOISE = 3
     STATISTICS = 4
@@ -30,6 +32,7 @@ class Purpose(IntEnum):
     DRAW = 5
     HOLES = 6
     CORRUPTION = 6
+    MIXTURE = 6
     INSTANCE_NOISE = 7
     DEQUANTISATION = 7
 

@@ -23,7 +23,7 @@ class Learner(Generic[N]):
         network: on its device.
         rate: iteration -> learning rate. A function of the iteration alone, so that nothing about it needs saving.
         betas: of Adam.
-        decay: of the average, see :meth:`update`; None keeps no average.
+        decay: of the average, see :meth:`update`: a number, or a function of the iteration; None keeps no average.
         moments: the name of Adam's moments; by default ``opt_NAME``.
         shrunk: parameters that each update also shrinks, by adding ``shrinkage`` times each to its gradient.
         shrinkage: how much.
@@ -36,7 +36,7 @@ class Learner(Generic[N]):
         rate: Callable[[int], float],
         *,
         betas: tuple[float, float],
-        decay: float | None = None,
+        decay: float | Callable[[int], float] | None = None,
         moments: str | None = None,
         shrunk: Sequence[nn.Parameter] = (),
         shrinkage: float = 0.0,
@@ -74,7 +74,8 @@ class Learner(Generic[N]):
             group["lr"] = lr_scale * self._rate(iteration)
         self.optimizer.step()
         if self.average is not None and self._decay is not None:
-            _follow(self.average, self.network, self._decay)
+            decay = self._decay(iteration) if callable(self._decay) else self._decay
+            _follow(self.average, self.network, decay)
 
     # State
 
