@@ -48,8 +48,8 @@ def make(name: str, task: str, **changes: Any) -> Output:
 
 
 def tensors(output: Output) -> dict[str, Tensor]:
-    images = {} if output.images is None else {"images": output.images}
-    return {**images, **output.extras, "energy": output.energy}
+    known = {"images": output.images, "energy": output.energy}
+    return {**output.extras, **{name: value for name, value in known.items() if value is not None}}
 
 
 def same(a: Output, b: Output) -> bool:
@@ -60,11 +60,12 @@ def same(a: Output, b: Output) -> bool:
 def assert_close(a: Output, b: Output) -> None:
     if a.images is not None:
         torch.testing.assert_close(a.images, b.images, **TOLERANCE)
-    torch.testing.assert_close(a.energy, b.energy, atol=1e-4, rtol=1e-5)
+    if a.energy is not None:
+        torch.testing.assert_close(a.energy, b.energy, atol=1e-4, rtol=1e-5)
     mine, theirs = (list(_leaves(dict(output.numbers))) for output in (a, b))
     assert [v for v in mine if isinstance(v, str)] == [v for v in theirs if isinstance(v, str)]
     floats = [[v for v in leaves if not isinstance(v, str)] for leaves in (mine, theirs)]
-    assert floats[0] == pytest.approx(floats[1], abs=1e-3)
+    assert floats[0] == pytest.approx(floats[1], abs=1e-3, rel=1e-5)
 
 
 def _leaves(value: Any) -> Iterator[str | float]:
@@ -100,7 +101,7 @@ def test_an_output_has_one_entry_a_row(name: str, task: str) -> None:
     asked = job(name, task, n=min(3, most(name, task)))
     output = run(tiny_model(name).start(task, asked))
     n = TASKS[task].model_construct(**vars(asked)).rows
-    assert output.energy.shape == (n,)
+    assert output.energy is None or output.energy.shape == (n,)
     assert len(output.seeds) == n
     assert len(set(output.seeds)) == (1 if output.animated else asked.n)
     for values in output.numbers.values():
@@ -122,7 +123,8 @@ def test_the_seed_of_an_output_makes_it_alone(name: str, task: str) -> None:
         own = [k for k, other in enumerate(several.seeds) if other == seed]
         alone = make(name, task, n=1, seed=seed)
         torch.testing.assert_close(alone.images, several.images[own], **TOLERANCE)
-        torch.testing.assert_close(alone.energy, several.energy[own], atol=1e-4, rtol=1e-5)
+        if several.energy is not None:
+            torch.testing.assert_close(alone.energy, several.energy[own], atol=1e-4, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "task"), MANY)
@@ -256,7 +258,11 @@ def test_a_checkpoint_makes_the_same_output(name: str, tmp_path: Path) -> None:
         assert same(run(loaded.start(task, job(name, task))), run(model.start(task, job(name, task))))
 
 
-@pytest.mark.parametrize(("name", "task"), CASES)
+CHAINS = [(name, task) for name, task in CASES if len(set(ZOO[name].card()["tasks"][task]["limits"]["step_size"])) > 1]
+"""Tasks whose step size may be chosen: the others run no chain."""
+
+
+@pytest.mark.parametrize(("name", "task"), CHAINS)
 def test_a_chain_that_diverges_says_so(name: str, task: str) -> None:
     with pytest.raises(RowsError, match="lower step_size"):
         make(name, task, step_size=1e30, steps=20)

@@ -96,6 +96,30 @@ class DenoiseJob(Job):
 
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
+class UpscaleJob(Job):
+    """``upscale``: a small picture, n times enlarged.
+
+    Args:
+        image: ``[C, H / factor, W / factor]``, with the factor of the options.
+    """
+
+    image: Tensor
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ColorizeJob(Job):
+    """``colorize``: n colourings of a picture, of the same lightness.
+
+    Args:
+        image: the lightness of each pixel ``[1, H, W]``.
+    """
+
+    image: Tensor
+
+
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
 class InterpolateJob(Job):
     """``interpolate``: n frames between two conditions.
 
@@ -161,6 +185,8 @@ JOBS: dict[str, type[Job]] = {
     "translate": TranslateJob,
     "inpaint": InpaintJob,
     "denoise": DenoiseJob,
+    "upscale": UpscaleJob,
+    "colorize": ColorizeJob,
     "interpolate": InterpolateJob,
     "restyle": RestyleJob,
     "reconstruct": ReconstructJob,

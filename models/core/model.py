@@ -36,6 +36,8 @@ class Tasks(TypedDict, Generic[M], total=False):
     translate: Callable[[M, jobs.TranslateJob], Task[Output]]
     inpaint: Callable[[M, jobs.InpaintJob], Task[Output]]
     denoise: Callable[[M, jobs.DenoiseJob], Task[Output]]
+    upscale: Callable[[M, jobs.UpscaleJob], Task[Output]]
+    colorize: Callable[[M, jobs.ColorizeJob], Task[Output]]
     interpolate: Callable[[M, jobs.InterpolateJob], Task[Output]]
     restyle: Callable[[M, jobs.RestyleJob], Task[Output]]
     reconstruct: Callable[[M, jobs.ReconstructJob], Task[Output]]

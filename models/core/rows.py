@@ -42,3 +42,18 @@ def begin_film(images: Tensor, steps: int) -> Rows:
 def end_film(rows: Rows) -> Tensor:
     """The noted frames and the images as they are now, ``[n, frames, C, H, W]`` in [-1, 1]."""
     return torch.cat([rows["film"], rows["y"][:, None]], 1).clamp(-1, 1)
+
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def with_lightness(images: Tensor, grey: Tensor) -> Tensor:
+    """Coloured images ``[n, 3, H, W]`` with the lightness ``[1, H, W]`` of another picture, all in [-1, 1].
+
+    The differences of the channels from their lightness stay, or are shortened alike where a channel would leave the
+    range: so the lightness is always the one that was given.
+    """
+    own = (images * images.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+    colour = images - own
+    room = torch.where(colour > 0, 1 - grey, 1 + grey) / colour.abs().clamp(min=1e-6)
+    return (grey + colour * room.amin(1, keepdim=True).clamp(0, 1)).clamp(-1, 1)

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from models.core.model import LoadedModel
+from models.systems.aishmc.variant import PGAN
 from models.systems.base import Variant
 from models.systems.ccoopnets.images.variant import IMAGES
 from models.systems.ccoopnets.labels.variant import LABELS
@@ -26,6 +27,7 @@ VARIANTS: dict[str, Variant] = {
     "cfebm/generation": GENERATION,
     "cfebm/translation": TRANSLATION,
     "coopflow": COOPFLOW,
+    "aishmc/pgan": PGAN,
 }
 
 

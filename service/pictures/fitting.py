@@ -16,7 +16,7 @@ from pictures.framing import Box, Fit, Frame, Size, on_white
 from pictures.masks import of_mask, of_transparency
 from service.contract.cards import ImageShape, ModelCard
 from service.contract.errors import invalid
-from service.contract.jobs import JobRequest, Role
+from service.contract.jobs import JobRequest, Role, shape_of
 
 Pictures: TypeAlias = Mapping[str, Image.Image]
 
@@ -55,17 +55,19 @@ def fit(request: JobRequest, card: ModelCard, given: Pictures, max_restored: int
         max_restored: most pixels of all results that ``restore`` brings back.
 
     Raises:
-        UnprocessableError: a mask is missing or of another size, or hides too much or nothing for the model, or the
-            results would have too many pixels.
+        UnprocessableError: a mask is missing or of another size, or hides too much or nothing for the model; a picture
+            to enlarge has not the size that the model and the factor ask for; or the results would have too many
+            pixels.
     """
     check_restored(request, [picture.size for picture in given.values()], max_restored)
+    _check_small(request, card, given)
     hidden, warnings = _hidden(request, given) if request.masked(card) else (None, [])
     hole = hidden.getbbox() if hidden is not None else None
     frames = {name: _frame(request, card, picture, role, hole) for name, picture, role in _roles(request, given)}
     if hole is not None:
         warnings += _left_out(request, frames[_field(request, Role.IMAGE)], hole)
     fitted = {
-        name: _fitted(picture, frames[name], _shape(card, role), hidden if role is Role.IMAGE else None)
+        name: _fitted(picture, frames[name], shape_of(request, role, card), hidden if role is Role.IMAGE else None)
         for name, picture, role in _roles(request, given)
         if role is not Role.MASK
     }
@@ -95,16 +97,26 @@ def check_restored(request: JobRequest, sizes: Iterable[Size], max_restored: int
             raise invalid("restore", f"{most}; send a smaller picture, ask for fewer results, or leave restore out")
 
 
+def _check_small(request: JobRequest, card: ModelCard, given: Pictures) -> None:
+    """A picture that is to be enlarged is not scaled first: that would not be the picture that was sent."""
+    for name, picture, role in _roles(request, given):
+        shape = shape_of(request, role, card)
+        if role is Role.SMALL and picture.size != (shape.width, shape.height):
+            wanted, factor = _by((shape.width, shape.height)), request.options["factor"]
+            got = f"got {_by(picture.size)}; scale it, or send another options.factor"
+            raise invalid(name, f"to be enlarged {factor} times it must have {wanted} pixels, {got}")
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
 def _roles(request: JobRequest, given: Pictures) -> list[tuple[str, Image.Image, Role]]:
     return [(name, picture, request.pictures[name.partition(".")[0]]) for name, picture in given.items()]
 
 
-def _shape(card: ModelCard, role: Role) -> ImageShape:
-    return card.condition or card.image if role is Role.CONDITION else card.image
-
-
 def _frame(request: JobRequest, card: ModelCard, picture: Image.Image, role: Role, hole: Box | None) -> Frame:
-    shape = _shape(card, role)
+    shape = shape_of(request, role, card)
     how: Fit = getattr(request, "fit", "cover")
     return Frame.of(picture.size, (shape.width, shape.height), how, hole if role is not Role.CONDITION else None)
 

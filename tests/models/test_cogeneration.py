@@ -255,8 +255,10 @@ def test_the_best_of_many_starts_is_nearer() -> None:
     assert multi["misfit"].max() < 1e-3 < single["misfit"].median()
 
 
-def test_chains_of_which_every_move_diverges_are_refused() -> None:
-    how = replace(RING, temperatures=5, leapfrogs=3, stretch=1e30)
+@pytest.mark.parametrize(("stretch", "temperatures"), [(1e30, 5), (60.0, 20)])
+def test_chains_that_never_move_are_refused(stretch: float, temperatures: int) -> None:
+    """Every move diverges; or many are made, and none is accepted."""
+    how = replace(RING, sigma=1e-3, temperatures=temperatures, leapfrogs=3, low=2.0, stretch=stretch)
     with pytest.raises(RowsError, match="lower step_size, or give a greater sigma"):
         run(solve(kernels(Ring(0.9)), second_is_zero(), how, row_seeds(1, 3)))
 

@@ -53,6 +53,7 @@ TINY: dict[str, Mapping[str, Any]] = {
     "ccoopnets": {"training.iterations": 12, "training.batch_size": 4, "refinement.steps": 3},
     "cfebm": {"network.c": 8},
     "coopflow": {"size": 16, "image_size": 16, "training.batch_size": 4, "training.norm_images": 16},
+    "aishmc": {"network.most": 16, "network.latent": 64},
     "toy": {},
 }
 """For each system values that make its presets small; with fewer channels no batch sizes agree to the bit."""
@@ -64,6 +65,7 @@ QUICK: dict[str, tuple[str, Mapping[str, Any]]] = {
     "ccoopnets": ("small", TINY["ccoopnets"]),
     "cfebm": ("tiny", {"network.c": 2, "training.iterations": 80}),
     "coopflow": ("tiny", TINY["coopflow"]),
+    "aishmc": ("tiny", {"network.most": 2, "training.iterations": 130}),
     "toy": ("plain", {}),
 }
 """For each system a preset that generates, and values with which it trains to its end in a moment."""
@@ -111,6 +113,8 @@ ZOO: dict[str, Tiny] = {
     "cfebm-single": Tiny("cfebm", "tiny", images, {"growth": "single"}),
     "cfebm-translate": Tiny("cfebm", "small-translate", domains),
     "coopflow": Tiny("coopflow", "tiny", images),
+    "aishmc": Tiny("aishmc", "tiny", lambda: images(size=12)),
+    "aishmc-colour": Tiny("aishmc", "tiny", lambda: images(size=16, channels=3)),
     "toy": Tiny("toy", "plain", images),
 }
 """At least one model of every system; together they do every task."""
@@ -166,11 +170,35 @@ def _score(card: Mapping[str, Any]) -> dict[str, Any]:
     return {**image, "mask": _mask(card["image"])}
 
 
+def _small(shape: Mapping[str, int]) -> dict[str, int]:
+    """Half the size, as ``upscale`` takes it with the factor 2."""
+    return {**shape, **{side: shape[side] // 2 for side in ("height", "width")}}
+
+
+FEW: dict[str, Any] = {
+    "latent_steps": 3,
+    "temperatures": 2,
+    "leapfrogs": 1,
+    "chains": 2,
+    "starts": 16,
+    "sigma": 0.7,
+    "step_sizes": "row",  # long steps of chains are chaotic: they make much of the last bit
+}
+"""Options with which a job is done in a moment, by name, for tasks that have them."""
+
+
+def _options(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """What a card declares for a task: few of everything, else its defaults."""
+    return {name: FEW.get(name, option["default"]) for name, option in declared.items()}
+
+
 FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "generate": lambda card: {"label": _SOFT},
     "translate": _translate,
     "inpaint": lambda card: {"image": picture(card["image"]), "mask": _mask(card["image"])},
     "denoise": lambda card: {"image": picture(card["image"])},
+    "upscale": lambda card: {"image": picture(_small(card["image"]))},
+    "colorize": lambda card: {"image": picture({**card["image"], "channels": 1})},
     "interpolate": _interpolate,
     "restyle": lambda card: {
         "image": picture(card["image"]),
@@ -185,17 +213,7 @@ FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 
 def job(name: str, task: str, **changes: Any) -> Job:
     """A job for a model of the zoo, with values that suit it."""
+    common = {"n": 2, "seed": 5, "steps": 4, "step_size": 1.0, "noise": 0.05, "refine": True}
     card = ZOO[name].card()
-    usual = {option: _FEW.get(option, declared["default"]) for option, declared in _options(card, task).items()}
-    options = usual | changes.pop("options", {})
-    common = {"n": 2, "seed": 5, "steps": 4, "step_size": 1.0, "noise": 0.05, "refine": True, "options": options}
-    return JOBS[task](**common | FIELDS[task](card) | changes)
-
-
-_FEW = {"latent_steps": 3, "iterations": 3}
-"""Options that cost much."""
-
-
-def _options(card: Mapping[str, Any], task: str) -> Mapping[str, Any]:
-    declared: Mapping[str, Any] = card["tasks"][task].get("options", {})
-    return declared
+    options = _options(card["tasks"][task].get("options", {})) | changes.pop("options", {})
+    return JOBS[task](**common | FIELDS[task](card) | {"options": options} | changes)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,7 +21,7 @@ from pictures.decoding import read
 from pictures.files import PictureLimits
 from pictures.png import png_of
 from service.contract.cards import ModelCard
-from service.contract.errors import NotFoundError
+from service.contract.errors import NotFoundError, UnprocessableError
 from service.contract.jobs import TASKS, Inputs, JobRequest
 from service.pictures.blobs import Blobs
 from service.pictures.fitting import fit
@@ -31,7 +32,14 @@ from workers.jobs.inputs import BUILDERS, Prepared, prepare
 from workers.jobs.pictures import picture_of
 
 ENERGY = card("toy-energy", classes=None, tasks={"denoise": card()["tasks"]["generate"]})
-CARDS = {content["name"]: ModelCard.model_validate(content) for content in [*cards(), ENERGY]}
+FACTOR = {"factor": {"type": "integer", "default": 2, "range": [2, 4], "description": "How many times."}}
+DECODER = card(
+    "toy-decoder",
+    classes=None,
+    image={"height": 8, "width": 8, "channels": 3},
+    tasks={"upscale": {**card()["tasks"]["generate"], "options": FACTOR}, "colorize": card()["tasks"]["generate"]},
+)
+CARDS = {content["name"]: ModelCard.model_validate(content) for content in [*cards(), ENERGY, DECODER]}
 LIMITS, BUDGET = PictureLimits(2**22, 2**24), ByteBudget(2**24)
 
 
@@ -89,6 +97,8 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "translate": ("toy-pairs", {"image": noise(8, 8)}, {"animate": True}),
     "inpaint": ("toy-holes", {"image": noise(8, 8), "mask": noise(8, 8, "L")}, {}),
     "denoise": ("toy-energy", {"image": noise(8, 8)}, {}),
+    "upscale": ("toy-decoder", {"image": noise(2, 2)}, {"options": {"factor": 4}}),
+    "colorize": ("toy-decoder", {"image": noise(8, 8)}, {}),
     "interpolate": ("toy-pairs", {"images": [noise(8, 8), noise(8, 8)]}, {"mix": "energy"}),
     "restyle": (
         "toy-classes",
@@ -139,6 +149,36 @@ def test_every_level_survives_the_way_through_the_model(blobs: Blobs) -> None:
     image = getattr(prepare(inputs, request, card, blobs, BUDGET).job, "image")  # noqa: B009 (typed as Job)
     assert to_uint8(image).flatten().tolist() == list(range(256))
     assert same(image, ramp)
+
+
+def test_a_picture_to_enlarge_is_not_scaled(blobs: Blobs) -> None:
+    small = noise(4, 4)
+    assert same(prepared(blobs, "upscale", "toy-decoder", {"image": small}).job.image, small)
+    for size, factor in (((8, 8), 2), ((4, 2), 2), ((4, 4), 4)):
+        with pytest.raises(UnprocessableError, match=rf"to be enlarged {factor} times it must have {8 // factor}x"):
+            prepared(blobs, "upscale", "toy-decoder", {"image": noise(*size)}, options={"factor": factor})
+    with pytest.raises(UnprocessableError, match="8x8 pixels, which 3 does not divide"):
+        prepared(blobs, "upscale", "toy-decoder", {"image": small}, options={"factor": 3})
+
+
+def test_of_a_picture_to_colour_the_lightness_is_taken(blobs: Blobs) -> None:
+    picture = noise(16, 16)
+    job = prepared(blobs, "colorize", "toy-decoder", {"image": picture}).job
+    assert same(job.image, picture.convert("L").resize((8, 8), Image.Resampling.LANCZOS))
+
+
+@pytest.mark.parametrize("size", [(8, 8), (32, 24)])
+def test_coloured_pictures_have_the_lightness_of_what_was_sent(blobs: Blobs, size: tuple[int, int]) -> None:
+    """Also at its own size, where a result is scaled."""
+    picture, result = noise(*size), noise(8, 8).rotate(90)
+    restore = requested(blobs, "colorize", "toy-decoder", {"image": picture}, restore=True)[1].restore
+    assert restore
+    with restore.opened() as restored:
+        full = restored(result)
+    assert full.size == size
+    grey, wanted = (np.asarray(one.convert("L"), dtype=int) for one in (full, picture))
+    assert np.abs(grey - wanted).max() <= 1
+    assert len(set(full.convert("HSV").getchannel("S").tobytes())) > 20  # it is coloured
 
 
 def test_a_list_of_pictures_is_a_list_of_tensors(blobs: Blobs) -> None:

@@ -47,7 +47,9 @@ def prepare(inputs: Inputs, request: JobRequest, card: ModelCard, blobs: Blobs, 
         NotFoundError: a picture is not stored any more.
     """
     reading = load(inputs, request, card, blobs)
-    return Prepared(build(request, reading), getattr(request, "animate", False), restoration(inputs, blobs, budget))
+    return Prepared(
+        build(request, reading), getattr(request, "animate", False), restoration(inputs, request, blobs, budget)
+    )
 
 
 def build(request: JobRequest, given: Reading) -> Job:
@@ -110,6 +112,14 @@ def _denoise(request: tasks.Denoise, given: Reading) -> jobs.DenoiseJob:
     return jobs.DenoiseJob(**_shared(request), image=given.picture("image"))
 
 
+def _upscale(request: tasks.Upscale, given: Reading) -> jobs.UpscaleJob:
+    return jobs.UpscaleJob(**_shared(request), image=given.picture("image"))
+
+
+def _colorize(request: tasks.Colorize, given: Reading) -> jobs.ColorizeJob:
+    return jobs.ColorizeJob(**_shared(request), image=given.picture("image"))
+
+
 def _interpolate(request: tasks.Interpolate, given: Reading) -> jobs.InterpolateJob:
     mix = request.mix or "pixels"
     return jobs.InterpolateJob(
@@ -153,6 +163,8 @@ BUILDERS: Mapping[str, Callable[[Any, Reading], Job]] = {
     "translate": _translate,
     "inpaint": _inpaint,
     "denoise": _denoise,
+    "upscale": _upscale,
+    "colorize": _colorize,
     "interpolate": _interpolate,
     "restyle": _restyle,
     "reconstruct": _reconstruct,

@@ -14,11 +14,11 @@ from torch import Tensor
 from models.data.images import to_float
 from pictures.budget import ByteBudget
 from pictures.decoding import memory
-from pictures.framing import Frame
+from pictures.framing import Frame, with_lightness
 from pictures.png import picture_of, size_of
 from service.contract.cards import ModelCard
 from service.contract.errors import NotFoundError
-from service.contract.jobs import Inputs, JobRequest, Role
+from service.contract.jobs import Inputs, JobRequest, Role, shape_of
 from service.pictures.blobs import Blobs
 from service.pictures.fitting import BASE, HIDDEN
 from service.pictures.places import shelf_key
@@ -65,18 +65,25 @@ class Restoration:
         load: gives the picture, without transparency, and the pixels that a result may change (0 or 255; None: all that
             the model saw). They are in memory for as long as :meth:`opened` lasts, and no longer.
         budget: memory for them.
+        keeps_lightness: results have the lightness of the picture that was sent, pixel by pixel.
     """
 
     frame: Frame
     load: Callable[[], tuple[Image.Image, Image.Image | None]]
     budget: ByteBudget
+    keeps_lightness: bool = False
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Image.Image], Image.Image]]:
         """A function that gives a result at that size."""
         with self.budget.take(memory(*self.frame.source)):
             base, hidden = self.load()
-            yield lambda result: self.frame.undo(result, base, hidden)
+
+            def restored(result: Image.Image) -> Image.Image:
+                full = self.frame.undo(result, base, hidden)
+                return with_lightness(full, base) if self.keeps_lightness else full
+
+            yield restored
 
 
 def load(inputs: Inputs, request: JobRequest, card: ModelCard, blobs: Blobs) -> Reading:
@@ -89,7 +96,7 @@ def load(inputs: Inputs, request: JobRequest, card: ModelCard, blobs: Blobs) -> 
     return Reading(request, {name: _fitted(name, kept, request, card, blobs) for name, kept in names.items()})
 
 
-def restoration(inputs: Inputs, blobs: Blobs, budget: ByteBudget) -> Restoration | None:
+def restoration(inputs: Inputs, request: JobRequest, blobs: Blobs, budget: ByteBudget) -> Restoration | None:
     """How results are brought back to the size of the job's picture; None if its request does not ask for it."""
     if inputs.frame is None:
         return None
@@ -99,12 +106,12 @@ def restoration(inputs: Inputs, blobs: Blobs, budget: ByteBudget) -> Restoration
         base = picture_of(_file(BASE, inputs.pictures[BASE], blobs))
         return base, picture_of(_file(HIDDEN, hidden, blobs)) if hidden else None
 
-    return Restoration(inputs.frame, read, budget)
+    return Restoration(inputs.frame, read, budget, getattr(request, "keeps_lightness", False))
 
 
 def _fitted(name: str, kept: str, request: JobRequest, card: ModelCard, blobs: Blobs) -> Image.Image:
     data, role = _file(name, kept, blobs), request.pictures[name.partition(".")[0]]
-    shape = card.condition or card.image if role is Role.CONDITION else card.image
+    shape = shape_of(request, role, card)
     if size_of(data) != (shape.width, shape.height):  # its memory is bounded by the model's
         raise NotFoundError(
             "unknown-image", f"{name}: {card.ref} has changed since the picture was sent; send it again"

@@ -21,6 +21,8 @@ SolverName: TypeAlias = Literal["ais_hmc", "gd_single", "gd_multi"]
 PILOTS = 8
 """Chains that find a table of step sizes."""
 _PILOT_TEMPERATURES, _SEGMENTS = 200, 25
+_ENOUGH = 20
+"""So many moves of which none is accepted are no bad luck."""
 _PILOT_FIRST = 0.2
 """Near the prior long steps are right, and a size falls to what it should be faster than it rises."""
 
@@ -187,7 +189,7 @@ def solve(
     """Latents ``x`` of one chain a seed, with ``image``, ``misfit``, ``w`` and what else the kernels leave.
 
     Raises:
-        RowsError: every move of every chain diverged, or a descent left all numbers.
+        RowsError: no chain has moved at all, or a descent left all numbers.
     """
     given = condition or {}
     if how.solver == "ais_hmc" and not how.adapts and how.table is None:
@@ -200,9 +202,15 @@ def solve(
         rows = {name: value for name, value in rows.items() if name != "f"}
     rows = yield Loop(kernels.begin, rows, 1, seeds, name="start", keep=[])
     rows = yield Loop(kernels.step, rows, how.steps, seeds, name=how.solver, preview=preview)
-    if how.solver == "ais_hmc" and bool((rows["divergent"] == how.temperatures * how.moves).all()):
-        raise RowsError("every move of every chain diverged; lower step_size, or give a greater sigma")
+    if how.solver == "ais_hmc" and _hopeless(rows, how.temperatures * how.moves):
+        raise RowsError("no move of any chain was accepted; lower step_size, or give a greater sigma")
     return (yield Loop(kernels.finish, rows, 1, seeds, name="finish"))
+
+
+def _hopeless(rows: Rows, moves: int) -> bool:
+    """Whether all chains are where they began: every move diverged, or many were made and none accepted."""
+    stuck = (rows["divergent"] == moves) | ((rows["accepted"] == 0) & (moves >= _ENOUGH))
+    return bool(stuck.all())
 
 
 def diagnostics(rows: Rows, seen: Observation, how: Settings) -> dict[str, list[Any]]:

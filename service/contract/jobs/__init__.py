@@ -7,18 +7,21 @@ from service.contract.jobs.inputs import Inputs
 from service.contract.jobs.labels import mix_of
 from service.contract.jobs.latents import Reconstruct, Restyle
 from service.contract.jobs.record import JobRecord, Output
-from service.contract.jobs.request import GivenPicture, JobRequest, Role
+from service.contract.jobs.request import GivenPicture, JobRequest, Role, shape_of
 from service.contract.jobs.tasks import (
     TASKS,
+    Colorize,
     Generate,
     Inpaint,
     Interpolate,
     Score,
     Translate,
+    Upscale,
 )
 
 __all__ = [
     "TASKS",
+    "Colorize",
     "Generate",
     "GivenPicture",
     "Inpaint",
@@ -32,5 +35,7 @@ __all__ = [
     "Role",
     "Score",
     "Translate",
+    "Upscale",
     "mix_of",
+    "shape_of",
 ]

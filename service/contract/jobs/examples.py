@@ -31,6 +31,11 @@ def _shirt(light: int) -> Image.Image:
     return picture.resize((28, 28), Image.Resampling.BOX)
 
 
+def small_shirt() -> str:
+    """The same, 14x14."""
+    return data_uri(_shirt(190).resize((14, 14), Image.Resampling.BOX))
+
+
 def noisy_shirt() -> str:
     """A dim shirt under faint noise, 28x28, grey."""
     noise = random.Random(7)
@@ -44,6 +49,11 @@ def noisy_shirt() -> str:
 def face_outline() -> str:
     """A smiling face in black lines on white, 64x64, grey."""
     return data_uri(_face(fill=255, ink=0, mode="L"))
+
+
+def grey_face() -> str:
+    """A smiling face in greys, 64x64."""
+    return data_uri(_face(fill=205, ink=60, mode="L"))
 
 
 def face_with_hole() -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.contract.cards import ModelCard, TaskCard
+from service.contract.cards import ImageShape, ModelCard, TaskCard
 from service.contract.errors import UnprocessableError, invalid
 from service.contract.options import OptionName, OptionValue, cost_of, rows_of
 from service.contract.webhook_url import WebhookUrl
@@ -34,6 +35,10 @@ class Role(StrEnum):
     """What the model makes an image from: of the card's ``condition`` shape."""
     MASK = "mask"
     """Which pixels of the request's IMAGE are hidden: one channel, white = hidden."""
+    GREY = "grey"
+    """The lightness of an image: of the card's ``image`` shape, with one channel."""
+    SMALL = "small"
+    """An image whose sides are those of the card's, divided by the option ``factor``: it must have that size."""
 
 
 class GivenPicture(NamedTuple):
@@ -131,10 +136,13 @@ class JobRequest(BaseModel, ABC):
         With it what the options cost, as the card declares.
         """
         refinement = self.steps if self.refine and self.steps else 0
-        options = card.tasks[self.task].options
-        searched = cost_of(options, self.options, images=self.rows, n=self.n or 1, classes=self._searched_classes(card))
-        row_steps = self.rows * (1 + refinement) + searched
+        row_steps = self.rows * (1 + refinement) + self._option_steps(card)
         return float(row_steps * card.image.width * card.image.height)
+
+    def _option_steps(self, card: ModelCard) -> float:
+        """The steps that the options add, of all rows together."""
+        options, classes = card.tasks[self.task].options, self._searched_classes(card)
+        return cost_of(options, self.options, images=self.rows, n=self.n or 1, classes=classes)
 
     def output_bytes(self, card: ModelCard) -> int:
         """What the images of a resolved request may take on the disk: rather too many bytes than too few.
@@ -143,7 +151,8 @@ class JobRequest(BaseModel, ABC):
         """
         steps = (self.steps or 0) if self.refine else 0
         frames = steps + 1 if getattr(self, "animate", False) else 0
-        previews = steps // self.preview_every if self.preview_every else 0
+        shown = steps + math.ceil(self._option_steps(card) / self.rows)
+        previews = shown // self.preview_every if self.preview_every else 0
         pixels = card.image.width * card.image.height * card.image.channels
         return self.rows * pixels * (_COPIES + frames + previews)
 
@@ -236,6 +245,25 @@ class JobRequest(BaseModel, ABC):
         return []
 
 
+def shape_of(request: JobRequest, role: Role, card: ModelCard) -> ImageShape:
+    """The shape in which the model of a resolved request takes a picture of this role."""
+    return _SHAPES[role](request, card)
+
+
+def _small(request: JobRequest, card: ModelCard) -> ImageShape:
+    factor, image = int(request.options["factor"]), card.image
+    return ImageShape(height=image.height // factor, width=image.width // factor, channels=image.channels)
+
+
+_SHAPES: Mapping[Role, Callable[[JobRequest, ModelCard], ImageShape]] = {
+    Role.IMAGE: lambda request, card: card.image,
+    Role.CONDITION: lambda request, card: card.condition or card.image,
+    Role.MASK: lambda request, card: card.image,
+    Role.GREY: lambda request, card: card.image.model_copy(update={"channels": 1}),
+    Role.SMALL: _small,
+}
+
+
 class FittedRequest(JobRequest, ABC):
     """A request with pictures, which are brought to the model's size."""
 
@@ -251,6 +279,9 @@ class FittedRequest(JobRequest, ABC):
 
 class RestorableRequest(FittedRequest, ABC):
     """A request whose results may be brought back to the size of its picture."""
+
+    keeps_lightness: ClassVar[bool] = False
+    """Whether results have the lightness of the picture, also at its own size."""
 
     restore: bool = Field(
         False,

@@ -126,6 +126,52 @@ class Denoise(RestorableRequest):
         return {}
 
 
+class Upscale(JobRequest):
+    """Enlarge a small picture, in `n` different ways.
+
+    The model draws images of its own size whose averages over squares of `options.factor` pixels a side are the pixels
+    of the picture. So the picture has the model's size divided by that factor, and is not scaled before.
+    """
+
+    task: ClassVar[str] = "upscale"
+    example: ClassVar[dict[str, Any]] = {
+        "model": "fashion-pgan",
+        "image": examples.small_shirt(),
+        "options": {"factor": 2},
+        "seed": 7,
+    }
+    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.SMALL}
+
+    image: PictureRef = Field(description=f"The small picture. {PICTURE_FORMS}")
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """Nothing of its own, if the factor divides the model's size."""
+        factor = card.tasks[self.task].settings(self.options, card.ref)["factor"]
+        if card.image.width % factor or card.image.height % factor:
+            size = f"{card.image.width}x{card.image.height}"
+            raise invalid("options.factor", f"{card.ref} makes {size} pixels, which {factor} does not divide")
+        return {}
+
+
+class Colorize(RestorableRequest):
+    """Colour a grey picture, in `n` different ways.
+
+    Of the picture that is sent only the lightness is looked at, so a coloured one is coloured anew. Each pixel of a
+    result has the lightness that it had before, with `restore` also at the picture's own size.
+    """
+
+    task: ClassVar[str] = "colorize"
+    example: ClassVar[dict[str, Any]] = {"model": "emoji-pgan", "image": examples.grey_face(), "n": 4, "seed": 7}
+    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.GREY}
+    keeps_lightness: ClassVar[bool] = True
+
+    image: PictureRef = Field(description=f"The picture. {PICTURE_FORMS}")
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """Nothing of its own."""
+        return {}
+
+
 class Interpolate(FittedRequest):
     """Go from one condition to another in `n` frames, the first and the last of which are the ends.
 
@@ -251,6 +297,8 @@ TASKS: dict[str, type[JobRequest]] = {
     "translate": Translate,
     "inpaint": Inpaint,
     "denoise": Denoise,
+    "upscale": Upscale,
+    "colorize": Colorize,
     "interpolate": Interpolate,
     "restyle": Restyle,
     "reconstruct": Reconstruct,

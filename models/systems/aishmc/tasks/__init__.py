@@ -1,0 +1,1 @@
+"""What a decoder can do whose latents are solved for."""
