@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import subprocess
+import zipfile
 from pathlib import Path
 
 import httpx
@@ -51,6 +52,17 @@ def test_a_drawing_is_sent_once_and_coloured(server: Server, api: httpx.Client, 
             assert picture.mode == "RGB"
 
 
+def test_a_data_set_is_uploaded(server: Server, api: httpx.Client, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for k in range(24):
+            file = io.BytesIO()
+            Image.new("RGB", (32, 32), (10 * k, 200, 0)).save(file, "PNG")
+            archive.writestr(f"{'cats' if k % 2 else 'dogs'}/{k}.png", file.getvalue())
+    made = json.loads(run(CURL["docs/api.md"][1], server, tmp_path))
+    assert (made["name"], made["kind"]) == ("my photos", "classes")
+    assert api.delete(made["url"]).status_code == 204
+
+
 def test_the_training_is_queued(server: Server, api: httpx.Client, tmp_path: Path) -> None:
     # The documents fetch the whole set first; here a sample of it takes its place.
     block = CURL["docs/training.md"][0].replace('"data": "fashion-mnist"', '"data": "sample"')
@@ -61,4 +73,4 @@ def test_the_training_is_queued(server: Server, api: httpx.Client, tmp_path: Pat
 
 def test_no_block_of_the_documents_is_left_out() -> None:
     counts = {page: len(found) for page, found in CURL.items() if found}
-    assert counts == {"README.md": 2, "docs/api.md": 1, "docs/training.md": 1}
+    assert counts == {"README.md": 2, "docs/api.md": 2, "docs/training.md": 1}

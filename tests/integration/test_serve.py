@@ -58,7 +58,7 @@ def test_a_port_that_is_taken_is_said(checkpoints: Path, tmp_path: Path) -> None
 def test_a_data_directory_that_is_taken_is_said(server: Server, checkpoints: Path) -> None:
     done = refused(checkpoints, free_port(), server.data_dir)
     assert done.returncode == 1
-    assert f"another server uses {server.data_dir}" in done.stderr
+    assert f"another server, or its database, uses {server.data_dir}" in done.stderr
     assert "--data-dir" in done.stderr
     assert "Traceback" not in done.stderr
 

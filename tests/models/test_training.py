@@ -90,7 +90,9 @@ def test_a_training_ends_in_a_model_with_a_true_card(system: str, tmp_path: Path
     assert card["training"]["command"] == "coopserve train ..."
     assert card["license"] == "MIT"
     assert (folder / "model.safetensors").stat().st_size == card["files"]["model.safetensors"]["bytes"]
-    made = run(load_model(folder, torch.device("cpu")).start("generate", generate_job()))
+    declared = card["tasks"]["generate"].get("options", {})
+    options = {name: option["default"] for name, option in declared.items()}
+    made = run(load_model(folder, torch.device("cpu")).start("generate", generate_job(options=options)))
     assert made.images.isfinite().all()
     assert {event.kind for event in events} == {"metrics", "sample", "figure"}
     assert events[-1].data["path"] == tmp_path / "run" / "training.png"
