@@ -121,6 +121,14 @@ class LocalModel:
         """A noisy image cleaned: ``POST /v1/denoise``."""
         return self.run("denoise", **fields)
 
+    def upscale(self, **fields: Any) -> Images:
+        """A small image at a greater size: ``POST /v1/upscale``."""
+        return self.run("upscale", **fields)
+
+    def colorize(self, **fields: Any) -> Images:
+        """A grey image in colour: ``POST /v1/colorize``."""
+        return self.run("colorize", **fields)
+
     def interpolate(self, **fields: Any) -> Images:
         """Frames from one condition to another: ``POST /v1/interpolate``."""
         return self.run("interpolate", **fields)

@@ -177,6 +177,7 @@ def _small(shape: Mapping[str, int]) -> dict[str, int]:
 
 FEW: dict[str, Any] = {
     "latent_steps": 3,
+    "iterations": 3,
     "temperatures": 2,
     "leapfrogs": 1,
     "chains": 2,

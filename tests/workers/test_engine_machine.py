@@ -34,11 +34,11 @@ KERNELS = {"walk": walk, "trap": trap}
 
 
 def job(kind: str, steps: int, seed: int, n: int):  # type: ignore[no-untyped-def]
-    """kinds: ``ok``; ``nan``: a row that is not finite; ``fuse``: its kernel raises; ``raise``: its task does."""
+    """kinds: ``ok``; ``nan``: no row is finite; ``fuse``: its kernel raises; ``raise``: its task does."""
     fuse = steps // 2 if kind == "fuse" else -1
     rows = {"x": torch.zeros(n, 2), "fuse": torch.full((n, 1), fuse)}
     if kind == "nan":
-        rows["x"][-1, 0] = float("nan")
+        rows["x"][:, 0] = float("nan")
     seeds = [seed * 100 + k for k in range(n)]
     rows = yield Loop(trap, rows, steps, seeds)
     if kind == "raise":

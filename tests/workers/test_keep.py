@@ -56,7 +56,8 @@ def resumed(engine: Engine, begin: Callable[[], Task[Any]], loops: list[tuple[Lo
 def values(output: Output) -> dict[str, Tensor]:
     optional = {"images": output.images, "film": output.film}
     given = {name: value for name, value in optional.items() if value is not None}
-    return {**given, **output.extras, "energy": output.energy}
+    energy = {} if output.energy is None else {"energy": output.energy}
+    return {**given, **output.extras, **energy}
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
