@@ -17,7 +17,7 @@ _CONTENT = {
     "image/png": _BINARY,
     "text/plain": {"type": "string"},
     "text/event-stream": {
-        "type": "string",
+        # No type: tools hold it against the whole stream, or against each event.
         "description": "Events with `event:`, `id:` and `data:`; the data of each is JSON: "
         + ", ".join(f"`{name}` {event.__name__}" for name, event in EVENTS.items()),
     },

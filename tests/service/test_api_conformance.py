@@ -61,7 +61,10 @@ def models() -> list[dict[str, Any]]:
     able = cards()[1]["tasks"]["restyle"]
     ability = {
         **able,
-        "options": {"latent_steps": {**LATENT_STEPS, "range": [0, 1000]}},
+        "options": {
+            "latent_steps": {**LATENT_STEPS, "range": [0, 1000]},
+            "factor": {**LATENT_STEPS, "default": 2, "range": [2, 4]},
+        },
         "limits": {**able["limits"], "max_n": 64},  # a search takes a row for each class
     }
     tasks: dict[str, dict[str, Any]] = {}
@@ -129,7 +132,7 @@ def test_every_link_of_an_accepted_job_leads_somewhere(name: str, server: Server
     links = document[f"/v1/{name}"]["post"]["responses"]["202"]["links"]
     with httpx.Client(timeout=30, **server.request) as http:
         accepted = http.post(f"/v1/{name}", json=TASKS[name].example)
-        assert accepted.status_code == 202
+        assert accepted.status_code == 202, accepted.text
         answers = {}
         for link, target in links.items():
             values = dict(target["parameters"])
