@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,9 @@ class Pair:
             loss.backward()
             optimizer.step()
 
-    def measured(self, samples: int) -> tuple[dict[str, float], dict[str, Tensor]]:
+    def measured(self, samples: int, cells: int = CELLS) -> tuple[dict[str, float], dict[str, Tensor]]:
         """The figures, and what a picture shows: densities on the grid, and chain ends."""
-        places = grid()
+        places = grid(cells)
         with torch.no_grad():
             f = torch.cat([self.energy(part)[:, 0] for part in places.chunk(8)])
             q = torch.cat([self.flow().log_prob(part) for part in places.chunk(8)])
@@ -182,7 +183,8 @@ def draw(found: dict[int, dict[str, Tensor]], path: Path) -> None:
         for axis, title in zip(row, titles, strict=True):
             axis.set(title=title, xticks=[], yticks=[], xlim=(-EXTENT, EXTENT), ylim=(-EXTENT, EXTENT), aspect="equal")
         for axis, name in zip(row, ("data", "energy", "flow"), strict=False):
-            density = shown[name].softmax(0).view(CELLS, CELLS).T
+            cells = isqrt(len(shown[name]))
+            density = shown[name].softmax(0).view(cells, cells).T
             axis.imshow(
                 density.sqrt().numpy(), origin="lower", extent=(-EXTENT, EXTENT, -EXTENT, EXTENT), cmap="viridis"
             )
@@ -198,6 +200,7 @@ def draw(found: dict[int, dict[str, Tensor]], path: Path) -> None:
 @click.option("--batch", default=512, show_default=True, type=click.IntRange(2))
 @click.option("--samples", default=1000, show_default=True, type=click.IntRange(2), help="Chains that are measured.")
 @click.option("--steps", default=(100, 500, 10_000), multiple=True, type=click.IntRange(1), help="Lengths of chains.")
+@click.option("--cells", default=CELLS, show_default=True, type=click.IntRange(2), help="Of the grid, a side.")
 @click.option("--seed", default=1, show_default=True, type=click.IntRange(0))
 @click.option("--picture", type=click.Path(path_type=Path), help="A PNG of the densities.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="Also write the figures there.")
@@ -207,6 +210,7 @@ def main(
     batch: int,
     samples: int,
     steps: tuple[int, ...],
+    cells: int,
     seed: int,
     picture: Path | None,
     path: Path | None,
@@ -221,7 +225,7 @@ def main(
         pair = pair.longer(length) if pair is not None and longest else Pair.fresh(length, seed)
         for update in range(last if longest else updates):
             pair.update(update, batch)
-        figures[str(length)], shown[length] = pair.measured(samples)
+        figures[str(length)], shown[length] = pair.measured(samples, cells)
         click.echo(f"T = {length}: {figures[str(length)]}")
     names = list(next(iter(figures.values())))
     rows = [[length, *(f"{one[name]:.3f}" for name in names)] for length, one in figures.items()]

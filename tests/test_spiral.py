@@ -35,7 +35,22 @@ def test_points_of_the_curve_are_near_it_and_far_ones_are_not() -> None:
 
 
 def test_the_command_trains_measures_and_draws(tmp_path: Path) -> None:
-    small = ["--updates", "2", "--last", "1", "--batch", "8", "--samples", "8", "--steps", "2", "--steps", "3"]
+    small = [
+        "--updates",
+        "2",
+        "--last",
+        "1",
+        "--batch",
+        "8",
+        "--samples",
+        "8",
+        "--steps",
+        "2",
+        "--steps",
+        "3",
+        "--cells",
+        "40",
+    ]
     files = ["--picture", str(tmp_path / "a.png"), "--json", str(tmp_path / "a.json")]
     result = CliRunner().invoke(main, [*small, *files])
     assert result.exit_code == 0, result.output
