@@ -3,25 +3,21 @@
 import inspect
 import math
 import re
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Header, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from service.access.security import Caller
-from service.contract.errors import ServiceError, UnprocessableError
+from service.contract.errors import UnprocessableError
 from service.contract.jobs import TASKS, JobRecord, JobRequest
+from service.http.accepting import accept, ended
 from service.http.authentication import Who
 from service.http.problems import responses
 from service.http.routes import links
-from service.http.routes.common import IdempotencyKey, check_webhook, json_of
+from service.http.routes.common import IdempotencyKey, json_of
 from service.http.strict import JsonRoute
-from service.observe.process import context
-from service.pictures.intake import Taken
 from service.services import Parts, Services
-from service.store.codec import announced
-from service.store.events import Watch
 from service.store.types import Idempotency
 
 Prefer = Annotated[
@@ -112,77 +108,17 @@ async def _create(parts: Services, who: Caller, body: JobRequest, wait: float | 
     # The id is made before the job is, so that its end can't come before we watch for it.
     id = JobRecord.new_id()
     with parts.finished.watch(id) as finished:
-        record, created = await _accept(parts, who, id, body, Idempotency(key, body, who.owner) if key else None)
+        record, created = await accept(parts, who, id, body, Idempotency(key, body, who.owner) if key else None)
         if seconds is not None and created:
-            record = await _wait(parts, record, finished, seconds)
+            record = await ended(parts, record, finished, seconds)
     if seconds is not None and not created and not record.status.terminal:
         with parts.finished.watch(record.id) as finished:
-            record = await _wait(parts, await run_in_threadpool(parts.jobs.get, record.id), finished, seconds)
+            record = await ended(parts, await run_in_threadpool(parts.jobs.get, record.id), finished, seconds)
     headers = {"Location": record.links.self}
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds:g}"
     done = seconds is not None and record.status.terminal
     return json_of(record, 200 if done else 202, headers)
-
-
-async def _accept(
-    parts: Services, who: Caller, id: str, body: JobRequest, idempotency: Idempotency | None
-) -> tuple[JobRecord, bool]:
-    """Check a request against its model, store it and queue it; gives the record and whether it is new."""
-    pictures = any(body.given_pictures())
-    if pictures and idempotency:
-        # Before its pictures are looked for: the uploads of a job that was accepted may be gone.
-        await run_in_threadpool(lambda: idempotency.hashes)  # long bodies are for a thread
-        earlier = await parts.submissions.earlier(idempotency)
-        if earlier is not None:
-            return earlier, False
-    card = parts.catalog.seen(body.model, who.sees_model)
-    if card is None:
-        card = await run_in_threadpool(parts.catalog.get, body.model, who.sees_model)
-    params, warnings = body.resolve(card)
-    check_webhook(parts, who, params.webhook)
-    who.check_cost(params.cost(card))
-    parts.room.check(params.output_bytes(card))
-    taken = await parts.intake.take(id, params, card, who) if pictures else Taken()
-    shown = params.with_pictures(taken.refs)
-    record = JobRecord.new(shown, [*warnings, *taken.warnings], id, context(), taken.inputs)
-    try:
-        record, created = await parts.submissions.submit(
-            record,
-            priority=params.priority,
-            queue=record.model,
-            cost=params.cost(card),
-            max_queue_seconds=params.max_queue_seconds,
-            owner=who.owner,
-            idempotency=idempotency,
-            limits=who.limits(parts.settings.max_queued),
-            bytes=params.output_bytes(card) + taken.restored_bytes,
-            storage=parts.storage,
-            message=parts.job_queue.message(id, params.priority),
-        )
-    except ServiceError:
-        # Refused for sure. After any other error the job may have been accepted: then its pictures stay.
-        if pictures:
-            await parts.intake.discard(id)
-        raise
-    if pictures and not created:
-        await parts.intake.discard(id)
-    return record, created
-
-
-async def _wait(parts: Services, record: JobRecord, finished: Watch, seconds: float) -> JobRecord:
-    """The record when it has finished, or as it is when the time is up."""
-    deadline = time.monotonic() + seconds
-    while not record.status.terminal:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            break
-        fields = await finished.wait(left)
-        if fields is None:
-            record = await run_in_threadpool(parts.jobs.get, record.id)
-        else:
-            record = announced(JobRecord, fields)
-    return record
 
 
 def _wait_seconds(request: Request) -> float | None:
