@@ -28,7 +28,6 @@ import psutil
 
 from benchmarks.cluster import Cluster, Process, free_port, wait_for
 from service.access.keys import Keys, Scope
-from service.contract.jobs.examples import shirt
 
 HOOKS, OTHERS = 200, 20
 HALF_OPEN, DESCRIPTORS = 300, 256
@@ -123,7 +122,7 @@ def _bodies(cluster: Cluster, api: Process, ann: str, bob: str) -> None:
 def _rows(cluster: Cluster, ann: str, bob: str) -> None:
     def job(token: str, n: int, wait: bool) -> dict[str, Any]:
         headers = {**_bearer(token), **({"Prefer": "wait=60"} if wait else {})}
-        body = {"model": "fashion-ccoopnets", "image": shirt(), "n": n}
+        body = {"model": "fashion-ccoopnets", "image": "sample-shirt", "n": n}
         answer = cluster.http.post("/v1/reconstruct", json=body, headers=headers, timeout=90).raise_for_status()
         return dict(answer.json())
 

@@ -25,6 +25,7 @@ from service.contract.cards import ModelCard
 from service.contract.errors import NotFoundError, PictureError
 from service.contract.jobs import GivenPicture, Inputs, JobRequest
 from service.pictures.fitting import Fitted, check_restored, fit
+from service.pictures.samples import SAMPLES
 from service.pictures.shelf import Shelf
 from service.pictures.uploads import Received, Upload, Uploads, unknown
 
@@ -45,7 +46,7 @@ class Taken:
     """What was made of a request's pictures.
 
     Args:
-        refs: what the job's record calls each: the id of the upload, or the hash of the file in a data URI.
+        refs: what the job's record calls each: the id of the upload or sample, or the hash of the file in a data URI.
         inputs: where they are kept.
         warnings: what is unusual about them.
         restored_bytes: what the results may take that ``restore`` brings back.
@@ -141,6 +142,10 @@ class Intake:
         return Taken(refs, Inputs(pictures=names, frame=fitted.frame), fitted.warnings, _restored(request, fitted))
 
     def _sent(self, given: GivenPicture, caller: Caller) -> _Sent:
+        if given.ref in SAMPLES:
+            png = SAMPLES[given.ref].png
+            size = size_of(png)
+            return _Sent(given.ref, size, memory(*size), partial(picture_of, png))
         if self._uploads.is_id(given.ref):
             return self._uploaded(given, caller)
         with named(given.name):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from service.access.keys import Keys, Scope
 from service.access.limits import RateLimits
 from service.access.security import REVOKED_WITHIN_SECONDS, Guard
 from service.contract.errors import AccessError, RateError
-from service.contract.jobs.examples import shirt
+from service.pictures.samples import SAMPLES
 from service.settings import Settings
 from service.store.connection import connect
 from tests.service.fakes import FakeWorker, card, write_card
@@ -223,7 +222,7 @@ def test_the_first_of_two_owners_gets_a_new_name_and_frees_it_at_the_end(as_: Ca
 
 def test_uploads_are_used_and_seen_by_their_owner_alone(as_: Call) -> None:
     alice, bob, admin = as_("alice"), as_("bob"), as_("root", Scope.ADMIN)
-    upload = alice.post("/v1/images", files={"file": base64.b64decode(shirt().partition(",")[2])}).json()
+    upload = alice.post("/v1/images", files={"file": SAMPLES["sample-shirt"].png}).json()
     assert [api.get(upload["url"]).status_code for api in (alice, bob, admin)] == [200, 404, 200]
     assert problem(bob.delete(upload["url"])) == (404, "unknown-image")
     task = {"model": "toy-pairs", "image": upload["id"]}

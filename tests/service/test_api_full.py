@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 import redis
 
-from service.contract.jobs.examples import shirt
+from service.pictures.samples import SAMPLES
 from service.settings import Settings
 from tests.service.fakes import FakeWorker
 from tests.service.serving import serving
 
 BODY = {"model": "toy", "label": "Bag", "n": 1, "steps": 1}
-PICTURE = {"model": "toy-classes", "image": shirt(), "labels": ["Bag"]}
+PICTURE = {"model": "toy-classes", "image": "sample-shirt", "labels": ["Bag"]}
 ROOM = 2
 
 
@@ -82,7 +81,7 @@ def test_a_refused_request_leaves_no_pictures(api: httpx.Client, settings: Setti
     before = set(settings.blobs_dir.rglob("*.png"))
     refused(api.post("/v1/restyle", json=PICTURE))
     assert set(settings.blobs_dir.rglob("*.png")) == before
-    upload = api.post("/v1/images", files={"file": base64.b64decode(shirt().partition(",")[2])}).json()
+    upload = api.post("/v1/images", files={"file": SAMPLES["sample-shirt"].png}).json()
     refused(api.post("/v1/restyle", json={**PICTURE, "image": upload["id"]}))
     assert api.get(upload["url"]).status_code == 200
 

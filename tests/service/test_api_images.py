@@ -15,14 +15,12 @@ import pytest
 import redis
 from PIL import Image
 
-from pictures.decoding import read
-from pictures.files import PictureLimits
 from pictures.framing import Frame
-from pictures.uris import file_of_data_uri
 from service.contract.errors import PROBLEMS
 from service.contract.jobs import TASKS, JobRecord
 from service.pictures.blobs import Blobs
 from service.pictures.room import Room
+from service.pictures.samples import SAMPLES
 from service.pictures.shelf import Shelf
 from service.settings import Settings
 from service.store.ledger import Ledger
@@ -298,12 +296,21 @@ def test_an_idempotency_key_covers_pictures(
 
 
 @pytest.mark.parametrize("task", [name for name, task in TASKS.items() if task.pictures])
-def test_the_example_has_pictures_that_are_read(task: str) -> None:
+def test_the_example_has_pictures_that_every_server_has(task: str) -> None:
     request = TASKS[task].model_validate(TASKS[task].example)
     for given in request.given_pictures():
-        assert len(given.ref) < 2000
-        file = file_of_data_uri(given.ref, 2000)
-        assert read(file, PictureLimits(2000, 10_000)).size in ((14, 14), (28, 28), (64, 64))
+        assert SAMPLES[given.ref].draw().size in ((14, 14), (28, 28), (64, 64))
+
+
+def test_a_sample_picture_is_listed_shown_and_used_as_an_upload_is(api: httpx.Client, jobs: RecordStore[Any]) -> None:
+    (listed,) = [one for one in api.get("/v1/images").json()["items"] if one["id"] == "sample-face-outline"]
+    shown = opened(api.get(listed["url"]).content)
+    assert shown.size == (listed["width"], listed["height"]) == (64, 64)
+    job = api.post("/v1/translate", json={"model": "toy-pairs", "image": "sample-face-outline"}).json()
+    assert job["params"]["image"] == "sample-face-outline"
+    taken = opened(api.get(f"/v1/jobs/{job['id']}/inputs/image").content)
+    assert (taken.size, taken.mode) == ((8, 8), "L")
+    problem(api.post("/v1/translate", json={"model": "toy-pairs", "image": "sample-cat"}), "invalid-image")
 
 
 def test_a_large_image_is_sent_in_parts(api: httpx.Client) -> None:

@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from service.contract.cards import ModelCard
-from service.contract.jobs import examples
 from service.contract.jobs.labels import LABEL_FORMS, Label, classes_of, known_mix, mixes_of
 from service.contract.jobs.request import PICTURE_FORMS, PictureRef, RestorableRequest, Role
 
@@ -61,7 +60,7 @@ class Restyle(LatentRequest):
     task: ClassVar[str] = "restyle"
     example: ClassVar[dict[str, Any]] = {
         "model": "fashion-ccoopnets",
-        "image": examples.shirt(),
+        "image": "sample-shirt",
         "labels": ["Pullover", "Dress"],
         "options": {"latent_steps": 50},
         "seed": 7,
@@ -91,7 +90,7 @@ class Reconstruct(LatentRequest):
     task: ClassVar[str] = "reconstruct"
     example: ClassVar[dict[str, Any]] = {
         "model": "fashion-ccoopnets",
-        "image": examples.shirt(),
+        "image": "sample-shirt",
         "options": {"latent_steps": 200},
         "seed": 7,
     }

@@ -17,9 +17,12 @@ from service.contract.options import OptionName, OptionValue, cost_of, rows_of
 from service.contract.webhook_url import WebhookUrl
 
 PictureRef = Annotated[str, Field(min_length=1)]
-"""A picture in a request: the id of an uploaded image, or a data URI."""
+"""A picture in a request: the id of an uploaded image or of a sample picture, or a data URI."""
 
-PICTURE_FORMS = "The id of an image that was uploaded with `POST /v1/images`, or a data URI (PNG, JPEG or WebP)."
+PICTURE_FORMS = (
+    "The id of an image that was uploaded with `POST /v1/images`, or of a sample picture of `GET /v1/images`, or a "
+    "data URI (PNG, JPEG or WebP)."
+)
 
 
 _COPIES = 12

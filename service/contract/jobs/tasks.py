@@ -15,7 +15,6 @@ from pydantic import Field
 
 from service.contract.cards import ModelCard
 from service.contract.errors import invalid
-from service.contract.jobs import examples
 from service.contract.jobs.labels import LABEL_FORMS, Label, classes_of, known_mix, mix_of, mixes_of
 from service.contract.jobs.latents import Reconstruct, Restyle
 from service.contract.jobs.request import PICTURE_FORMS, FittedRequest, JobRequest, PictureRef, RestorableRequest, Role
@@ -54,7 +53,7 @@ class Translate(RestorableRequest):
     task: ClassVar[str] = "translate"
     example: ClassVar[dict[str, Any]] = {
         "model": "fluent-ccoopnets",
-        "image": examples.face_outline(),
+        "image": "sample-face-outline",
         "n": 4,
         "seed": 7,
     }
@@ -88,7 +87,7 @@ class Inpaint(RestorableRequest):
     task: ClassVar[str] = "inpaint"
     example: ClassVar[dict[str, Any]] = {
         "model": "noto-ccoopnets",
-        "image": examples.face_with_hole(),
+        "image": "sample-face-with-hole",
         "n": 4,
         "seed": 7,
     }
@@ -116,7 +115,7 @@ class Denoise(RestorableRequest):
     """
 
     task: ClassVar[str] = "denoise"
-    example: ClassVar[dict[str, Any]] = {"model": "fashion-cfebm", "image": examples.noisy_shirt(), "seed": 7}
+    example: ClassVar[dict[str, Any]] = {"model": "fashion-cfebm", "image": "sample-noisy-shirt", "seed": 7}
     pictures: ClassVar[Mapping[str, Role]] = {"image": Role.IMAGE}
 
     image: PictureRef = Field(description=f"The noisy picture. {PICTURE_FORMS}")
@@ -136,7 +135,7 @@ class Upscale(JobRequest):
     task: ClassVar[str] = "upscale"
     example: ClassVar[dict[str, Any]] = {
         "model": "fashion-pgan",
-        "image": examples.small_shirt(),
+        "image": "sample-small-shirt",
         "options": {"factor": 2},
         "seed": 7,
     }
@@ -161,7 +160,7 @@ class Colorize(RestorableRequest):
     """
 
     task: ClassVar[str] = "colorize"
-    example: ClassVar[dict[str, Any]] = {"model": "emoji-pgan", "image": examples.grey_face(), "n": 4, "seed": 7}
+    example: ClassVar[dict[str, Any]] = {"model": "emoji-pgan", "image": "sample-grey-face", "n": 4, "seed": 7}
     pictures: ClassVar[Mapping[str, Role]] = {"image": Role.GREY}
     keeps_lightness: ClassVar[bool] = True
 
@@ -247,7 +246,7 @@ class Score(FittedRequest):
     task: ClassVar[str] = "score"
     example: ClassVar[dict[str, Any]] = {
         "model": "fashion-ccoopnets",
-        "image": examples.shirt(),
+        "image": "sample-shirt",
         "label": "T-shirt/top",
     }
     pictures: ClassVar[Mapping[str, Role]] = {

@@ -107,6 +107,11 @@ def picture(parts: Services, request: Request, key: str, cache: str = IMMUTABLE)
         data = parts.blobs.get(key)
     except (FileNotFoundError, ValueError):  # ValueError: an id that no key could hold
         return None
+    return png_answer(request, data, cache)
+
+
+def png_answer(request: Request, data: bytes, cache: str = IMMUTABLE) -> Response:
+    """A PNG file that is in memory; 304 if the client has it."""
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     return _unchanged(request, tag, cache) or Response(data, headers=_headers(tag, cache), media_type="image/png")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, File, Path, Request, Response, UploadFile
+from pydantic import BaseModel, Field
 
+from pictures.png import size_of
 from service.http.authentication import Who
 from service.http.problems import responses
 from service.http.routes import links
-from service.http.routes.common import json_of, picture
-from service.pictures.places import shelf_key
+from service.http.routes.common import json_of, picture, png_answer
+from service.pictures.places import shelf_key, upload_url
+from service.pictures.samples import SAMPLES, Sample
 from service.pictures.uploads import Upload, unknown
 from service.services import Parts
 
@@ -65,6 +68,33 @@ async def upload_image(
     return json_of(upload, 201, {"Location": upload.url})
 
 
+class SampleEntry(BaseModel):
+    """A picture that every server has. Use its `id` wherever a task asks for a picture."""
+
+    id: str = Field(description="Identifier of the image.", examples=["sample-shirt"])
+    title: str = Field(description="What it shows.")
+    url: str = Field(description="Address of the image, as PNG.")
+    width: int = Field(description="Width in pixels.")
+    height: int = Field(description="Height in pixels.")
+
+
+class SampleList(BaseModel):
+    """All sample pictures."""
+
+    items: list[SampleEntry] = Field(description="In no particular order.")
+
+
+@router.get("/v1/images", response_model=SampleList)
+def list_samples() -> Response:
+    """List the sample pictures that every server has, to try tasks with. Uploads are not listed."""
+    return json_of(SampleList(items=[_entry(id, sample) for id, sample in SAMPLES.items()]))
+
+
+def _entry(id: str, sample: Sample) -> SampleEntry:
+    width, height = size_of(sample.png)
+    return SampleEntry(id=id, title=sample.title, url=upload_url(id), width=width, height=height)
+
+
 @router.get(
     "/v1/images/{id}",
     response_class=Response,
@@ -75,7 +105,9 @@ async def upload_image(
     },
 )
 def get_image(parts: Parts, who: Who, request: Request, id: ImageId) -> Response:
-    """Get an uploaded image as PNG."""
+    """Get an uploaded image, or a sample picture, as PNG."""
+    if id in SAMPLES:
+        return png_answer(request, SAMPLES[id].png)
     answer = picture(parts, request, shelf_key(parts.uploads.find(id, who.listing).name))
     if answer is None:
         raise unknown(id)
