@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,16 @@ from torch import Tensor, nn
 
 from models.checkpoints import load_model, publish
 from models.core.jobs import JOBS
-from models.core.loop import Loop, Rows, RowsError, Task, run
+from models.core.loop import Kernel, Loop, Rows, RowsError, Task, run
 from models.core.output import Output
 from models.systems.registry import VARIANTS, system_of
 from service.contract.jobs import TASKS
-from tests.models.zoo import FIELDS, TINY, ZOO, job, tiny_model
+from tests.models.zoo import FIELDS, TINY, ZOO, fresh_model, job, tiny_model
 from workers.engine.engine import Engine
-from workers.engine.sizes import probe
+from workers.engine.sizes import Sizes, probe
 
 CASES = [(name, task) for name, tiny in ZOO.items() for task in tiny.card()["tasks"]]
+MAX_ROWS = 8
 TOLERANCE = {"atol": 1e-5, "rtol": 0.0}
 
 
@@ -37,10 +39,16 @@ MANY = [(name, task) for name, task in CASES if most(name, task) > 1]
 
 @pytest.fixture
 def engine() -> Iterator[Engine]:
-    engine = Engine(max_rows=8, threads=2)
+    engine = Engine(max_rows=MAX_ROWS, threads=2)
     engine.start()
     yield engine
     engine.stop()
+
+
+@cache
+def sizes_of(name: str) -> Mapping[Kernel, Sizes]:
+    """The batch sizes of each kernel that agree to the bit."""
+    return probe(tiny_model(name).kernels.examples(), MAX_ROWS)
 
 
 def make(name: str, task: str, **changes: Any) -> Output:
@@ -142,7 +150,7 @@ def test_more_images_of_one_seed_begin_with_the_same_ones(name: str, task: str) 
 def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: Engine) -> None:
     """Nine jobs of different sizes, steps, step sizes and noises share batches; each equals itself alone."""
     model = tiny_model(name)
-    sizes = probe(model.kernels.examples(), engine.max_rows)
+    sizes = sizes_of(name)
     engine.pad_to(sizes)
     jobs = [
         job(
@@ -221,10 +229,11 @@ def _just(loop: Loop) -> Task[Rows]:
 
 @pytest.mark.parametrize("name", ZOO)
 def test_a_loaded_model_is_frozen(name: str) -> None:
-    parts = list(_parts(tiny_model(name).kernels, set()))
+    model = fresh_model(name)
+    parts = list(_parts(model.kernels, set()))
     tensors = [part for part in parts if isinstance(part, Tensor)]
     modules = [part for part in parts if isinstance(part, nn.Module)]
-    assert sum(tensor.numel() * tensor.element_size() for tensor in tensors) >= tiny_model(name).kernels.nbytes > 0
+    assert sum(tensor.numel() * tensor.element_size() for tensor in tensors) >= model.kernels.nbytes > 0
     assert not any(tensor.requires_grad for tensor in tensors)
     assert not any(module.training for module in modules)
 

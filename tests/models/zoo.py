@@ -120,10 +120,16 @@ ZOO: dict[str, Tiny] = {
 """At least one model of every system; together they do every task."""
 
 
-def tiny_model(name: str) -> LoadedModel:
-    """An untrained model of the zoo, the same each time."""
+def fresh_model(name: str) -> LoadedModel:
+    """An untrained model of the zoo that nobody has run, the same each time."""
     tiny = ZOO[name]
     return load_from(tiny.card(), tiny.weights(), CPU)
+
+
+@cache
+def tiny_model(name: str) -> LoadedModel:
+    """The model that all tests share: running one does not change it, and tracing its networks takes seconds."""
+    return fresh_model(name)
 
 
 def generate_job(**changes: Any) -> GenerateJob:
