@@ -9,9 +9,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from benchmarks import device_gan
 from benchmarks.device import Shipped, jobs, steps
 from benchmarks.device_training import RECIPES, Drawings, Holes, Run, Trainer, train
 from models.checkpoints import load_model, read_card
+from models.systems.aishmc.config import Config
+from models.systems.aishmc.model import generator_of
 from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.networks import PairSolver, unet
 from models.systems.weights import fill
@@ -41,6 +44,22 @@ def test_a_recipe_makes_a_model_that_the_loader_takes(recipe: str, folder: Path,
     assert run.valid["1"]["psnr_0"] > 0
     config = ImageConfig.model_validate(run.trainer.config.model_dump(mode="json"))
     fill({"initializer": unet(config), "solver": PairSolver(config)}, load_file(tmp_path / "model.safetensors"))
+
+
+def test_a_gan_of_fixed_seconds_makes_a_model_that_the_loader_takes(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 12, 12), np.uint8)
+    np.savez(tmp_path / "grey.npz", images=pictures)
+    small = ["--latent", "4", "--base", "16", "--most", "4", "--batch", "2", "--coarse-batch", "2", "--seconds", "1"]
+    given = ["--preset", "tiny", "--data", str(tmp_path / "grey.npz"), "--out", str(tmp_path), "--device", "cpu"]
+    device_gan.main([*given, *small])
+    found = device_gan.result(tmp_path / "gan.safetensors", "100")
+    config = Config.model_validate(found.facts["config"])
+    assert config.image_size == 12
+    assert config.training.iterations == found.facts["log"][-1]["iteration"] >= 4
+    assert sum(level.fade + level.stable for level in config.levels) == pytest.approx(
+        found.facts["log"][-1]["kimg"], abs=0.01
+    )
+    fill({"generator": generator_of(config)}, found.tensors)
 
 
 def test_a_shipped_model_is_measured() -> None:

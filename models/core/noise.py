@@ -65,6 +65,17 @@ def streams(seeds: Sequence[int], loop: int, device: torch.device | str = "cpu")
     return as_tensor([mix(seed, loop) for seed in seeds], device)
 
 
+def folded(prefix: Sequence[int], *keys: Tensor) -> Tensor:
+    """:func:`mix` of known keys and of some that are on a device, int64 that broadcast together; nothing is sent there
+    for it.
+    """
+    h: Tensor | int = _signed(mix(*prefix))
+    for key in keys:
+        h = _fold(h, key)
+    assert isinstance(h, Tensor)
+    return h
+
+
 def as_tensor(hashes: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
     """What :func:`mix` gave, as int64 of the same bits."""
     return torch.tensor([_signed(h) for h in hashes], dtype=torch.int64, device=device)
@@ -119,9 +130,9 @@ class Noise:
         return _shifted(z, 31)
 
 
-def _fold(h: Tensor, key: Tensor | int) -> Tensor:
+def _fold(h: Tensor | int, key: Tensor | int) -> Tensor:
     """One more key of :func:`mix`."""
-    h = _shifted((h ^ key).mul_(_FIRST_S), 27).mul_(_SECOND_S)
+    h = _shifted(torch.mul(h ^ key, _FIRST_S), 27).mul_(_SECOND_S)
     return _shifted(h, 31)
 
 

@@ -117,8 +117,8 @@ class Generator(nn.Module):
         self.second = nn.ModuleDict({str(r): Scaled(wide[r], wide[r], 3) for r in self.sizes})
         self.to_rgb = nn.ModuleDict({str(r): Scaled(wide[r], channels, 1, gain=1) for r in self.sizes})
 
-    def forward(self, z: Tensor, size: int | None = None, alpha: float = 1.0) -> Tensor:
-        """Images of ``size`` pixels (None: the most), the block of that size faded in by alpha."""
+    def forward(self, z: Tensor, size: int | None = None, alpha: float | Tensor | None = None) -> Tensor:
+        """Images of ``size`` pixels (None: the most), the block of that size faded in by alpha (None: all there)."""
         size = size or self.sizes[-1]
         h = pixel_norm(_active(self.seed(pixel_norm(z))))
         h = pixel_norm(_active(self.second[str(BASE)](h)))
@@ -128,7 +128,7 @@ class Generator(nn.Module):
             h = pixel_norm(_active(self.first[str(r)](doubled(h))))
             h = pixel_norm(_active(self.second[str(r)](h)))
         image: Tensor = self.to_rgb[str(size)](h)
-        if alpha < 1 and size > BASE:
+        if alpha is not None and size > BASE:
             return torch.lerp(doubled(self.to_rgb[str(size // 2)](coarse)), image, alpha)
         return image
 
@@ -155,23 +155,23 @@ class Critic(nn.Module):
         self.whole = Scaled(wide[BASE], wide[BASE // 2], BASE)
         self.head = Scaled(wide[BASE // 2], 1, 1, gain=1)
 
-    def forward(self, images: Tensor, alpha: float = 1.0) -> Tensor:
-        """Images enter at their own size, whose block is faded in by alpha."""
+    def forward(self, images: Tensor, alpha: float | Tensor | None = None) -> Tensor:
+        """Images enter at their own size, whose block is faded in by alpha (None: all there)."""
         size = images.shape[-1]
         h = _active(self.from_rgb[str(size)](images))
         for r in reversed(self.sizes[1 : self.sizes.index(size) + 1]):
             h = _active(self.second[str(r)](_active(self.first[str(r)](h))))
             h = F.avg_pool2d(h, 2)
-            if r == size and alpha < 1:
+            if r == size and alpha is not None:
                 coarse = _active(self.from_rgb[str(r // 2)](F.avg_pool2d(images, 2)))
                 h = torch.lerp(coarse, h, alpha)
         h = _active(self.last(torch.cat([h, deviation_map(h)], 1)))
         return self.head(_active(self.whole(h))).flatten()
 
 
-def faded(images: Tensor, alpha: float) -> Tensor:
+def faded(images: Tensor, alpha: float | Tensor | None) -> Tensor:
     """Observed images as the critic is shown them while a block is faded in: (1 - alpha) up(pool(x)) + alpha x."""
-    return images if alpha >= 1 else torch.lerp(doubled(F.avg_pool2d(images, 2)), images, alpha)
+    return images if alpha is None else torch.lerp(doubled(F.avg_pool2d(images, 2)), images, alpha)
 
 
 def perceptron(sizes: Sequence[int]) -> nn.Sequential:

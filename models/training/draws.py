@@ -9,7 +9,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from models.core.noise import Key, Noise, mix
+from models.core.noise import Key, Noise, folded, mix
 
 
 class Purpose(IntEnum):
@@ -59,6 +59,13 @@ class Draws:
     def noise(self, n: int, *keys: int, device: torch.device | str = "cpu") -> Noise:
         """Keyed noise of n rows, as kernels are given it."""
         return Noise([Key(seed, 0, 0) for seed in self.rows(n, *keys)], device)
+
+    def noise_at(self, n: int, purpose: int, *keys: Tensor) -> Noise:
+        """The numbers of :meth:`noise` for keys that are on a device, int64 ``[1]``: nothing is sent there, so that it
+        can be a part of a captured graph.
+        """
+        seeds = folded([self.seed, purpose], *keys, torch.arange(n, device=keys[0].device))
+        return Noise.at(folded([], seeds, torch.zeros_like(seeds)), torch.zeros_like(seeds))
 
     def generator(self, *keys: int) -> torch.Generator:
         """A generator on the CPU."""

@@ -59,8 +59,12 @@ class Learner(Generic[N]):
 
     def gradient_norm(self) -> float:
         """The Euclidean norm of all gradients together."""
+        return float(self.gradient_length())
+
+    def gradient_length(self) -> Tensor:
+        """The same, not read by the host yet."""
         gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        return float(torch.nn.utils.get_total_norm(gradients))
+        return torch.nn.utils.get_total_norm(gradients)
 
     def clip(self, norm: float, most: float) -> None:
         """Scale the gradients, whose norm is known, to a norm of at most ``most``."""
@@ -126,8 +130,7 @@ def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _follow(average: nn.Module, live: nn.Module, decay: float) -> None:
     with torch.no_grad():
-        for a, p in zip(average.parameters(), live.parameters(), strict=True):
-            a.lerp_(p, 1 - decay)
+        torch._foreach_lerp_(list(average.parameters()), list(live.parameters()), 1 - decay)
         for old, new in zip(average.buffers(), live.buffers(), strict=True):
             old.copy_(new)
 

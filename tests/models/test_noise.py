@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.core.noise import Key, Noise, mix, row_seeds, streams
+from models.core.noise import Key, Noise, folded, mix, row_seeds, streams
 
 MASK = (1 << 64) - 1
 
@@ -141,3 +141,9 @@ def test_row_seeds_are_a_prefix_of_longer_ones() -> None:
     assert row_seeds(5, 8)[:3] == row_seeds(5, 3)
     assert all(0 <= seed < 2**53 for seed in row_seeds(2**63 - 1, 8)[1:])
     assert len({*row_seeds(5, 8), *row_seeds(6, 8)}) == 16
+
+
+def test_keys_on_a_device_are_mixed_as_those_of_the_host() -> None:
+    late = torch.tensor([5, -3, 2**40])
+    expected = [mix(2**63 + 9, 2, k, 7) for k in late.tolist()]
+    assert [h & MASK for h in folded([2**63 + 9, 2], late, torch.tensor([7])).tolist()] == expected

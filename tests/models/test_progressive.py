@@ -91,7 +91,7 @@ def test_a_block_is_faded_in(generator: Generator, size: int) -> None:
     assert not torch.allclose(before, after)
     images = random(2, 3, size, size)
     torch.testing.assert_close(faded(images, 0.0), doubled(nn.functional.avg_pool2d(images, 2)))
-    assert faded(images, 1.0) is images
+    assert faded(images, None) is images
 
 
 def test_the_critic_fades_as_the_generator_does() -> None:

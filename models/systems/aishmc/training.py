@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor
 
+from models.core.noise import Noise
 from models.data.images import ImageData
 from models.data.kinds import Data, one_set
 from models.networks.progressive import Critic, Generator, faded
@@ -23,6 +24,8 @@ from models.training.learner import Learner, copied, frozen
 SHEET = 8
 """Rows and columns of a sheet of samples."""
 _CHUNK = 250
+_RESIDENT = 1 << 32
+"""Bytes of images that are kept on the device; larger sets stay with the host."""
 _MEMORY = 0.99
 """Of the running mean of the penalty: about a hundred updates."""
 
@@ -39,15 +42,18 @@ class Trainer:
     """
 
     def __init__(self, config: Config, data: ImageData, seed: int, device: torch.device) -> None:
-        self.config, self.draws, self.device, self.images = config, Draws(seed), device, data.images
+        self.config, self.draws, self.device = config, Draws(seed), device
+        self.images = data.images.to(device) if data.images.numel() <= _RESIDENT else data.images
         self.growth, self._penalty = Growth(), 0.0
+        self.clock, self.salt = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
+        self.fade = torch.zeros(1, device=device)
         self.draws.weights()
         network, betas = config.network, config.training.betas
         critic = Critic(config.channels, config.size, network.base, network.most)
-        self._generator: Learner[Generator] = Learner(
+        self.generator: Learner[Generator] = Learner(
             "generator", generator_of(config).to(device), self._rate, betas=betas, decay=self._decay
         )
-        self._critic: Learner[Critic] = Learner("critic", critic.to(device), self._rate, betas=betas)
+        self.critic: Learner[Critic] = Learner("critic", critic.to(device), self._rate, betas=betas)
 
     def _rate(self, iteration: int) -> float:
         del iteration  # the number of images says more, and is the same
@@ -70,72 +76,80 @@ class Trainer:
 
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
         """An update of the critic, then one of the generator against it."""
-        n = self.config.levels[self.stage].batch_size
-        real = self._observed(n, iteration, salt)
-        metrics = self._judge(real, n, iteration, salt) | {
-            "kimg": self.growth.kimg,
-            "size": float(self.size),
-            "alpha": self.alpha,
-        }
+        n, place = self.config.levels[self.stage].batch_size, self.growth
+        for tensor, value in ((self.clock, iteration), (self.salt, salt), (self.fade, self.alpha)):
+            tensor.fill_(value)
+        real = self.observed(n)
+        metrics = _read(self.judge(real))
+        self._penalty = _MEMORY * self._penalty + (1 - _MEMORY) * metrics["penalty"]
+        metrics |= {"mean_penalty": self._penalty}
+        metrics |= {"kimg": place.kimg, "size": float(self.size), "alpha": self.alpha}
         if self.diverged(iteration, metrics) is not None:
             return metrics
-        self._critic.update(iteration, lr_scale)
-        metrics |= self._draw_better(real, n, iteration, salt)
-        self._generator.update(iteration, lr_scale)
-        self._advance(self.growth.after(n, self.config))
-        return metrics
+        self.critic.update(iteration, lr_scale)
+        told = self.improve(real)
+        self.generator.update(iteration, lr_scale)
+        self.advance(place.after(n, self.config))
+        return metrics | _read(told)
 
-    def _judge(self, real: Tensor, n: int, *keys: int) -> dict[str, float]:
-        """The gradients of the critic's loss."""
-        with torch.no_grad():
-            fake = self._made(self._generator.network, self._latents(n, Purpose.GENERATED, *keys))
-        u = self.draws.noise(n, Purpose.MIXTURE, *keys, device=self.device).uniform(1, 1, 1)
-        training = self.config.training
-        terms = critic_terms(lambda images: self._critic.network(images, self.alpha), real, fake, u)
-        self._critic.backward(training.penalty * terms.penalty + training.drift * terms.drift - terms.distance)
-        told = {"distance": terms.distance, "real": terms.real, "fake": terms.fake, "penalty": terms.penalty}
-        numbers = {name: float(value.detach()) for name, value in told.items()}
-        self._penalty = _MEMORY * self._penalty + (1 - _MEMORY) * numbers["penalty"]
-        return {
-            **numbers,
-            "mean_penalty": self._penalty,
-            "critic_gradient": self._critic.gradient_norm(),
-        }
+    def judge(self, real: Tensor) -> dict[str, Tensor]:
+        """The gradients of the critic's loss on observed images.
 
-    def _draw_better(self, real: Tensor, n: int, *keys: int) -> dict[str, float]:
-        """The gradients of the generator's loss. ``diversity`` is the spread of a pixel over the batch, beside the
-        data's.
+        What is random follows from ``clock`` and ``salt``, how far the newest block is there from ``fade``; all are on
+        the device, and the host reads nothing.
         """
-        with frozen(self._critic.network):
-            fake = self._made(self._generator.network, self._latents(n, Purpose.FOOLING, *keys))
-            self._generator.backward(-self._critic.network(fake, self.alpha).mean())
-        spread = [float(images.detach().var(0).mean().sqrt()) for images in (fake, real)]
-        return {
-            "diversity": spread[0] / max(spread[1], 1e-6),
-            "generator_gradient": self._generator.gradient_norm(),
-        }
+        alpha, n = self._blend, len(real)
+        with torch.no_grad():
+            fake = self._made(self.generator.network, self._latents(n, Purpose.GENERATED), alpha)
+        u = self._noise(n, Purpose.MIXTURE).uniform(1, 1, 1)
+        training = self.config.training
+        terms = critic_terms(lambda images: self.critic.network(images, alpha), real, fake, u)
+        self.critic.backward(training.penalty * terms.penalty + training.drift * terms.drift - terms.distance)
+        told = {"distance": terms.distance, "real": terms.real, "fake": terms.fake, "penalty": terms.penalty}
+        return told | {"critic_gradient": self.critic.gradient_length()}
 
-    def _advance(self, growth: Growth) -> None:
+    def improve(self, real: Tensor) -> dict[str, Tensor]:
+        """The gradients of the generator's loss, as :meth:`judge`. ``diversity`` is the spread of a pixel over the
+        batch, beside the data's.
+        """
+        alpha, n = self._blend, len(real)
+        with frozen(self.critic.network):
+            fake = self._made(self.generator.network, self._latents(n, Purpose.FOOLING), alpha)
+            self.generator.backward(-self.critic.network(fake, alpha).mean())
+        made, data = (images.detach().var(0).mean().sqrt() for images in (fake, real))
+        return {"diversity": made / data.clamp(min=1e-6), "generator_gradient": self.generator.gradient_length()}
+
+    def advance(self, growth: Growth) -> None:
         """Go on to a place of the growth; a new level begins with fresh moments."""
         if growth.level != self.growth.level:
-            for learner in (self._generator, self._critic):
+            for learner in (self.generator, self.critic):
                 learner.load_moments({})
         self.growth = growth
 
-    def _made(self, generator: Generator, z: Tensor) -> Tensor:
-        images: Tensor = generator(z, self.size, self.alpha)
+    @property
+    def _blend(self) -> Tensor | None:
+        """How far the newest block is there; None if it all is, which the host knows."""
+        return self.fade if self.alpha < 1 else None
+
+    def _made(self, generator: Generator, z: Tensor, alpha: Tensor | None) -> Tensor:
+        images: Tensor = generator(z, self.size, alpha)
         return images
 
-    def _latents(self, n: int, *keys: int) -> Tensor:
-        return self.draws.noise(n, *keys, device=self.device).normal(self.config.network.latent)
+    def _noise(self, n: int, purpose: Purpose) -> Noise:
+        return self.draws.noise_at(n, purpose, self.clock, self.salt)
 
-    def _observed(self, n: int, *keys: int) -> Tensor:
-        chosen = self.draws.index(len(self.images), n, Purpose.DATA, *keys)
-        images = prepared(self.images[chosen], self.config, self.size).to(self.device)
+    def _latents(self, n: int, purpose: Purpose) -> Tensor:
+        return self._noise(n, purpose).normal(self.config.network.latent)
+
+    def observed(self, n: int) -> Tensor:
+        """n images of the data as the critic is shown them now."""
+        chosen = (self._noise(n, Purpose.DATA).uniform(1).flatten().double() * len(self.images)).long()
+        chosen = chosen.to(self.images.device)
+        images = prepared(self.images[chosen].to(self.device), self.config, self.size)
         if self.config.training.flip:
-            flipped = self.draws.noise(n, Purpose.FLIP, *keys, device=self.device).uniform(1, 1, 1) < 0.5
+            flipped = self._noise(n, Purpose.FLIP).uniform(1, 1, 1) < 0.5
             images = torch.where(flipped, images.flip(3), images)
-        return faded(images, self.alpha)
+        return faded(images, self._blend)
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
         guards = self.config.training
@@ -153,21 +167,21 @@ class Trainer:
     def leave_stage(self) -> bool:
         if self.stage + 1 >= len(self.config.levels):
             return False
-        self._advance(self.growth.next())
+        self.advance(self.growth.next())
         return True
 
     def state(self) -> dict[str, Tensor]:
         place = {"growth": torch.tensor(self.growth), "penalty": torch.tensor(self._penalty, dtype=torch.float64)}
-        return self._generator.state() | self._critic.state() | place
+        return self.generator.state() | self.critic.state() | place
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self._generator.load_state(state)
-        self._critic.load_state(state)
+        self.generator.load_state(state)
+        self.critic.load_state(state)
         self.growth, self._penalty = Growth(*state["growth"].tolist()), float(state["penalty"])
 
     def export(self) -> dict[str, Tensor]:
         """The averaged generator."""
-        return copied({f"generator.{name}": value for name, value in self._generator.served.state_dict().items()})
+        return copied({f"generator.{name}": value for name, value in self.generator.served.state_dict().items()})
 
     # Pictures
 
@@ -176,8 +190,11 @@ class Trainer:
         return None if self.alpha < 1 else self._drawn(n)
 
     def _drawn(self, n: int) -> Tensor:
+        """The same noise whenever it is."""
+        alpha = None if self.alpha == 1 else torch.full_like(self.fade, self.alpha)
+        latents = self.draws.noise(n, Purpose.DRAW, device=self.device).normal(self.config.network.latent)
         with torch.no_grad():
-            parts = [self._made(self._generator.served, z) for z in self._latents(n, Purpose.DRAW).split(_CHUNK)]
+            parts = [self._made(self.generator.served, z, alpha) for z in latents.split(_CHUNK)]
         return torch.cat(parts).clamp(-1, 1).cpu()
 
     def reference(self, images: Tensor) -> Tensor:
@@ -187,6 +204,11 @@ class Trainer:
     def samples(self) -> Tensor:
         drawn = self._drawn(SHEET**2)
         return drawn.reshape(SHEET, SHEET, *drawn.shape[1:])
+
+
+def _read(told: Mapping[str, Tensor]) -> dict[str, float]:
+    """Numbers on the device, in one go."""
+    return dict(zip(told, torch.stack([value.detach() for value in told.values()]).tolist(), strict=True))
 
 
 def make_trainer(config: Config, data: Data, seed: int, device: torch.device) -> Trainer:
