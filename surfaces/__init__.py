@@ -1,0 +1,1 @@
+"""Surfaces: mesh files in, radial functions and their spherical harmonics, OBJ files out. Numpy alone."""
