@@ -45,6 +45,7 @@ class Loop:
         seeds: one noise seed a row.
         name: what a client sees as the stage of its job.
         preview: rows -> pictures ``[rows, C, H, W]`` in [-1, 1], if the state can be shown half-way.
+        judge: adds ``f``, minus the energy, to rows that are shown: told beside the pictures. It draws no noise.
         keep: the names of the result that the task reads, apart from handing them on as the start of its next loop, up
             to its end; None: all. Only these are saved with a chain. A task that is resumed is sent them alone, and the
             loops that it yields until it is where it was may lack the other names, or have none.
@@ -57,6 +58,7 @@ class Loop:
     seeds: Sequence[int]
     name: str = "loop"
     preview: Callable[[Rows], Tensor] | None = None
+    judge: Kernel | None = None
     keep: Collection[str] | None = None
     bound: float | None = None
 
@@ -66,6 +68,15 @@ class Loop:
             raise ValueError(f"{len(self.seeds)} seeds, but the state has these leading dimensions: {sizes}")
         if self.steps < 0:
             raise ValueError(f"steps must not be negative, got {self.steps}")
+
+    def shown(self, rows: Rows) -> tuple[Tensor, list[float | None]]:
+        """The pictures of rows and the energy of each (None: the loop has no judge), for a loop that has a preview."""
+        assert self.preview
+        images = self.preview(rows).detach()
+        if self.judge is None:
+            return images.cpu(), [None] * len(images)
+        zeros = torch.zeros(len(images), dtype=torch.int64, device=images.device)
+        return images.cpu(), (-self.judge(rows, zeros, Noise.at(zeros, zeros))["f"]).tolist()
 
     def kept(self, result: Rows) -> Rows:
         """What is kept of the result."""

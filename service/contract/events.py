@@ -22,9 +22,12 @@ class ProgressEvent(Progress):
 class PreviewEvent(BaseModel):
     """Unfinished images of a job."""
 
-    step: int = Field(description="After so many steps.")
+    step: int = Field(description="After so many steps; 0: what the refinement starts from, such as the proposals.")
     rows: list[int] = Field(description="Which of the job's images are shown, by their places from 0.")
-    url: str = Field(description="Address of the PNG that shows them.")
+    url: str = Field(description="Address of the PNG that shows them side by side.")
+    energies: list[float | None] = Field(
+        default_factory=list, description="The energy of each of them; null where the method has none."
+    )
 
 
 class MetricsEvent(RootModel[dict[str, float | None]]):

@@ -82,9 +82,17 @@ def test_events_come_in_order_and_resume(api: httpx.Client) -> None:
     assert found[-1].name == "status"
     assert {event.name for event in found} <= {"status", "progress", "preview"}
     previews = [event.data for event in found if event.name == "preview"]
-    assert [preview["step"] for preview in previews] == [10, 20, 30]
+    assert [preview["step"] for preview in previews] == [0, 10, 20, 30]
     sizes = [opened(api.get(preview["url"]).content).size for preview in previews]
-    assert sizes == [(56, 28)] * 3
+    assert sizes == [(56, 28)] * 4
+    proposals = succeeded(api, submit(api, n=2, seed=1, refine=False))["outputs"]
+    strip = opened(api.get(previews[0]["url"]).content)
+    for k, proposal in enumerate(proposals):
+        shown = strip.crop((28 * k, 0, 28 * k + 28, 28))
+        assert shown.tobytes() == opened(api.get(proposal["url"]).content).tobytes()
+        assert previews[0]["energies"][k] == pytest.approx(proposal["energy"], rel=1e-3)
+    first = [preview["energies"][0] for preview in previews]
+    assert first == sorted(first, reverse=True)  # the refinement goes downhill
     ids = [tuple(map(int, event.id.split("-"))) for event in found]
     assert ids == sorted(set(ids))
     for k in (0, 2, len(found) - 2):

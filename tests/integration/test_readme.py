@@ -33,7 +33,7 @@ def test_the_first_request_gives_four_images(server: Server, tmp_path: Path) -> 
 
 def test_the_job_is_followed_and_its_picture_fetched(server: Server, tmp_path: Path) -> None:
     out = run(CURL["README.md"][1], server, tmp_path)
-    assert out.count("event: preview") == 3
+    assert out.count("event: preview") == 4
     assert '"status":"succeeded"' in out
     with Image.open(tmp_path / "image.png") as picture:
         assert picture.size == (28, 28)

@@ -438,7 +438,7 @@ def test_a_preview_shows_the_rows_of_all_threads() -> None:
 
     with started(3, max_rows=4) as engine:
         previews = list(engine.submit(task(30, 3, n=12, kernel=kernel), preview_every=10).previews())
-    assert [preview.step for preview in previews] == [10, 20]
+    assert [preview.step for preview in previews] == [0, 10, 20]
     for preview in previews:
         assert preview.rows == tuple(range(12))
         assert torch.equal(preview.images, run(task_of_steps(preview.step, 3, 12))["x"])
@@ -446,7 +446,11 @@ def test_a_preview_shows_the_rows_of_all_threads() -> None:
 
 def test_rows_that_have_not_begun_hold_up_no_preview(single: Engine) -> None:
     previews = list(single.submit(task(4, 3, n=6), preview_every=2).previews())
-    assert [(preview.step, preview.rows) for preview in previews] == [(2, (0, 1, 2, 3)), (2, (4, 5))]
+    assert [(preview.step, preview.rows) for preview in previews] == [
+        (0, (0, 1, 2, 3, 4, 5)),
+        (2, (0, 1, 2, 3)),
+        (2, (4, 5)),
+    ]
 
 
 def test_progress_counts_every_step_whoever_joins_on_the_way(single: Engine) -> None:
@@ -468,10 +472,10 @@ def test_progress_counts_every_step_whoever_joins_on_the_way(single: Engine) -> 
 def test_previews_come_every_k_steps_and_progress_is_told(engine: Engine) -> None:
     ticket = engine.submit(task(10, 3, n=2), preview_every=4)
     previews: list[Preview] = list(ticket.previews())
-    assert [preview.step for preview in previews] == [4, 8]
-    assert previews[0].rows == (0, 1)
+    assert [preview.step for preview in previews] == [0, 4, 8]
+    assert previews[1].rows == (0, 1)
     partial = run(task_of_steps(4, 3, 2))
-    assert torch.equal(previews[0].images, partial["x"])
+    assert torch.equal(previews[1].images, partial["x"])
     assert (ticket.stage, ticket.step, ticket.steps) == ("end", 2, 2)
     assert equal(ticket.result(), run(task(10, 3, n=2)))
     assert equal(ticket.result(), run(task(10, 3, n=2)))  # asking twice is fine
@@ -486,8 +490,8 @@ def test_previews_are_counted_over_all_loops_that_can_be_shown(engine: Engine) -
 
     ticket = engine.submit(chained(), preview_every=3)
     previews = list(ticket.previews())
-    assert [preview.step for preview in previews] == [3, 6, 9, 12]  # at 6 the second loop begins; 15 is the result
-    assert len({preview.images.numpy().tobytes() for preview in previews}) == 4
+    assert [preview.step for preview in previews] == [0, 3, 6, 9, 12]  # at 6 the second loop begins; 15 is the result
+    assert len({preview.images.numpy().tobytes() for preview in previews}) == 5
 
 
 def task_of_steps(  # type: ignore[no-untyped-def]

@@ -201,7 +201,7 @@ def test_previews_and_progress_are_announced(bench: Bench, client: redis.Redis) 
     entries: Any = client.xrange(bench.store.events_key(record.id))
     events = [(fields["event"], json.loads(fields["data"])) for _, fields in entries]
     previews = [data for name, data in events if name == "preview"]
-    assert [preview["step"] for preview in previews] == [20, 40]
+    assert [preview["step"] for preview in previews] == [0, 20, 40]
     with Image.open(io.BytesIO(bench.blobs.get(f"jobs/{record.id}/previews/20.png"))) as picture:
         assert picture.size == (2 * 28, 28)
     assert events[-1] == ("status", {"status": "succeeded", "attempt": 1})

@@ -36,7 +36,7 @@ class Member:
         self.todo = [row for row, step in enumerate(self.steps) if step < loop.steps]
         """The rows that are to be advanced, in the order of their admission."""
         self.admitted = 0  # of these
-        self._pictures: dict[int, dict[int, Tensor]] = {}  # step -> row -> what is to be shown
+        self._pictures: dict[int, dict[int, tuple[Tensor, float | None]]] = {}  # step -> row -> what is to be shown
         self._shown: dict[int, set[int]] = {}  # step -> rows that were shown
         self._finished = [row for row, step in enumerate(self.steps) if step >= loop.steps]
         self._moved: Rows = {}  # what its kernel changes, of the rows that have finished; else they are as at the start
@@ -55,14 +55,14 @@ class Member:
             numbers: which rows have come to it now.
             state: these rows.
         """
-        assert self.loop.preview
         pictures, shown = self._pictures.setdefault(step, {}), self._shown.setdefault(step, set())
-        pictures.update(zip(numbers, self.loop.preview(state).detach().cpu(), strict=True))
+        pictures.update(zip(numbers, zip(*self.loop.shown(state), strict=True), strict=True))
         begun = {row for row in self.todo[: self.admitted] if self.steps[row] < step}
         if begun <= pictures.keys() | shown:
             rows = sorted(self._pictures.pop(step))
             shown.update(rows)
-            self.ticket.show(Preview(self.before + step, tuple(rows), torch.stack([pictures[row] for row in rows])))
+            images, energies = zip(*(pictures[row] for row in rows), strict=True)
+            self.ticket.show(Preview(self.before + step, tuple(rows), torch.stack(images), energies))
 
     def advance(self, steps: int) -> None:
         """Tell the ticket that one of its rows has done so many steps more."""

@@ -43,11 +43,13 @@ class Preview:
         step: the step that the rows have finished, counted over all loops of the task that can be shown.
         rows: the numbers of the job's rows that are shown.
         images: ``[len(rows), C, H, W]`` in [-1, 1].
+        energies: of each of these rows; None where the method has none.
     """
 
     step: int
     rows: tuple[int, ...]
     images: Tensor
+    energies: tuple[float | None, ...]
 
 
 class Ticket(Generic[R]):
@@ -123,10 +125,10 @@ class Ticket(Generic[R]):
         return self._loops - 1
 
     def show_start(self, loop: Loop) -> None:
-        """Show the rows that a loop begins with, if they are due: the loop before it ended at this step."""
-        if loop.preview and self.preview_every and self.before and self.before % self.preview_every == 0:
-            images = loop.preview(loop.rows).detach().cpu()
-            self.show(Preview(self.before, tuple(range(len(loop.seeds))), images))
+        """Show the rows that a loop begins with, if they are due: proposals, or the end of the loop before it."""
+        if loop.preview and self.preview_every and self.before % self.preview_every == 0:
+            images, energies = loop.shown(loop.rows)
+            self.show(Preview(self.before, tuple(range(len(loop.seeds))), images, tuple(energies)))
 
     def show(self, preview: Preview) -> None:
         self._events.put(preview)

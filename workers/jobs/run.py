@@ -157,7 +157,12 @@ class Runner:
         try:
             place = job_preview(record.id, preview.step)
             tally.put(place.key, png(strip(preview.images.nan_to_num(-1.0))))
-            data = {"step": preview.step, "rows": list(preview.rows), "url": place.url}
+            data = {
+                "step": preview.step,
+                "rows": list(preview.rows),
+                "url": place.url,
+                "energies": list(preview.energies),
+            }
             self._store.emit(record.id, record.attempt, "preview", data)
         except StaleAttemptError:
             return  # the heart will notice, too

@@ -44,15 +44,14 @@ def label_weights(label: Label | None, classes: Sequence[str], device: torch.dev
     return torch.tensor([weights.get(name, 0.0) for name in classes], device=device)
 
 
-def refined(step: Kernel, rows: Rows, steps: int, seeds: Sequence[int]) -> Task[Rows]:
-    """Slow thinking: so many steps of the refinement, in training as in serving.
+def refined(step: Kernel, rows: Rows, steps: int, seeds: Sequence[int], judge: Kernel | None = None) -> Task[Rows]:
+    """Slow thinking: so many steps of the refinement, in training as in serving; ``judge`` adds ``f`` for previews.
 
     Raises:
         RowsError: the chain has diverged.
     """
-    return (
-        yield Loop(step, rows, steps=steps, seeds=seeds, name="refine", preview=pictures, keep=["y"], bound=MAX_PIXEL)
-    )
+    loop = Loop(step, rows, steps, seeds, "refine", preview=pictures, judge=judge, keep=["y"], bound=MAX_PIXEL)
+    return (yield loop)
 
 
 def refine(model: Refiner, rows: Rows, job: Job, seeds: Sequence[int]) -> Task[Rows]:
@@ -62,5 +61,5 @@ def refine(model: Refiner, rows: Rows, job: Job, seeds: Sequence[int]) -> Task[R
         RowsError: the chain has diverged.
     """
     if job.refine:
-        rows = yield from refined(model.refine, rows, job.steps, seeds)
+        rows = yield from refined(model.refine, rows, job.steps, seeds, model.evaluate)
     return (yield Loop(model.evaluate, rows, steps=1, seeds=seeds, name="score"))

@@ -94,6 +94,7 @@ def walk(
     enter: Callable[[Rows, Segment], Rows] = resized,
     joining: Tensor | None = None,
     preview: Callable[[Rows], Tensor] | None = None,
+    judge: Kernel | None = None,
     most: float = FREE,
 ) -> Task[Rows]:
     """The chain from coarse to fine (Algorithm 2 and appendix A.8 of the paper), in training as in serving.
@@ -107,6 +108,7 @@ def walk(
         enter: brings rows to the size of a segment.
         joining: images that start in the last segment, as further rows.
         preview: rows -> pictures.
+        judge: adds ``f`` to rows of the last segment that are shown.
         most: the largest absolute value of a pixel at the end of a segment, before it is clamped.
 
     Raises:
@@ -118,8 +120,9 @@ def walk(
             rows = _joined(rows, joining)
         rows = _timed(rows, segment)
         keys, name = seeds[: len(rows["y"])], f"{segment.size} px"
+        own = judge if segment is segments[-1] else None
         rows = yield Loop(
-            segment.step, rows, segment.steps, keys, name=name, preview=preview, keep=["k0", "y"], bound=most
+            segment.step, rows, segment.steps, keys, name, preview=preview, judge=own, keep=["k0", "y"], bound=most
         )
         rows = {**rows, "y": rows["y"].clamp(-1, 1)}
     return rows

@@ -65,14 +65,23 @@ def _noise_start(shape: Sequence[int], rows: Rows, t: Tensor, noise: Noise) -> R
 
 
 def refined(
-    step: Kernel, rows: Rows, steps: int, seeds: Sequence[int], preview: Callable[[Rows], Tensor] | None = None
+    step: Kernel,
+    rows: Rows,
+    steps: int,
+    seeds: Sequence[int],
+    preview: Callable[[Rows], Tensor] | None = None,
+    judge: Kernel | None = None,
 ) -> Task[Rows]:
-    """So many steps of the chain. A row that has diverged beside others that have not is NaN.
+    """So many steps of the chain; ``judge`` adds ``f`` for previews.
+
+    A row that has diverged beside others that have not is NaN.
 
     Raises:
         RowsError: all have diverged.
     """
-    rows = yield Loop(step, rows, steps, seeds, name="refine", preview=preview, keep=["cut", "y"], bound=MAX_PIXEL)
+    rows = yield Loop(
+        step, rows, steps, seeds, "refine", preview=preview, judge=judge, keep=["cut", "y"], bound=MAX_PIXEL
+    )
     lost = ~(rows["cut"] <= _MOST_CUT)
     if bool(lost.all()):
         raise RowsError("the chain diverged: its drift is beyond the bound almost everywhere; lower step_size")
@@ -86,6 +95,7 @@ def proposed_and_refined(
     steps: int,
     seeds: Sequence[int],
     preview: Callable[[Rows], Tensor] | None = None,
+    judge: Kernel | None = None,
 ) -> Task[tuple[Tensor, Rows]]:
     """Proposals, and the rows after so many steps from there.
 
@@ -93,5 +103,5 @@ def proposed_and_refined(
         RowsError: the chain has diverged.
     """
     proposed = yield Loop(propose, rows, steps=1, seeds=seeds, name="propose", keep=["y"])
-    rows = yield from refined(step, {**rows, "y": proposed["y"]}, steps, seeds, preview)
+    rows = yield from refined(step, {**rows, "y": proposed["y"]}, steps, seeds, preview, judge)
     return proposed["y"], rows

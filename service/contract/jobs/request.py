@@ -111,7 +111,10 @@ class JobRequest(BaseModel, ABC):
         examples=[{}],
     )
     preview_every: int = Field(
-        0, ge=0, le=100_000, description="Send a picture of the unfinished images every so many steps; 0 = never."
+        0,
+        ge=0,
+        le=100_000,
+        description="Send a picture of the unfinished images every so many steps, the start included; 0 = never.",
     )
     priority: int = Field(5, ge=0, le=9, description="Jobs with a greater number leave the queue first.", examples=[5])
     max_queue_seconds: float | None = Field(
@@ -155,7 +158,7 @@ class JobRequest(BaseModel, ABC):
         steps = (self.steps or 0) if self.refine else 0
         frames = steps + 1 if getattr(self, "animate", False) else 0
         shown = steps + math.ceil(self._option_steps(card) / self.rows)
-        previews = shown // self.preview_every if self.preview_every else 0
+        previews = shown // self.preview_every + 1 if self.preview_every else 0
         pixels = card.image.width * card.image.height * card.image.channels
         return self.rows * pixels * (_COPIES + frames + previews)
 

@@ -31,7 +31,8 @@ def translate(model: CFEBMTranslation, job: TranslateJob) -> Task[Output]:
     if job.animate:
         rows |= begin_film(y, job.steps)
         chain = energy.film
-    rows = yield Loop(chain, rows, job.steps, seeds, name="translate", preview=model.shown, keep=["y"], bound=FREE)
+    shown, judge = model.shown, energy.evaluate
+    rows = yield Loop(chain, rows, job.steps, seeds, "translate", preview=shown, judge=judge, keep=["y"], bound=FREE)
     rows = yield Loop(energy.evaluate, rows, steps=1, seeds=seeds, name="score")
     maps = {"net": rows["lr"] * rows["net"], "path": rows["path"]}
     return Output(

@@ -15,7 +15,8 @@ def generate(model: CoopFlow, job: GenerateJob) -> Task[Output]:
     seeds = row_seeds(job.seed, job.n)
     numbers, steps = model.bounded(job.n, job.step_size, job.noise), job.steps if job.refine else 0
     start = model.propose if job.options["start"] == "flow" else model.scatter
-    proposal, rows = yield from proposed_and_refined(start, model.refine, numbers, steps, seeds, model.shown)
+    shown, judge = model.shown, model.evaluate
+    proposal, rows = yield from proposed_and_refined(start, model.refine, numbers, steps, seeds, shown, judge)
     rows = yield Loop(model.evaluate, rows, steps=1, seeds=seeds, name="score")
     extras = {"proposal": model.cropped(proposal)} if job.options["proposal"] else {}
     return Output(images=model.shown(rows), energy=-rows["f"], seeds=seeds, extras=extras)

@@ -21,6 +21,9 @@ def denoise(model: EnergyModel, job: DenoiseJob) -> Task[Output]:
     rows = chain_numbers(model, job.n, job.noise, job.step_size, total - job.steps, total)
     rows["y"] = repeat(model.padded(job.image.to(model.device)), job.n, model.device)
     energy = model.finest
-    rows = yield Loop(energy.chain, rows, job.steps, seeds, name="denoise", preview=model.shown, keep=["y"], bound=FREE)
+    shown, judge = model.shown, energy.evaluate
+    rows = yield Loop(
+        energy.chain, rows, job.steps, seeds, "denoise", preview=shown, judge=judge, keep=["y"], bound=FREE
+    )
     rows = yield Loop(energy.evaluate, rows, steps=1, seeds=seeds, name="score")
     return Output(images=model.shown(rows), energy=-rows["f"], seeds=seeds)

@@ -20,6 +20,6 @@ def generate(model: EnergyModel, job: GenerateJob) -> Task[Output]:
     rows = yield Loop(model.begin, rows, steps=1, seeds=seeds, name="start", keep=["k0", "y"])
     parts = [(energy.chain, energy.size) for energy in model.energies]
     segments = annealed(parts, split_steps(job.steps, len(parts)))
-    rows = yield from walk(rows, segments, seeds, preview=model.shown)
+    rows = yield from walk(rows, segments, seeds, preview=model.shown, judge=model.finest.evaluate)
     rows = yield Loop(model.finest.evaluate, rows, steps=1, seeds=seeds, name="score")
     return Output(images=model.shown(rows), energy=-rows["f"], seeds=seeds)

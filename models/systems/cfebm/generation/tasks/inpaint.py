@@ -39,7 +39,7 @@ def inpaint(model: EnergyModel, job: InpaintJob) -> Task[Output]:
 
     parts = [(energy.chain, energy.size) for energy in model.energies]
     segments = annealed(parts, split_steps(job.steps, len(parts)))
-    rows = yield from walk(rows, segments, seeds, enter=enter, preview=model.shown)
+    rows = yield from walk(rows, segments, seeds, enter=enter, preview=model.shown, judge=model.finest.evaluate)
     rows = yield Loop(model.finest.evaluate, rows, steps=1, seeds=seeds, name="score")
     return Output(images=model.shown(rows), energy=-rows["f"], seeds=seeds)
 
