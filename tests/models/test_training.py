@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -58,12 +58,27 @@ class Until:
         return self.left < 0
 
 
-@pytest.mark.parametrize("system", SYSTEM_NAMES)
-def test_a_resumed_training_repeats_an_unbroken_one(system: str, tmp_path: Path) -> None:
-    every = Rhythm(log=1)
-    whole = Training(plan(system), tmp_path / "whole", rhythm=every)
-    assert whole.run()
-    done = 3 * whole.iterations // 4  # systems that grow have entered another stage
+@dataclass(frozen=True)
+class Whole:
+    """A training that ran to its end without a break."""
+
+    training: Training
+    folder: Path
+    events: list[Event]
+
+
+@pytest.fixture(scope="module", params=SYSTEM_NAMES)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """One of each system, for all tests that look at its end."""
+    folder, events = tmp_path_factory.mktemp("whole"), list[Event]()
+    training = Training(plan(request.param), folder, events.append, rhythm=Rhythm(log=1))
+    assert training.run()
+    return Whole(training, folder, events)
+
+
+def test_a_resumed_training_repeats_an_unbroken_one(whole: Whole, tmp_path: Path) -> None:
+    every, system = Rhythm(log=1), system_of(whole.training.plan.variant)
+    done = 3 * whole.training.iterations // 4  # systems that grow have entered another stage
     assert not Training(plan(system), tmp_path / "parts", rhythm=every).run(Until(done))
     # Killed: what was logged after the last save is written again, and a torn line is dropped.
     with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
@@ -71,17 +86,14 @@ def test_a_resumed_training_repeats_an_unbroken_one(system: str, tmp_path: Path)
     second = Training(plan(system), tmp_path / "parts", rhythm=every)
     assert second.progress.iteration == done
     assert second.run()
-    assert log(tmp_path / "parts") == log(tmp_path / "whole")
-    ends = [load_state(tmp_path / name / "state.safetensors")[0] for name in ("whole", "parts")]
+    assert log(tmp_path / "parts") == log(whole.folder)
+    ends = [load_state(folder / "state.safetensors")[0] for folder in (whole.folder, tmp_path / "parts")]
     assert ends[0].keys() == ends[1].keys()
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
-@pytest.mark.parametrize("system", SYSTEM_NAMES)
-def test_a_training_ends_in_a_model_with_a_true_card(system: str, tmp_path: Path) -> None:
-    events: list[Event] = []
-    training = Training(plan(system), tmp_path / "run", events.append)
-    assert training.run()
+def test_a_training_ends_in_a_model_with_a_true_card(whole: Whole, tmp_path: Path) -> None:
+    training = whole.training
     folder = training.publish(tmp_path / "models")
     assert folder == tmp_path / "models" / "a-model" / "1"
     assert training.publish(tmp_path / "models") == folder  # once
@@ -94,11 +106,10 @@ def test_a_training_ends_in_a_model_with_a_true_card(system: str, tmp_path: Path
     options = {name: option["default"] for name, option in declared.items()}
     made = run(load_model(folder, torch.device("cpu")).start("generate", generate_job(options=options)))
     assert made.images.isfinite().all()
-    assert {event.kind for event in events} == {"metrics", "sample", "figure"}
-    assert events[-1].data["path"] == tmp_path / "run" / "training.png"
-    for path in (events[-1].data["path"], tmp_path / "run" / "training.png"):
-        with Image.open(path) as picture:
-            assert picture.size[0] > 4 * 28
+    assert {event.kind for event in whole.events} == {"metrics", "sample", "figure"}
+    assert whole.events[-1].data["path"] == whole.folder / "training.png"
+    with Image.open(whole.folder / "training.png") as picture:
+        assert picture.size[0] > 4 * 28
 
 
 def test_versions_go_on_after_those_of_another_folder(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ SMALLER = {"initializer.finish": 16, "initializer.finish_layers": 1}
 QUICK: dict[str, tuple[str, Mapping[str, Any]]] = {
     "ccoopnets": ("small", TINY["ccoopnets"]),
     "cfebm": ("tiny", {"network.c": 2, "training.iterations": 80}),
-    "coopflow": ("tiny", TINY["coopflow"]),
+    "coopflow": ("tiny", {**TINY["coopflow"], "training.iterations": 25}),
     "aishmc": ("tiny", {"network.most": 2, "training.iterations": 130}),
     "toy": ("plain", {}),
 }
