@@ -130,5 +130,5 @@ class EngineMachine(RuleBasedStateMachine):
 @pytest.mark.timeout(300)
 class TestEngineMachine(EngineMachine.TestCase):  # type: ignore[misc]
     settings = settings(
-        max_examples=10, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        max_examples=6, stateful_step_count=30, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
