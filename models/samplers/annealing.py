@@ -51,10 +51,9 @@ def anneal(step: Kernel, schedule: Schedule = tabulated) -> Kernel:
         # Within a temperature b stays, and the weight with it.
         w = rows["w"] + (b - rows["b"]) * rows["f"]
         after = step({**rows, "b": b, "eps": eps, "w": w}, t, noise)
-        ends = ends_move(rows, t)
-        if "acceptance" not in rows or not bool(ends.any()):
+        if "acceptance" not in rows:
             return after
-        share = torch.where(ends, after["p"] / rows["moves"], 0.0)
+        share = torch.where(ends_move(rows, t), after["p"] / rows["moves"], 0.0)
         return {**after, "acceptance": rows["acceptance"].scatter_add(1, k[:, None], share[:, None])}
 
     return annealed

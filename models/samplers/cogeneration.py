@@ -136,10 +136,8 @@ class Cogeneration:
 
     def _step(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
         descends = rows["descends"]
-        begins = t % rows["leapfrogs"] == 0
-        if bool(begins.any()):
-            shake = 1 + rows["jitter"] * (2 * noise.uniform().double() - 1)
-            rows = {**rows, "shake": torch.where(begins, shake, rows["shake"])}
+        shake = 1 + rows["jitter"] * (2 * noise.uniform().double() - 1)
+        rows = {**rows, "shake": torch.where(t % rows["leapfrogs"] == 0, shake, rows["shake"])}
         chain = self._hmc.before({**rows, "eps": rows["eps"] * rows["shake"] * rows["stretch"]}, t, noise)
         descent = {**rows, **descended(rows, t)}
         f, g = self._hmc.evaluate(rows, where_rows(descends, {"q": descent["x"]}, {"q": chain["q"]})["q"])

@@ -46,7 +46,8 @@ class Hmc:
     - ``p`` float64 ``[]``, the acceptance probability of the last move; ``accepted`` and ``divergent``, int64 ``[]``,
       counts of moves.
 
-    A rejected row keeps x, f and g bit for bit. H is a difference of large sums, so it is taken in float64.
+    A rejected row keeps x, f and g bit for bit. H is a difference of large sums, so it is taken in float64. A step reads
+    nothing back from the device: which rows begin or end a move is a mask, and what it picks is computed for all.
 
     ``before``, ``evaluate`` and ``after`` are the parts of a step, for kernels whose rows share the gradient with rows
     of another method.
@@ -76,9 +77,7 @@ class Hmc:
 
     def before(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
         """The part of a step before its gradient: rows that begin a move take off, and all fly on to their ``q``."""
-        begins = t % rows["leapfrogs"] == 0
-        if bool(begins.any()):
-            rows = where_rows(begins, self._take_off(rows, noise), rows)
+        rows = where_rows(t % rows["leapfrogs"] == 0, self._take_off(rows, noise), rows)
         q, v = self._space.drift(rows["q"], rows["v"], _beside(rows["eps"], rows["q"]))
         return {**rows, "q": q, "v": v}
 
@@ -99,7 +98,7 @@ class Hmc:
         here = {"q": rows["x"], "v": torch.zeros_like(v), "f_q": rows["f"], "g_q": rows["g"]}
         there = where_rows(lost, here, {"q": q, "v": v, "f_q": f, "g_q": g})
         rows = {**rows, **there, "lost": lost}
-        return where_rows(ends, self._land(rows), rows) if bool(ends.any()) else rows
+        return where_rows(ends, self._land(rows), rows)
 
     def _take_off(self, rows: Rows, noise: Noise) -> Rows:
         """Both draws of a move are made here, so that a row's noise does not depend on where its neighbours are."""
