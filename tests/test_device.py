@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import device_gan
+from benchmarks import decoders, device_gan
 from benchmarks.device import Shipped, jobs, steps
 from benchmarks.device_training import RECIPES, Drawings, Holes, Run, Trainer, train
 from models.checkpoints import load_model, read_card
@@ -60,6 +61,27 @@ def test_a_gan_of_fixed_seconds_makes_a_model_that_the_loader_takes(tmp_path: Pa
         found.facts["log"][-1]["kimg"], abs=0.01
     )
     fill({"generator": generator_of(config)}, found.tensors)
+
+
+def test_completions_of_a_decoder_are_compared_at_equal_gradients(tmp_path: Path) -> None:
+    """The initializer of a CCoopNets, told the class of each image."""
+    random = np.random.default_rng(0)
+    classes = np.array(json.loads((CHECKPOINT / "card.json").read_text(encoding="utf-8"))["classes"])
+    data: dict[str, np.ndarray] = {"classes": classes}
+    for split in ("train", "valid", "test"):
+        data[f"images_{split}"] = random.integers(0, 256, (20, 28, 28), np.uint8)
+        data[f"labels_{split}"] = np.arange(20) % 10
+    np.savez(tmp_path / "grey.npz", **data)
+    given = ["--model", str(CHECKPOINT), "--data", str(tmp_path / "grey.npz"), "--images", "2", "--factors", "4"]
+    small = ["--temperatures", "2", "--leapfrogs", "2", "--starts", "16", "--step-sizes", "row"]
+    decoders.main([*given, *small, "--out", str(tmp_path / "found.json")])
+    found = json.loads((tmp_path / "found.json").read_text(encoding="utf-8"))
+    assert set(found) == {"sigma", "hole", "upscale 4"}
+    for split in ("train", "test"):
+        one = found["hole"][split]
+        assert one["gradients"] == 5
+        difference = one["gd_multi"]["mse"]["value"] - one["ais_hmc"]["mse"]["value"]
+        assert one["paired"]["gd_multi"]["value"] == pytest.approx(difference, abs=2e-5)
 
 
 def test_a_shipped_model_is_measured() -> None:

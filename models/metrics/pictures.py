@@ -20,6 +20,7 @@ PSNR_CAP = 100.0
 _CHUNK = 64  # images whose similarity maps are held at once
 _RADIUS, _DEVIATION = 5, 1.5  # of the window of SSIM, in pixels
 _C1, _C2 = 0.01**2, 0.03**2
+_SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 
 
 def psnr(images: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -60,8 +61,49 @@ def ssim(images: Tensor, targets: Tensor, mask: Tensor | None = None) -> Tensor:
     return torch.cat([_mean(_similarity(_seen(a), _seen(b)), weight) for a, b, weight in chunks])
 
 
+def ms_ssim(images: Tensor, targets: Tensor) -> Tensor:
+    r"""Multi-scale structural similarity of each image (Wang, Simoncelli and Bovik, 2003), at most 1 (equal):
+
+    .. math:: \prod_j \overline{c s}_j^{\,w_j} \cdot \overline{l c s}_M^{\,w_M}
+
+    with the second factor of :func:`ssim` at all scales but the coarsest, each half of the one before, and all of it
+    there. The weights are those of the first of five scales that the image is large enough for (22 pixels for two, 44
+    for three), divided by their sum; a mean below 0 counts as 0.
+
+    Args, returns and raises as :func:`ssim`, without a mask; images must be at least 11 pixels high and wide.
+    """
+    _weights(images, targets, None)
+    scales = ms_ssim_scales(min(images.shape[2:]))
+    weights = torch.tensor(_SCALE_WEIGHTS[:scales], dtype=torch.float64)
+    a, b, found = _seen(images), _seen(targets), torch.ones(len(images), dtype=torch.float64, device=images.device)
+    for scale, weight in enumerate((weights / weights.sum()).tolist()):
+        luminance, structure = _parts(a, b)
+        part = luminance * structure if scale == scales - 1 else structure
+        found = found * part.flatten(1).mean(1).clamp(min=0) ** weight
+        a, b = F.avg_pool2d(a, 2), F.avg_pool2d(b, 2)
+    return found
+
+
+def ms_ssim_scales(side: int) -> int:
+    """How many scales images of so many pixels are compared at: each needs a window of 11 pixels.
+
+    Raises:
+        ValueError: not even one does.
+    """
+    scales = sum(side >= (2 * _RADIUS + 1) << k for k in range(len(_SCALE_WEIGHTS)))
+    if not scales:
+        raise ValueError(f"MS-SSIM needs images of at least {2 * _RADIUS + 1} pixels a side, got {side}")
+    return scales
+
+
 def _similarity(a: Tensor, b: Tensor) -> Tensor:
-    """The map of SSIM, in double precision: in single precision it is off by 6e-4 on plain areas.
+    """The map of SSIM."""
+    luminance, structure = _parts(a, b)
+    return luminance * structure
+
+
+def _parts(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Its two factors, in double precision: in single precision it is off by 6e-4 on plain areas.
 
     The window is separable, so it is two matrix products; torchmetrics convolves with all of it, ten times as slow.
     """
@@ -69,7 +111,7 @@ def _similarity(a: Tensor, b: Tensor) -> Tensor:
     mean_a, mean_b, aa, bb, ab = (vertical @ x @ horizontal.T for x in (a, b, a * a, b * b, a * b))
     covariance, variances = ab - mean_a * mean_b, aa + bb - mean_a**2 - mean_b**2
     luminance = (2 * mean_a * mean_b + _C1) / (mean_a**2 + mean_b**2 + _C1)
-    return luminance * (2 * covariance + _C2) / (variances + _C2)
+    return luminance, (2 * covariance + _C2) / (variances + _C2)
 
 
 def _smoothing(side: int, device: torch.device) -> Tensor:

@@ -46,8 +46,8 @@ class Hmc:
     - ``p`` float64 ``[]``, the acceptance probability of the last move; ``accepted`` and ``divergent``, int64 ``[]``,
       counts of moves.
 
-    A rejected row keeps x, f and g bit for bit. H is a difference of large sums, so it is taken in float64. A step reads
-    nothing back from the device: which rows begin or end a move is a mask, and what it picks is computed for all.
+    A rejected row keeps x, f and g bit for bit. H is a difference of large sums, so it is taken in float64. A step
+    reads nothing back from the device: which rows begin or end a move is a mask, and what it picks is made for all.
 
     ``before``, ``evaluate`` and ``after`` are the parts of a step, for kernels whose rows share the gradient with rows
     of another method.

@@ -197,6 +197,20 @@ def test_a_small_flow_inverts(dtype: torch.dtype, gate: float) -> None:
         assert (flow.inverse(flow(x)[0]) - x).abs().max() < gate
 
 
+def test_an_inverse_has_the_gradients_of_the_inverse_function() -> None:
+    """Through bisections that have none: its Jacobian is the inverse of the flow's."""
+    torch.manual_seed(0)
+    flow = FlowPlusPlus(TINY, 1).double()
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    z = torch.randn(16, dtype=torch.float64)
+    x = flow.inverse(z.view(1, 1, 4, 4)).flatten().detach()
+    there = torch.autograd.functional.jacobian(lambda x: flow(x.view(1, 1, 4, 4))[0].flatten(), x)
+    back = torch.autograd.functional.jacobian(lambda z: flow.inverse(z.view(1, 1, 4, 4)).flatten(), z)
+    torch.testing.assert_close(there @ back, torch.eye(16, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_flow_of_32_pixels_inverts_in_single_precision(channels: int) -> None:
     flow, x = perturbed(SMALL, channels, 32, torch.float32), pixels(2, channels, 32, torch.float32)

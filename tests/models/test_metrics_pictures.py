@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from models.data.images import to_float
-from models.metrics.pictures import PSNR_CAP, diversity, l1, psnr, ssim
+from models.metrics.pictures import PSNR_CAP, diversity, l1, ms_ssim, ms_ssim_scales, psnr, ssim
 
 
 def _levels(*levels: int, side: int = 16) -> Tensor:
@@ -127,3 +127,23 @@ def test_what_can_not_be_compared_is_refused() -> None:
         ssim(images[..., :5], images[..., :5])
     with pytest.raises(ValueError, match="two results"):
         diversity(images[:, None])
+
+
+def test_ms_ssim_of_constants_is_the_luminance_of_the_coarsest_scale() -> None:
+    """28 pixels are enough for two scales, 44 for three; plain images differ in luminance alone."""
+    luminance = _ssim_of_constants(100 / 255, 110 / 255)
+    assert luminance == pytest.approx(0.99548, abs=1e-5)
+    for side, weight in ((16, 1.0), (28, 0.2856 / 0.3304), (44, 0.3001 / 0.6305)):
+        got = ms_ssim(_levels(100, side=side), _levels(110, side=side))
+        assert got.item() == pytest.approx(luminance**weight, abs=1e-9)
+    assert [ms_ssim_scales(side) for side in (11, 21, 22, 44, 88, 176, 1024)] == [1, 1, 2, 3, 4, 5, 5]
+
+
+def test_ms_ssim_is_1_for_equal_images_and_forgives_a_finer_error_more() -> None:
+    image, fine = _noise(1, 3, 32, 32, seed=1), _noise(1, 3, 32, 32, seed=2)
+    coarse = fine[..., ::4, ::4].repeat_interleave(4, 2).repeat_interleave(4, 3)
+    assert ms_ssim(image, image).item() == pytest.approx(1.0)
+    smooth = torch.nn.functional.avg_pool2d(image, 9, 1, 4)
+    assert ms_ssim(smooth, smooth + 0.2 * coarse).item() < ms_ssim(smooth, smooth + 0.2 * fine).item() < 1
+    with pytest.raises(ValueError, match="at least 11 pixels a side, got 10"):
+        ms_ssim(_levels(1, side=10), _levels(1, side=10))

@@ -120,9 +120,8 @@ class FlowPlusPlus(nn.Module):
         return self.finest(x, fit=fit)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """x of latents z, without gradients."""
-        with torch.no_grad():
-            return self.finest.inverse(z)
+        """x of latents z. Its gradients are those of the inverse function; no step of a bisection is differentiated."""
+        return self.finest.inverse(z)
 
 
 def steps_of(flow: nn.Module) -> Sequence[Step]:

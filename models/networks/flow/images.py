@@ -46,7 +46,12 @@ class ImageFlow(nn.Module):
 
     def propose(self, z: Tensor) -> Tensor:
         """Images of latents, in [-1, 1]; without gradients."""
-        return self._decode(self.flow.inverse(z)).clamp(-1, 1)
+        with torch.no_grad():
+            return self.decoded(z).clamp(-1, 1)
+
+    def decoded(self, z: Tensor) -> Tensor:
+        """The same, not clipped and differentiable in z."""
+        return self._decode(self.flow.inverse(z))
 
     def latent(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """z of images at u = 1/2, and their log density in nats, ``[n]``."""

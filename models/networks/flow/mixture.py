@@ -17,6 +17,9 @@ from torch import Tensor
 BISECTIONS = 40
 """Halvings of the bracket of an inverse. Their number is fixed: a stop that looks at the data would couple rows."""
 
+_LEVEL = -30.0
+"""The least log of a slope that an inverse is differentiated through."""
+
 
 class Mixture(NamedTuple):
     """K components for each element of x ``[n, ...]``: each ``[n, K, ...]``, with logs of weights that sum to 1."""
@@ -37,12 +40,25 @@ def logit(x: Tensor, mixture: Mixture) -> tuple[Tensor, Tensor]:
 
 
 def unlogit(target: Tensor, mixture: Mixture, bisections: int = BISECTIONS) -> Tensor:
-    """x with l(x) = target, like target; without gradients.
+    r"""x with l(x) = target, like target.
+
+    Where gradients are wanted they are those of the inverse function: the bisection finds the root without any, and one
+    step of Newton's method from there, whose length is 0, has them: :math:`dx = (d target - d_\theta l) / l'(x)`.
 
     The tail with less than half of the mass is compared, for it has all its digits, and in the log domain: sharp
     components make l of some hundreds. The bracket holds the root for every target: where each component is further
     than \\|target\\| of its own scales away, l is beyond the target.
     """
+    root = _root(target, mixture, bisections)
+    if not torch.is_grad_enabled():
+        return root
+    value, log_slope = logit(root, mixture)
+    # Where l is level its inverse is steep beyond all numbers; a chain turns back there.
+    step = (target - value) * torch.exp(-log_slope.detach().clamp(min=_LEVEL))
+    return root + (step - step.detach())
+
+
+def _root(target: Tensor, mixture: Mixture, bisections: int) -> Tensor:
     log_weights, means, log_scales = mixture
     with torch.no_grad():
         side = torch.where(target > 0, -1.0, 1.0).to(target.dtype)

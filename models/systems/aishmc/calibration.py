@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.core.loop import run_together
+from models.core.loop import Rows, run_together
 from models.core.noise import mix
 from models.data.holes import holes
 from models.data.images import ImageData, to_float
+from models.samplers.cogeneration import Cogeneration
 from models.samplers.observation import Observation, chain, grayscale, window
 from models.systems.aishmc.model import GanModel
 from models.systems.aishmc.solver import Settings, pilot, solve
@@ -43,7 +45,7 @@ def calibrate(model: GanModel, data: ImageData, *, gradients: int = 1_000, tempe
     # Half of sigma, so that requests that ask for less than sigma find step sizes, too.
     how = Settings(sigma=sigma / 2, spread=spread, temperatures=temperatures)
     kinds = _observations(model, images[:_PILOTED])
-    tables = {task: _table(model, seen, how) for task, seen in kinds.items()}
+    tables = {task: piloted(model.kernels, seen, how, [{}] * len(seen)) for task, seen in kinds.items()}
     tables["score"] = tables["reconstruct"]  # which sees the same
     return {"data": data.name, "images": len(images), "sigma": sigma, "spread": spread, "step_sizes": tables}
 
@@ -53,7 +55,9 @@ def _residual(model: GanModel, images: Tensor, gradients: int, starts: int) -> f
     rate = 0.05 if gradients > 1 else 0.0
     how = Settings(solver="gd_multi", temperatures=gradients, leapfrogs=1, starts=starts, rate=rate)
     seen = [all_of(model, image) for image in images]
-    found = run_together([solve(model.kernels, one, how, [mix(_SEED, k) >> 1]) for k, one in enumerate(seen)])
+    found = run_together(
+        [solve(model.kernels, one, how, [mix(_SEED, k) >> 1]) for k, one in enumerate(seen)], device=model.device
+    )
     return float(torch.stack([rows["misfit"][0] / one.scalars for rows, one in zip(found, seen, strict=True)]).median())
 
 
@@ -77,7 +81,17 @@ def _observations(model: GanModel, images: Tensor) -> dict[str, list[Observation
     return found
 
 
-def _table(model: GanModel, seen: list[Observation], how: Settings) -> list[float]:
-    tables = run_together([pilot(model.kernels, one, how, mix(_SEED, k), {}) for k, one in enumerate(seen)])
-    means = torch.tensor(tables, dtype=torch.float64).log().mean(0).exp()
+def piloted(
+    kernels: Cogeneration, seen: Sequence[Observation], how: Settings, conditions: Sequence[Rows]
+) -> list[float]:
+    """One table of step sizes: geometric means over pilots of several observations.
+
+    Args:
+        conditions: of the decoder, one row each for one observation each.
+    """
+    tasks = [
+        pilot(kernels, one, how, mix(_SEED, k), condition)
+        for k, (one, condition) in enumerate(zip(seen, conditions, strict=True))
+    ]
+    means = torch.tensor(run_together(tasks, device=kernels.device), dtype=torch.float64).log().mean(0).exp()
     return [float(f"{size:.4g}") for size in means.tolist()]

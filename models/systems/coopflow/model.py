@@ -34,6 +34,7 @@ class CoopFlow:
         device: where the rows live.
 
     Attributes:
+        flow: a decoder too, see :mod:`models.systems.coopflow.decoder`.
         propose: adds latents ``z`` and their images ``y``.
         scatter: adds uniform noise ``y``.
         render: adds ``y`` to latents ``z``.
@@ -55,7 +56,7 @@ class CoopFlow:
         device: torch.device,
     ) -> None:
         self.config, self.calibration, self.device = config, calibration, device
-        self._flow, self._energy = flow, energy
+        self.flow, self._energy = flow, energy
         frame = Frame(config)
         self.padded, self.cropped, self.shown = frame.padded, frame.cropped, frame.shown
         shape = config.channels, config.size, config.size
@@ -88,7 +89,7 @@ class CoopFlow:
 
     @property
     def nbytes(self) -> int:
-        own = [*self._flow.state_dict().values(), *self._energy.state_dict().values()]
+        own = [*self.flow.state_dict().values(), *self._energy.state_dict().values()]
         return nbytes(own, self._value, self._product, self._rendered, self._inverted, self._bound)
 
     # Kernels
@@ -104,7 +105,7 @@ class CoopFlow:
 
     def _latent(self, y: Tensor) -> Tensor:
         """log q and then z, in one tensor."""
-        z, log_q = self._flow.latent(y)
+        z, log_q = self.flow.latent(y)
         return torch.cat([log_q[:, None], z.flatten(1)], 1)
 
     def _bits(self, rows: Rows, t: Tensor, noise: Noise) -> Rows:
