@@ -5,22 +5,31 @@ from __future__ import annotations
 import io
 import struct
 import tempfile
+from collections.abc import Mapping
 
 from PIL import Image
-from PIL.PngImagePlugin import PngImageFile
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 _LARGE = 2**20
 
 
-def png_of(picture: Image.Image) -> bytes:
-    """A picture as PNG. Equal pictures give equal bytes."""
+def png_of(picture: Image.Image, texts: Mapping[str, str] | None = None) -> bytes:
+    """A picture as PNG. Equal pictures give equal bytes.
+
+    Args:
+        picture: grey or coloured.
+        texts: in ASCII, written into the file by their keywords.
+    """
+    info = PngInfo()
+    for keyword, text in (texts or {}).items():
+        info.add_text(keyword, text)
     if picture.width * picture.height < _LARGE:
         file = io.BytesIO()
-        picture.save(file, "PNG", compress_level=1)  # pictures are small: time matters more than a few bytes
+        picture.save(file, "PNG", compress_level=1, pnginfo=info)  # pictures are small: time matters more than bytes
         return file.getvalue()
     # Only where it writes to a file of the system does Pillow give up the interpreter's lock while it compresses.
     with tempfile.TemporaryFile() as large:
-        picture.save(large, "PNG", compress_level=1)
+        picture.save(large, "PNG", compress_level=1, pnginfo=info)
         large.seek(0)
         return large.read()
 

@@ -14,6 +14,7 @@ from pictures.budget import ByteBudget
 from service.access.keys import Keys
 from service.access.limits import RateLimits
 from service.access.security import Guard
+from service.access.signatures import Signatures
 from service.access.streams import OpenStreams
 from service.contract.catalog import Catalog
 from service.contract.jobs import JobRecord
@@ -58,6 +59,7 @@ class Services:
     presence: Presence
     control: Control
     guard: Guard
+    signatures: Signatures
     open_streams: OpenStreams
     post: GuardedPost
     webhooks: WebhookSender
@@ -104,7 +106,7 @@ class Services:
         registry.register(StoreCollector("trainings", trainings, QueueFigures(client, TrainingRecord)))
         registry.register(WorkerCollector(presence))
         registry.register(StorageCollector(ledger))
-        keys = Keys(client)
+        keys, signatures = Keys(client), Signatures(client)
         post = GuardedPost(
             allow_http=settings.webhook_allow_http,
             allow_private=settings.webhook_allow_private,
@@ -124,7 +126,8 @@ class Services:
             training_submissions=Submissions(calls, TrainingRecord, settings.keep_seconds),
             presence=presence,
             control=Control(client),
-            guard=Guard(settings, keys, RateLimits(settings.broker_url, client)),
+            guard=Guard(settings, keys, RateLimits(settings.broker_url, client), signatures),
+            signatures=signatures,
             open_streams=OpenStreams(settings.max_streams),
             post=post,
             webhooks=WebhookSender(queues, secrets, post, WebhookMetrics(registry).count, root=settings.root_path),

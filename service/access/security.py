@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from service.access.addresses import is_loopback
 from service.access.keys import ApiKey, Keys, Scope
 from service.access.limits import RateLimits
+from service.access.signatures import Signatures
 from service.contract.errors import AccessError, RateError, invalid
 from service.settings import Settings
 from service.store.types import QueueLimits
@@ -18,8 +19,8 @@ from service.store.types import QueueLimits
 REVOKED_WITHIN_SECONDS = 5.0
 """How long a process may go on accepting a key that was revoked: it remembers the keys that it has looked up."""
 
-_OPEN = frozenset({"/", "/docs", "/openapi.json", "/favicon.ico", "/errors"})
-_OPEN_BELOW = ("/docs/", "/errors/", "/v2/health/")
+_OPEN = frozenset({"/", "/playground", "/docs", "/openapi.json", "/favicon.ico", "/errors"})
+_OPEN_BELOW = ("/playground/", "/docs/", "/errors/", "/v2/health/")
 _OPEN_TO_THIS_MACHINE = frozenset({"/metrics"})
 
 
@@ -33,6 +34,7 @@ class Caller:
         max_active: most unfinished jobs of the owner; None: no limit.
         max_cost: most that these may cost; None: no limit.
         rate: most requests a time; None: no limit.
+        signed: whether the address itself says, by its signature, that what it names may be seen.
     """
 
     owner: str | None
@@ -40,11 +42,12 @@ class Caller:
     max_active: int | None = None
     max_cost: float | None = None
     rate: str | None = None
+    signed: bool = False
 
     @property
     def sees_all(self) -> bool:
         """Whether everybody's things are shown."""
-        return Scope.ADMIN in self.scopes
+        return self.signed or Scope.ADMIN in self.scopes
 
     def sees(self, owner: str | None) -> bool:
         """Whether things of this owner are shown; what nobody owns is shown to those who see all."""
@@ -94,17 +97,27 @@ class Guard:
         settings: whether keys are asked for, and the limits of callers whose keys have none.
         keys: all keys.
         rates: counts requests.
+        signatures: of addresses that need no key.
         clock: tells the time in seconds.
     """
 
     def __init__(
-        self, settings: Settings, keys: Keys, rates: RateLimits, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings,
+        keys: Keys,
+        rates: RateLimits,
+        signatures: Signatures,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._settings, self._keys, self._rates, self._clock = settings, keys, rates, clock
+        self._signatures = signatures
         self._known: dict[str, tuple[float, Caller]] = {}
         self._anyone = Caller(None, frozenset(Scope), rate=settings.rate_limit)
+        self._signed = Caller(None, frozenset({Scope.USE, Scope.TRAIN}), rate=settings.rate_limit, signed=True)
 
-    async def caller(self, path: str, authorization: str | None, client: str, forwarded: bool = False) -> Caller:
+    async def caller(
+        self, path: str, authorization: str | None, client: str, forwarded: bool = False, query: str = ""
+    ) -> Caller:
         """Who sends a request.
 
         Args:
@@ -112,6 +125,7 @@ class Guard:
             authorization: the header field.
             client: the client's network address.
             forwarded: whether the request says that a proxy has passed it on, so that the address may be the proxy's.
+            query: of the address, which may hold a signature.
 
         Raises:
             AccessError: the address is closed, and no key was sent, or one that does not exist.
@@ -121,6 +135,11 @@ class Guard:
         if authorization is None:
             if path in _OPEN_TO_THIS_MACHINE and is_loopback(client) and not forwarded:
                 return self._anyone
+            if "signature=" in query:
+                if await run_in_threadpool(self._signatures.holds, path, query):
+                    return self._signed
+                detail = "the address is not signed for this, or its time is over; read the record again for a new one"
+                raise AccessError("unauthenticated", detail)
             raise AccessError("unauthenticated", "no API key was sent")
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":

@@ -58,6 +58,10 @@ Sees = Callable[[str | None], bool]
 """Whether models of an owner are shown; models of None are everybody's."""
 
 
+PICTURE = "sample.png"
+"""A picture in a model's folder that shows what it makes; models need none."""
+
+
 def everything(_: str | None) -> bool:
     """What operators see on the server's own machine."""
     return True

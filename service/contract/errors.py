@@ -46,6 +46,7 @@ PROBLEMS: dict[str, Problem] = {
     "method-not-allowed": Problem(405, "This address does not take this method", "Use a method of the Allow header."),
     "request-timeout": Problem(408, "The body came too slowly", "Send it again, smaller or over a faster connection."),
     "name-taken": Problem(409, "The name is not yours", "Choose another name for the model."),
+    "not-ended": Problem(409, "It has not ended yet", "Cancel it first, or wait for its end."),
     "dataset-exists": Problem(
         409, "There is a data set of this name", "Choose another name, or delete the data set that has it."
     ),
@@ -174,6 +175,13 @@ class IdempotencyError(UnprocessableError):
 
     def __init__(self, key: str) -> None:
         super().__init__("idempotency-conflict", f"the key {key!r} was sent before with another body")
+
+
+class ActiveError(ServiceError):
+    """A record can't be deleted before its end (409)."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__("not-ended", f"{id} has not ended; cancel it first, or wait for its end")
 
 
 class TakenError(ServiceError):

@@ -109,6 +109,12 @@ class Record(BaseModel):
     )
     cancel_requested: bool = Field(False, description="True if it was asked to stop and will do so between two steps.")
     queue_position: int | None = Field(None, description="How many are ahead of it in the queue; null once started.")
+    wait_seconds: float | None = Field(
+        None,
+        ge=0,
+        description="About how long until it starts, by the pace at which the queue has moved; null once started, and "
+        "where nothing is known yet.",
+    )
     progress: Progress | None = Field(None, description="How far it has come; null before the start.")
     warnings: list[str] = Field(default_factory=list, description="What was unusual about it, in sentences.")
     error: Failure | None = Field(None, description="Why it failed; null otherwise.")

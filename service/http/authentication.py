@@ -34,8 +34,9 @@ class Authenticate:
             return
         path, client = scope["path"], _address_of(scope)
         headers = Headers(scope=scope)
+        query = scope["query_string"].decode("latin-1")
         forwarded = "x-forwarded-for" in headers or "forwarded" in headers
-        identify = partial(self._guard.caller, path, headers.get("authorization"), client, forwarded)
+        identify = partial(self._guard.caller, path, headers.get("authorization"), client, forwarded, query)
         try:
             caller = await identify()
             fields = await self._guard.count(path, caller, client)

@@ -14,7 +14,7 @@ from service.http.problems import ProblemDocument
 _REF = "#/components/schemas/{model}"
 _BINARY = {"type": "string", "format": "binary"}
 _CONTENT = {
-    "image/png": _BINARY,
+    **dict.fromkeys(("image/png", "image/webp", "image/jpeg", "application/zip"), _BINARY),
     "text/plain": {"type": "string"},
     "text/event-stream": {
         # No type: tools hold it against the whole stream, or against each event.

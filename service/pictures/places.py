@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from pictures.encoding import Format
 from service.contract.jobs import JobRecord
 from service.contract.trainings import TrainingRecord
 
@@ -15,9 +16,10 @@ class Place(NamedTuple):
     url: str
 
 
-def job_image(id: str, k: int) -> Place:
-    """The k-th output of a job."""
-    return Place(f"jobs/{id}/{k}.png", f"{JobRecord.path}/{id}/images/{k}")
+def job_image(id: str, k: int, format: Format = "png") -> Place:
+    """The k-th output of a job. It is kept as PNG; its address tells another format."""
+    query = "" if format == "png" else f"?format={format}"
+    return Place(f"jobs/{id}/{k}.png", f"{JobRecord.path}/{id}/images/{k}{query}")
 
 
 def job_preview(id: str, step: int) -> Place:

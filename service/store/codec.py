@@ -15,7 +15,7 @@ RecordT = TypeVar("RecordT", bound=Record)
 
 # Given when it is written, derived when it is read.
 _NOT_STORED = {
-    *("links", "queue_position", "status", "attempt", "owner", "saved_attempt", "context", "inputs"),
+    *("links", "queue_position", "wait_seconds", "status", "attempt", "owner", "saved_attempt", "context", "inputs"),
     *("created_at", "started_at", "finished_at", "expires_at"),
 }
 
@@ -26,8 +26,8 @@ def document_of(record: Record) -> str:
 
 
 def record_of(record_type: type[RecordT], answer: Sequence[Any]) -> RecordT:
-    """A record from a script's answer: its rank in the queue, and names and values in turn."""
-    rank, flat = answer
+    """A record from a script's answer: its rank in the queue, names and values in turn, perhaps how long it waits."""
+    rank, flat, *wait = answer
     stored = dict(zip(flat[::2], flat[1::2], strict=True))
     fields: dict[str, Any] = json.loads(stored["_document"])
     for name, value in stored.items():
@@ -36,6 +36,7 @@ def record_of(record_type: type[RecordT], answer: Sequence[Any]) -> RecordT:
         elif not name.startswith("_"):
             fields[name] = json.loads(value)
     fields["queue_position"] = rank if rank >= 0 else None
+    fields["wait_seconds"] = float(wait[0]) if wait and wait[0] else None
     fields["owner"], fields["saved_attempt"] = stored.get("_owner"), stored.get("_saved_attempt")
     fields["context"] = json.loads(stored.get("_context") or "{}")
     fields["inputs"] = json.loads(stored.get("_inputs") or "{}")

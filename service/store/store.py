@@ -19,7 +19,7 @@ from typing import Any, Generic
 
 import redis
 
-from service.contract.errors import NotFoundError, StaleAttemptError
+from service.contract.errors import ActiveError, NotFoundError, StaleAttemptError
 from service.contract.records import Failure, Status
 from service.store import codec
 from service.store.codec import RecordT
@@ -89,6 +89,20 @@ class RecordStore(Generic[RecordT]):
             NotFoundError: there is none with this id.
         """
         return self._found(id, self._run("cancel", id))
+
+    def delete(self, id: str) -> Expired:
+        """Delete a record that has ended. It is gone for clients; what belongs to it must be deleted, then forgotten.
+
+        Raises:
+            NotFoundError: there is none with this id.
+            ActiveError: it has not ended.
+        """
+        outcome, *owner = self._run("delete", id)
+        if outcome == "unknown":
+            raise self.unknown(id)
+        if outcome == "active":
+            raise ActiveError(id)
+        return Expired(id, owner[0])
 
     def counts(self) -> dict[Status, int]:
         """How many records have each status."""

@@ -15,6 +15,7 @@ import redis
 from service.access.keys import Keys, Scope
 from service.access.limits import RateLimits
 from service.access.security import REVOKED_WITHIN_SECONDS, Guard
+from service.access.signatures import Signatures
 from service.contract.errors import AccessError, RateError
 from service.pictures.samples import SAMPLES
 from service.settings import Settings
@@ -281,7 +282,7 @@ class TestGuard:
     @pytest.fixture
     def guard(self, settings: Settings, keys: Keys, client: redis.Redis, redis_url: str, time: list[float]) -> Guard:
         locked = settings.model_copy(update={"auth": "on"})
-        return Guard(locked, keys, RateLimits(redis_url, client), clock=lambda: time[0])
+        return Guard(locked, keys, RateLimits(redis_url, client), Signatures(client), clock=lambda: time[0])
 
     def ask(self, guard: Guard, path: str = "/v1/jobs", header: str | None = None, client: str = "10.0.0.9") -> Any:
         return asyncio.run(guard.caller(path, header, client))
@@ -316,7 +317,7 @@ class TestGuard:
     def test_without_keys_nobody_is_asked_and_redis_neither(self, settings: Settings) -> None:
         nowhere = "redis://127.0.0.1:1/0"
         with connect(nowhere) as dead:
-            guard = Guard(settings, Keys(dead), RateLimits(nowhere, dead))
+            guard = Guard(settings, Keys(dead), RateLimits(nowhere, dead), Signatures(dead))
             caller = self.ask(guard, header="Bearer whatever")
             assert (caller.owner, caller.sees_all, caller.listing) == (None, True, None)
             assert asyncio.run(guard.count("/v1/jobs", caller, "10.0.0.9")) == {}
@@ -325,7 +326,7 @@ class TestGuard:
         self, settings: Settings, keys: Keys, client: redis.Redis, redis_url: str
     ) -> None:
         limited = settings.model_copy(update={"rate_limit": "1/day"})
-        guard = Guard(limited, keys, RateLimits(redis_url, client))
+        guard = Guard(limited, keys, RateLimits(redis_url, client), Signatures(client))
 
         def count(client: str) -> dict[str, str]:
             return asyncio.run(guard.count("/v1/jobs", self.ask(guard), client))

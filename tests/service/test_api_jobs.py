@@ -59,6 +59,7 @@ def test_a_job_from_request_to_picture(api: httpx.Client, worker: FakeWorker, se
         "refine": True,
         "options": {},
         "preview_every": 0,
+        "output_format": "png",
         "priority": 5,
         "max_queue_seconds": None,
         "webhook": None,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from models.core.output import Output as TaskOutput
 from pictures.png import png_of
-from service.contract.jobs import Output
+from service.contract.jobs import JobRequest, Output, recipe_text
 from service.pictures.places import job_extra, job_image
 from workers.jobs.inputs import Prepared
 from workers.jobs.pictures import animation_of, picture_of, pictures_of
@@ -21,12 +21,16 @@ from workers.jobs.tally import Tally
 ANIMATION = "animation"
 
 
-def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Tally) -> list[Output]:
-    """Store the pictures of the job ``id`` and describe them, one output a row; a lost row has numbers at most."""
+def store_outputs(id: str, request: JobRequest, result: TaskOutput, prepared: Prepared, blobs: Tally) -> list[Output]:
+    """Store the pictures of the job ``id`` and describe them, one output a row; a lost row has numbers at most.
+
+    Each file holds the request that makes its picture again.
+    """
     whole = [k for k in range(len(result.seeds)) if k not in result.lost()]
     pictures = {} if result.images is None else dict(zip(whole, pictures_of(result.images[whole]), strict=True))
     extras = [_extras(id, k, result, blobs if k in whole else None) for k in range(len(result.seeds))]
-    sizes = _store(id, pictures, prepared.restore, blobs)
+    texts = {k: recipe_text(request, result.seeds[k]) for k in pictures}
+    sizes = _store(id, pictures, texts, prepared.restore, blobs)
     if result.animated and pictures and prepared.animate:
         place = job_extra(id, whole[0], ANIMATION)
         blobs.put(place.key, animation_of(list(pictures.values())))
@@ -42,7 +46,7 @@ def store_outputs(id: str, result: TaskOutput, prepared: Prepared, blobs: Tally)
     for k, (seed, energy) in enumerate(zip(result.seeds, energies, strict=True)):
         shown: dict[str, Any] = {"url": None, "width": None, "height": None}
         if k in pictures:
-            shown = {"url": job_image(id, k).url, "width": sizes[k][0], "height": sizes[k][1]}
+            shown = {"url": job_image(id, k, request.output_format).url, "width": sizes[k][0], "height": sizes[k][1]}
         outputs.append(Output(**shown, seed=seed, energy=energy if k in whole else None, extras=extras[k]))
     return outputs
 
@@ -60,14 +64,18 @@ def losses(result: TaskOutput) -> list[str]:
 
 
 def _store(
-    id: str, pictures: Mapping[int, Image.Image], restoration: Restoration | None, blobs: Tally
+    id: str,
+    pictures: Mapping[int, Image.Image],
+    texts: Mapping[int, Mapping[str, str]],
+    restoration: Restoration | None,
+    blobs: Tally,
 ) -> dict[int, tuple[int, int]]:
     """Store the outputs, of which one at a time is at the size of the picture that was sent; gives their sizes."""
     sizes = {}
     with restoration.opened() if restoration and pictures else nullcontext(lambda picture: picture) as restored:
         for k, picture in pictures.items():
             final = restored(picture)
-            blobs.put(job_image(id, k).key, png_of(final))
+            blobs.put(job_image(id, k).key, png_of(final, texts[k]))
             sizes[k] = final.size
     return sizes
 

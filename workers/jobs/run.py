@@ -110,7 +110,11 @@ class Runner:
             task = partial(resident.model.start, record.task, prepared.job)
             result, warnings = self._drive(record, task, work, tally, resident.digest)
             warnings += [] if resident.exact else [NOT_EXACT]
-        return store_outputs(record.id, result, prepared, tally), [*result.warnings, *losses(result), *warnings]
+        return store_outputs(record.id, request, result, prepared, tally), [
+            *result.warnings,
+            *losses(result),
+            *warnings,
+        ]
 
     def _drive(
         self, record: JobRecord, task: Callable[[], Task[TaskOutput]], work: JobWork, tally: Tally, weights: str

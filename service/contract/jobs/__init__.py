@@ -6,6 +6,7 @@
 from service.contract.jobs.inputs import Inputs
 from service.contract.jobs.labels import mix_of
 from service.contract.jobs.latents import Reconstruct, Restyle
+from service.contract.jobs.recipe import recipe_text
 from service.contract.jobs.record import JobRecord, Output
 from service.contract.jobs.request import GivenPicture, JobRequest, Role, shape_of
 from service.contract.jobs.tasks import (
@@ -37,5 +38,6 @@ __all__ = [
     "Translate",
     "Upscale",
     "mix_of",
+    "recipe_text",
     "shape_of",
 ]

@@ -66,6 +66,8 @@ class JobRequest(BaseModel, ABC):
         "after {steps} its images may be worse, and their energies are not comparable with those after {trained}"
     )
     """What is said of more steps than those of the training."""
+    sequence: ClassVar[bool] = False
+    """Whether all images belong together as frames, so that none can be made alone."""
     times: ClassVar[str | None] = None
     """The list field for each of whose entries `n` images are made; None: `n` images in all."""
 
@@ -115,6 +117,11 @@ class JobRequest(BaseModel, ABC):
         ge=0,
         le=100_000,
         description="Send a picture of the unfinished images every so many steps, the start included; 0 = never.",
+    )
+    output_format: Literal["png", "webp", "jpeg"] = Field(
+        "png",
+        description="The format in which the addresses of `outputs` give the images. webp keeps every pixel; jpeg is "
+        "lossy. Only png files hold the request that makes them again.",
     )
     priority: int = Field(5, ge=0, le=9, description="Jobs with a greater number leave the queue first.", examples=[5])
     max_queue_seconds: float | None = Field(

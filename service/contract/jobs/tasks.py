@@ -188,6 +188,7 @@ class Interpolate(FittedRequest):
         "animate": True,
     }
     pictures: ClassVar[Mapping[str, Role]] = {"images": Role.CONDITION}
+    sequence: ClassVar[bool] = True
 
     n: int | None = Field(None, ge=2, le=4096, description="Number of frames, both ends included.", examples=[8])
     images: Annotated[list[PictureRef], Field(min_length=2, max_length=2)] | None = Field(

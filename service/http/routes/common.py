@@ -11,8 +11,10 @@ from fastapi import Header, Path, Query, Request, Response
 from pydantic import BaseModel
 from starlette.responses import StreamingResponse
 
+from pictures.encoding import MEDIA_TYPES, Format, encoded
+from pictures.png import picture_of
 from service.access.security import Caller
-from service.contract.addresses import json_under
+from service.contract.addresses import Sign, json_under
 from service.contract.errors import NotFoundError, invalid
 from service.contract.records import Record, Status
 from service.http.root import root
@@ -43,15 +45,27 @@ LastEventId = Annotated[
 ]
 StatusFilter = Annotated[Status | None, Query(description="Only records with this status.")]
 Limit = Annotated[int, Query(ge=1, le=100, description="Number of records on a page, at most.")]
+Signed = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        le=604_800,
+        description="Sign the addresses of pictures in the answer: for so many seconds (up to a quarter more) they "
+        "need no API key, so that a page can show them. Whoever knows such an address sees its picture until then.",
+        examples=[3600],
+    ),
+]
 Cursor = Annotated[
     str | None,
     Query(pattern=r"^(job|trn)_[0-9a-f]{32}$", description="`next` of the previous page; absent: the first page."),
 ]
 
 
-def json_of(model: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    """A model as the answer, serialised once by Pydantic itself."""
-    return Response(json_under(root.get(), model), status, headers, media_type="application/json")
+def json_of(
+    model: BaseModel, status: int = 200, headers: dict[str, str] | None = None, sign: Sign | None = None
+) -> Response:
+    """A model as the answer, serialised once by Pydantic itself; ``sign`` signs the addresses of pictures in it."""
+    return Response(json_under(root.get(), model, sign), status, headers, media_type="application/json")
 
 
 def owned(store: RecordStore[RecordT], id: str, caller: Caller) -> RecordT:
@@ -94,26 +108,48 @@ def check_webhook(parts: Services, caller: Caller, url: str | None) -> None:
         raise invalid("webhook", str(error)) from None
 
 
-def picture(parts: Services, request: Request, key: str, cache: str = IMMUTABLE) -> Response | None:
-    """The PNG of a blob key, which never changes unless ``cache`` says so.
+def picture(
+    parts: Services, request: Request, key: str, cache: str = IMMUTABLE, format: Format = "png"
+) -> Response | None:
+    """The picture of a blob key, kept as PNG, which never changes unless ``cache`` says so.
 
     Returns:
         304 if the client has it, None if there is none.
     """
     try:
-        large = parts.blobs.open_large(key)
+        large = parts.blobs.open_large(key) if format == "png" else None
         if large is not None:
             return _streamed(request, large, cache)
         data = parts.blobs.get(key)
     except (FileNotFoundError, ValueError):  # ValueError: an id that no key could hold
         return None
-    return png_answer(request, data, cache)
+    if format == "png":
+        return png_answer(request, data, cache)
+    return answer_with(request, encoded(picture_of(data), format), MEDIA_TYPES[format], cache)
 
 
 def png_answer(request: Request, data: bytes, cache: str = IMMUTABLE) -> Response:
     """A PNG file that is in memory; 304 if the client has it."""
+    return answer_with(request, data, "image/png", cache)
+
+
+def answer_with(
+    request: Request, data: bytes, media_type: str, cache: str = IMMUTABLE, name: str | None = None
+) -> Response:
+    """A file that is in memory; 304 if the client has it.
+
+    Args:
+        request: which it answers.
+        data: the file.
+        media_type: of it.
+        cache: how long it holds.
+        name: what it is called where it is saved.
+    """
     tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    return _unchanged(request, tag, cache) or Response(data, headers=_headers(tag, cache), media_type="image/png")
+    if unchanged := _unchanged(request, tag, cache):
+        return unchanged
+    named = {"Content-Disposition": f'inline; filename="{name}"'} if name else {}
+    return Response(data, headers={**_headers(tag, cache), **named}, media_type=media_type)
 
 
 def _streamed(request: Request, file: BinaryIO, cache: str) -> Response:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, Field
 
+from pictures.encoding import MEDIA_TYPES, Format
 from service.contract.jobs import JobRecord
 from service.http.authentication import Again, Who
+from service.http.negotiation import TYPES, form_of
 from service.http.problems import responses
+from service.http.results import results
 from service.http.routes import links
 from service.http.routes.common import (
     Cursor,
     JobId,
     LastEventId,
     Limit,
+    Signed,
     StatusFilter,
     check_owner,
     json_of,
@@ -24,7 +28,7 @@ from service.http.routes.common import (
     picture,
 )
 from service.http.routes.streams import event_stream
-from service.pictures.places import job_extra, job_image, job_preview, shelf_key
+from service.pictures.places import job_chain, job_extra, job_folder, job_image, job_preview, shelf_key
 from service.services import Parts
 
 router = APIRouter(tags=["jobs"])
@@ -50,21 +54,59 @@ class JobPage(BaseModel):
     responses={200: {"links": links.JOBS}, **responses(["invalid-request", "unavailable"])},
 )
 def list_jobs(
-    parts: Parts, who: Who, status: StatusFilter = None, cursor: Cursor = None, limit: Limit = 20
+    parts: Parts,
+    who: Who,
+    status: StatusFilter = None,
+    cursor: Cursor = None,
+    limit: Limit = 20,
+    signed: Signed = None,
 ) -> Response:
     """List jobs, newest first."""
     items, following = parts.jobs.page(status, cursor, limit, who.listing)
-    return json_of(JobPage(items=items, next=following))
+    return json_of(JobPage(items=items, next=following), sign=parts.signatures.signer(signed))
 
 
 @router.get(
     "/v1/jobs/{id}",
     response_model=JobRecord,
-    responses={200: {"links": links.JOB}, **responses(["unknown-job", "invalid-request", "unavailable"])},
+    responses={
+        200: {"links": links.JOB, "content": {type: {} for form, type in TYPES.items() if form != "json"}},
+        **responses(["unknown-job", "unknown-image", "invalid-request", "unavailable"]),
+    },
 )
-def get_job(parts: Parts, who: Who, id: JobId) -> Response:
-    """Get the record of a job: status, progress, and images once it has succeeded."""
-    return json_of(owned(parts.jobs, id, who))
+def get_job(parts: Parts, who: Who, request: Request, id: JobId, signed: Signed = None) -> Response:
+    """Get the record of a job: status, progress, and images once it has succeeded.
+
+    With `Accept: image/png` (or `image/webp`, `image/jpeg`) the answer is the image itself, of a job of many a contact
+    sheet; with `Accept: application/zip` an archive of all images, with the record.
+    """
+    record, form = owned(parts.jobs, id, who), form_of(request)
+    if form == "json":
+        answer = json_of(record, sign=parts.signatures.signer(signed))
+    else:
+        answer = results(parts, request, record, form)
+    answer.headers["Vary"] = "Accept"
+    return answer
+
+
+@router.delete(
+    "/v1/jobs/{id}",
+    status_code=204,
+    responses={
+        204: {"description": "The job is deleted."},
+        **responses(["unknown-job", "not-ended", "invalid-request", "unavailable"]),
+    },
+)
+def delete_job(parts: Parts, who: Who, id: JobId) -> Response:
+    """Delete a job that has ended, with its images, before its time is over."""
+    check_owner(parts.jobs, id, who)
+    deleted = parts.jobs.delete(id)
+    # If this is not done to its end, a worker's next sweep does it.
+    for prefix in (job_folder(id), job_chain(id)):
+        parts.blobs.delete_prefix(prefix)
+    parts.jobs.forget([deleted])
+    parts.shelf.sweep()
+    return Response(status_code=204)
 
 
 @router.post(
@@ -91,19 +133,29 @@ def cancel_job(parts: Parts, who: Who, id: JobId) -> Response:
     },
 )
 async def job_events(
-    parts: Parts, who: Who, request: Request, again: Again, id: JobId, last_event_id: LastEventId = None
+    parts: Parts,
+    who: Who,
+    request: Request,
+    again: Again,
+    id: JobId,
+    last_event_id: LastEventId = None,
+    signed: Signed = None,
 ) -> Response:
     """Follow a job by server-sent events: `status`, `progress` and `preview`, each with JSON data.
 
     The stream ends after the terminal status, and resumes after Last-Event-ID. If it is lost, read the record.
     """
-    return await event_stream(parts, request, parts.jobs, id, who, again, last_event_id)
+    return await event_stream(parts, request, parts.jobs, id, who, again, last_event_id, signed)
 
 
 @router.get(
     "/v1/jobs/{id}/images/{k}",
     response_class=Response,
-    responses={**_PNG, **responses(["unknown-job", "unknown-image", "invalid-request", "unavailable"])},
+    responses={
+        200: {"content": {type: {} for type in MEDIA_TYPES.values()}, "description": "The image."},
+        304: {"description": "Your copy is current."},
+        **responses(["unknown-job", "unknown-image", "invalid-request", "unavailable"]),
+    },
 )
 def job_output(
     parts: Parts,
@@ -111,10 +163,11 @@ def job_output(
     request: Request,
     id: JobId,
     k: Place,
+    format: Annotated[Format, Query(description="Of the answer; webp keeps every pixel, jpeg does not.")] = "png",
 ) -> Response:
-    """Get one image of a job as PNG."""
+    """Get one image of a job. As PNG it holds the request that makes it again, as the text `coopserve`."""
     check_owner(parts.jobs, id, who)
-    answer = picture(parts, request, job_image(id, k).key)
+    answer = picture(parts, request, job_image(id, k).key, format=format)
     if answer is None:
         raise no_picture(parts.jobs.get(id), f"image {k}")
     return answer

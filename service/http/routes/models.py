@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.contract.cards import ModelCard
-from service.contract.catalog import Model
+from service.contract.cards import ImageShape, ModelCard
+from service.contract.catalog import PICTURE, Model
+from service.contract.errors import NotFoundError
 from service.http.authentication import Who
 from service.http.problems import responses
 from service.http.routes import links
-from service.http.routes.common import json_of
+from service.http.routes.common import CHANGING, json_of, png_answer
 from service.services import Parts, Services
 
 router = APIRouter(tags=["models"])
@@ -28,6 +29,11 @@ Reference = Annotated[
         description="Name of the model, or name@version; without a version, the newest.",
         examples=["fashion-ccoopnets"],
     ),
+]
+
+View = Annotated[
+    Literal["full", "summary"],
+    Query(description="Whole cards, or a few words about each model: a hundredth of the size."),
 ]
 
 
@@ -51,6 +57,26 @@ class ModelEntry(BaseModel):
     card: ModelCard | None = Field(description="What it is and what it can do; null if it is not available.")
 
 
+class ModelSummary(BaseModel):
+    """What one version of a model is, in short."""
+
+    ref: str = Field(description="name@version; names this model for good.", examples=["fashion-ccoopnets@1"])
+    available: bool = Field(description="False if its files are damaged.")
+    reason: str | None = Field(description="What is damaged; null if it is available.")
+    title: str | None = Field(description="The model in a few words.")
+    system: str | None = Field(description="The method that the model belongs to.")
+    image: ImageShape | None = Field(description="Shape of the images.")
+    classes: int = Field(description="How many classes it has; 0 for a model without classes.")
+    tasks: list[str] = Field(description="What it can do.")
+    picture: str | None = Field(description="Address of a picture that shows what it makes; null if it has none.")
+
+
+class ModelSummaries(BaseModel):
+    """All models and versions, in short."""
+
+    items: list[ModelSummary] = Field(description="By name, newest version first.")
+
+
 class ModelList(BaseModel):
     """All models and versions."""
 
@@ -59,15 +85,36 @@ class ModelList(BaseModel):
 
 @router.get(
     "/v1/models",
-    response_model=ModelList,
-    responses={200: {"links": links.MODELS}, **responses(["unavailable"])},
+    response_model=ModelList | ModelSummaries,
+    responses={200: {"links": links.MODELS}, **responses(["invalid-request", "unavailable"])},
 )
-def list_models(parts: Parts, who: Who) -> Response:
+def list_models(parts: Parts, who: Who, view: View = "full") -> Response:
     """List all models and versions, including damaged ones, and the workers that have them in memory.
 
     A model that was trained with a key is shown to the key's owner alone.
     """
-    return json_of(ModelList(items=_entries(parts, parts.catalog.list(who.sees_model))))
+    models = parts.catalog.list(who.sees_model)
+    if view == "summary":
+        return json_of(ModelSummaries(items=list(map(_summary, models))))
+    return json_of(ModelList(items=_entries(parts, models)))
+
+
+@router.get(
+    "/v1/models/{name}/picture",
+    response_class=Response,
+    responses={
+        200: {"content": {"image/png": {}}, "description": "The picture."},
+        304: {"description": "Your copy is current."},
+        **responses(["unknown-model", "unknown-image", "unavailable-model", "invalid-request"]),
+    },
+)
+def get_model_picture(parts: Parts, who: Who, request: Request, name: Reference) -> Response:
+    """Get a picture that shows what a model makes, as PNG."""
+    card = parts.catalog.get(name, who.sees_model)
+    try:
+        return png_answer(request, (parts.catalog.folder(card.ref) / PICTURE).read_bytes(), CHANGING)
+    except OSError:
+        raise NotFoundError("unknown-image", f"{card.ref} has no picture") from None
 
 
 @router.get(
@@ -101,6 +148,21 @@ def unload_model(parts: Parts, name: Reference) -> Response:
     ref = parts.catalog.get(name).ref
     parts.control.unload(ref)
     return json_of(_entry(parts, ref), 202)
+
+
+def _summary(model: Model) -> ModelSummary:
+    card = model.card
+    return ModelSummary(
+        ref=model.ref,
+        available=card is not None,
+        reason=model.reason,
+        title=card and card.title,
+        system=card and card.system,
+        image=card and card.image,
+        classes=len((card and card.classes) or ()),
+        tasks=list(card.tasks) if card else [],
+        picture=f"/v1/models/{model.ref}/picture" if (model.folder / PICTURE).is_file() else None,
+    )
 
 
 def _entry(parts: Services, ref: str) -> ModelEntry:

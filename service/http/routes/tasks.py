@@ -11,9 +11,12 @@ from starlette.concurrency import run_in_threadpool
 from service.access.security import Caller
 from service.contract.errors import UnprocessableError
 from service.contract.jobs import TASKS, JobRecord, JobRequest
+from service.contract.records import Status
 from service.http.accepting import accept, ended
 from service.http.authentication import Who
+from service.http.negotiation import TYPES, form_of
 from service.http.problems import responses
+from service.http.results import results
 from service.http.routes import links
 from service.http.routes.common import IdempotencyKey, json_of
 from service.http.strict import JsonRoute
@@ -32,7 +35,9 @@ Prefer = Annotated[
 
 _ANSWERS = (
     "Answers 202 at once with the queued job and its address. Follow `links.events` or read the job again; or send "
-    "`Prefer: wait=SECONDS` to get the finished job in this answer (200)."
+    "`Prefer: wait=SECONDS` to get the finished job in this answer (200). With `Accept: image/png` (or `image/webp`, "
+    "`image/jpeg`) the answer is the image itself, of many images a contact sheet; with `Accept: application/zip` an "
+    "archive of them. It is the record where there is no image, or not in time."
 )
 _SECONDS = re.compile(r"\d{1,6}(\.\d{1,6})?")
 _KINDS = (
@@ -81,8 +86,9 @@ def _add(router: APIRouter, name: str, request_type: type[JobRequest]) -> None:
         responses={
             200: {
                 "model": JobRecord,
-                "description": "The finished job, if it ended within `Prefer: wait`.",
+                "description": "The finished job, if it ended within `Prefer: wait`; or its image, see Accept.",
                 "links": links.JOB,
+                "content": {type: {} for form, type in TYPES.items() if form != "json"},
             },
             202: {
                 "description": "The job was queued.",
@@ -100,10 +106,13 @@ def _add(router: APIRouter, name: str, request_type: type[JobRequest]) -> None:
         prefer: Prefer = None,
         idempotency_key: IdempotencyKey = None,
     ) -> Response:
-        return await _create(parts, who, body, _wait_seconds(request), idempotency_key)
+        return await _create(parts, who, body, request, idempotency_key)
 
 
-async def _create(parts: Services, who: Caller, body: JobRequest, wait: float | None, key: str | None) -> Response:
+async def _create(parts: Services, who: Caller, body: JobRequest, request: Request, key: str | None) -> Response:
+    wait, form = _wait_seconds(request), form_of(request)
+    if wait is None and form != "json":  # whoever asks for the picture itself will wait for it
+        wait = math.inf
     seconds = None if wait is None else min(wait, parts.settings.wait_max_seconds)
     # The id is made before the job is, so that its end can't come before we watch for it.
     id = JobRecord.new_id()
@@ -117,6 +126,11 @@ async def _create(parts: Services, who: Caller, body: JobRequest, wait: float | 
     headers = {"Location": record.links.self}
     if seconds is not None:
         headers["Preference-Applied"] = f"wait={seconds:g}"
+    headers["Vary"] = "Accept"
+    if form != "json" and record.status is Status.SUCCEEDED and any(output.url for output in record.outputs):
+        answer = await run_in_threadpool(results, parts, request, record, form)
+        answer.headers.update(headers)
+        return answer
     done = seconds is not None and record.status.terminal
     return json_of(record, 200 if done else 202, headers)
 

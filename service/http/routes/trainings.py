@@ -20,6 +20,7 @@ from service.http.routes.common import (
     IdempotencyKey,
     LastEventId,
     Limit,
+    Signed,
     StatusFilter,
     TrainingId,
     check_owner,
@@ -125,11 +126,16 @@ def _memory(parts: Services) -> int:
     responses={200: {"links": links.TRAININGS}, **responses(["invalid-request", "unavailable"])},
 )
 def list_trainings(
-    parts: Parts, who: Who, status: StatusFilter = None, cursor: Cursor = None, limit: Limit = 20
+    parts: Parts,
+    who: Who,
+    status: StatusFilter = None,
+    cursor: Cursor = None,
+    limit: Limit = 20,
+    signed: Signed = None,
 ) -> Response:
     """List trainings, newest first."""
     items, following = parts.trainings.page(status, cursor, limit, who.listing)
-    return json_of(TrainingPage(items=items, next=following))
+    return json_of(TrainingPage(items=items, next=following), sign=parts.signatures.signer(signed))
 
 
 @router.get(
@@ -137,9 +143,9 @@ def list_trainings(
     response_model=TrainingRecord,
     responses={200: {"links": links.TRAINING}, **responses(["unknown-training", "invalid-request", "unavailable"])},
 )
-def get_training(parts: Parts, who: Who, id: TrainingId) -> Response:
+def get_training(parts: Parts, who: Who, id: TrainingId, signed: Signed = None) -> Response:
     """Get the record of a training: status, latest metrics, sample sheets, and the model once it has succeeded."""
-    return json_of(owned(parts.trainings, id, who))
+    return json_of(owned(parts.trainings, id, who), sign=parts.signatures.signer(signed))
 
 
 @router.post(
@@ -166,13 +172,19 @@ def cancel_training(parts: Parts, who: Who, id: TrainingId) -> Response:
     },
 )
 async def training_events(
-    parts: Parts, who: Who, request: Request, again: Again, id: TrainingId, last_event_id: LastEventId = None
+    parts: Parts,
+    who: Who,
+    request: Request,
+    again: Again,
+    id: TrainingId,
+    last_event_id: LastEventId = None,
+    signed: Signed = None,
 ) -> Response:
     """Follow a training by server-sent events: `status`, `progress`, `metrics` and `sample`, each with JSON data.
 
     The stream ends after the terminal status, and resumes after Last-Event-ID.
     """
-    return await event_stream(parts, request, parts.trainings, id, who, again, last_event_id)
+    return await event_stream(parts, request, parts.trainings, id, who, again, last_event_id, signed)
 
 
 @router.get(

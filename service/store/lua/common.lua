@@ -252,14 +252,34 @@ local function fail_if_late(id, error)
   return true
 end
 
+-- How long after one another records leave the queue while others wait there: a mean over about the last eight.
+local function note_start()
+  local pace = redis.call('HMGET', P .. ':pace', 'last', 'gap', 'waited')
+  if pace[3] == '1' then
+    local gap = tonumber(NOW) - pace[1]
+    redis.call('HSET', P .. ':pace', 'gap', pace[2] and pace[2] + (gap - pace[2]) / 8 or gap)
+  end
+  redis.call('HSET', P .. ':pace', 'last', NOW, 'waited', redis.call('ZCARD', P .. ':queued') > 1 and '1' or '0')
+end
+
+-- In how many seconds the record with so many before it will start, by that pace; '' if nothing is known.
+local function wait_of(rank)
+  local pace = redis.call('HMGET', P .. ':pace', 'last', 'gap')
+  if not rank or not pace[2] then
+    return ''
+  end
+  return tostring(math.max(0, (rank + 1) * pace[2] - (tonumber(NOW) - pace[1])))
+end
+
 read = function(id)
   local rank = redis.call('ZRANK', P .. ':queued', id)
-  return {rank or -1, redis.call('HGETALL', record_key(id))}
+  return {rank or -1, redis.call('HGETALL', record_key(id)), wait_of(rank)}
 end
 
 -- Gives a queued record to a worker, on a lease of so many seconds.
 local function start(id, worker, lease)
   local key = record_key(id)
+  note_start()
   redis.call('HINCRBY', key, 'attempt', 1)
   redis.call('HSET', key, '_worker', worker, 'started_at', NOW)
   local state = redis.call('HMGET', key, '_queue', '_priority', '_turn')
