@@ -10,6 +10,7 @@ shoes.trajectory[0]                             # the first image from its propo
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -35,10 +36,14 @@ from service.contract.errors import invalid
 from service.contract.jobs import TASKS, JobRequest
 from service.pictures.fitting import fit
 from service.pictures.intake import named
+from service.pictures.surfaces import FittedSurface, coefficients_of, fit_surface
 from service.settings import Settings
+from surfaces.mesh import MeshLimits
+from surfaces.obj import obj_of
+from surfaces.placing import Placing
 from workers.jobs.inputs import build
 from workers.jobs.pictures import pictures_of
-from workers.jobs.reading import Reading
+from workers.jobs.reading import Reading, tensor_of
 
 Sampler: TypeAlias = Callable[[Value], Kernel]
 """From a value f (minus the energy) to one step under it, such as :func:`models.samplers.langevin.langevin`.
@@ -60,6 +65,7 @@ class Images(Sequence[Image.Image]):
         seeds: the noise seed of each result.
         numbers: what else is known of each result, by name.
         extras: further pictures of each result, by name.
+        surfaces: each result as an OBJ file, for a model of surfaces, where the surface that was sent lies.
         params: the request, with every default filled in.
         warnings: what is unusual about the request or its results.
     """
@@ -70,6 +76,7 @@ class Images(Sequence[Image.Image]):
     seeds: list[int]
     numbers: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     extras: Mapping[str, list[Image.Image]] = field(default_factory=dict)
+    surfaces: list[bytes] = field(default_factory=list)
     params: JobRequest | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -88,8 +95,9 @@ class Images(Sequence[Image.Image]):
 class LocalModel:
     """A model that runs in this process. Its methods take the fields of the requests of the same names.
 
-    A field that is a picture may be a PIL image, a path, the bytes of a file or a data URI. Besides, every method takes
-    ``sampler``: a :data:`Sampler` that takes the place of the model's own refinement.
+    A field that is a picture may be a PIL image, a path, the bytes of a file or a data URI; a surface may be the path,
+    bytes or data URI of a mesh file, or a list of coefficients. Besides, every method takes ``sampler``: a
+    :data:`Sampler` that takes the place of the model's own refinement.
 
     Args:
         card: what it is and can do.
@@ -97,12 +105,20 @@ class LocalModel:
         device: where it runs.
         limits: of pictures.
         max_restored: most pixels of all results that ``restore`` brings back.
+        meshes: the limits of meshes.
     """
 
     def __init__(
-        self, card: ModelCard, folder: Path, device: torch.device, limits: PictureLimits, max_restored: int
+        self,
+        card: ModelCard,
+        folder: Path,
+        device: torch.device,
+        limits: PictureLimits,
+        max_restored: int,
+        meshes: MeshLimits,
     ) -> None:
         self.card, self.device, self._limits, self._max_restored = card, device, limits, max_restored
+        self._meshes = meshes
         self.model = load_model(folder, device)
 
     def generate(self, **fields: Any) -> Images:
@@ -118,7 +134,7 @@ class LocalModel:
         return self.run("inpaint", **fields)
 
     def denoise(self, **fields: Any) -> Images:
-        """A noisy image cleaned: ``POST /v1/denoise``."""
+        """A noisy image or surface cleaned: ``POST /v1/denoise``."""
         return self.run("denoise", **fields)
 
     def upscale(self, **fields: Any) -> Images:
@@ -157,7 +173,9 @@ class LocalModel:
         request, given = _request(task, {"model": self.card.ref, **fields}, self._limits)
         params, warnings = request.resolve(self.card)
         fitted = fit(params, self.card, given, self._max_restored)
-        generator = self.model.start(task, build(params, Reading(params, fitted.pictures)))
+        surface = self._surface(params)
+        coefficients = tensor_of(coefficients_of(surface.file)) if surface else None
+        generator = self.model.start(task, build(params, Reading(params, fitted.pictures, coefficients)))
         if sampler is not None:
             generator = _with_kernels(generator, self.model.kernels.resampled(sampler))
         frames: list[Tensor] = []
@@ -176,9 +194,17 @@ class LocalModel:
             seeds=list(output.seeds),
             numbers=output.numbers,
             extras={name: pictures_of(images) for name, images in output.extras.items()},
+            surfaces=_objects(output.surfaces, surface.placing) if surface else [],
             params=params,
-            warnings=[*warnings, *fitted.warnings, *output.warnings],
+            warnings=[*warnings, *fitted.warnings, *(surface.warnings if surface else []), *output.warnings],
         )
+
+    def _surface(self, request: JobRequest) -> FittedSurface | None:
+        """The surface of a resolved request as its model takes it; None if it has none."""
+        for name, given in request.given_surfaces().items():
+            if self.card.surface is not None:
+                return fit_surface(name, given, self.card.surface, self._meshes)
+        return None
 
 
 def load(name: str, *, device: str = "auto", data_dir: str | os.PathLike[str] | None = None) -> LocalModel:
@@ -199,7 +225,7 @@ def load(name: str, *, device: str = "auto", data_dir: str | os.PathLike[str] | 
     catalog = Catalog(settings.model_dirs)
     card = catalog.get(name)
     where, limits = torch.device(choose_device(device)), settings.picture_limits
-    return LocalModel(card, catalog.folder(card.ref), where, limits, settings.max_restored_pixels)
+    return LocalModel(card, catalog.folder(card.ref), where, limits, settings.max_restored_pixels, settings.mesh_limits)
 
 
 def _request(task: str, fields: Mapping[str, Any], limits: PictureLimits) -> tuple[JobRequest, dict[str, Image.Image]]:
@@ -214,6 +240,8 @@ def _request(task: str, fields: Mapping[str, Any], limits: PictureLimits) -> tup
         for label, picture in zip(names, value if several else [value], strict=True):
             given[label] = _picture(label, picture, limits)
         refs[name] = names if several else name
+    for name in kind.surfaces:
+        refs[name] = _mesh(name, fields.get(name))
     try:
         return kind.model_validate(refs), given
     except ValidationError as error:
@@ -233,14 +261,33 @@ def _picture(name: str, value: Any, limits: PictureLimits) -> Image.Image:
         if isinstance(value, str) and value.startswith("data:"):
             return file_of_data_uri(value, limits.max_bytes)
         if isinstance(value, str | os.PathLike):
-            try:
-                return Path(value).read_bytes()
-            except OSError as error:
-                raise invalid(name, f"{value} can't be read: {error.strerror}") from None
+            return _content(name, value)
         raise invalid(name, f"give a PIL image, a path, bytes or a data URI, not {type(value).__name__}")
 
     with named(name):
         return read(file(), limits)
+
+
+def _mesh(name: str, value: Any) -> Any:
+    """A mesh file as a data URI; coefficients and data URIs as they are."""
+    if isinstance(value, bytes):
+        return f"data:model/obj;base64,{base64.b64encode(value).decode()}"
+    if isinstance(value, os.PathLike) or (isinstance(value, str) and not value.startswith("data:")):
+        return _mesh(name, _content(name, value))
+    return value
+
+
+def _content(name: str, path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a file."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise invalid(name, f"{path} can't be read: {error.strerror}") from None
+
+
+def _objects(surfaces: Tensor | None, placing: Placing) -> list[bytes]:
+    """The surfaces of the results as OBJ files."""
+    return [] if surfaces is None else [obj_of(each.cpu().double().numpy(), placing) for each in surfaces]
 
 
 def _with_kernels(task: Task[Output], instead: Mapping[Kernel, Kernel]) -> Task[Output]:

@@ -136,12 +136,14 @@ def _routers() -> dict[Scope, tuple[APIRouter, ...]]:
 
 
 def _body_limits(settings: Settings) -> dict[str, int]:
-    """The limits of bodies that carry pictures, by path; base64 makes four bytes of three."""
+    """The limits of bodies that carry pictures or a mesh, by path; base64 makes four bytes of three."""
     file = settings.max_body_bytes + settings.max_image_bytes
     uris = settings.max_body_bytes + PICTURES_A_REQUEST * math.ceil(settings.max_image_bytes * 4 / 3)
+    mesh = settings.max_body_bytes + math.ceil(settings.max_mesh_bytes * 4 / 3)
     return {
         "/v1/images": file,
         **{f"/v1/{name}": uris for name, task in TASKS.items() if task.pictures},
+        **{f"/v1/{name}": max(uris, mesh) for name, task in TASKS.items() if task.surfaces},
     }
 
 

@@ -142,7 +142,9 @@ class Services:
             shelf=shelf,
             room=room,
             uploads=uploads,
-            intake=Intake(shelf, uploads, settings.picture_limits, settings.max_restored_pixels, budget),
+            intake=Intake(
+                shelf, uploads, settings.picture_limits, settings.mesh_limits, settings.max_restored_pixels, budget
+            ),
             registry=registry,
             http_metrics=HttpMetrics(registry),
         )

@@ -16,6 +16,7 @@ from service.access.addresses import is_loopback
 from service.access.limits import RATE
 from service.access.signing import DEVELOPMENT_SECRET, check_webhook_secret
 from service.machine import memory_bytes
+from surfaces.mesh import MeshLimits
 
 _REDIS_URL = re.compile(r"(redis|rediss)://\S+|unix:///\S+")
 _PORTS = re.compile(r"\d{1,5}(,\d{1,5})*")
@@ -106,6 +107,15 @@ class Settings(BaseSettings):
     )
     max_image_pixels: int = Field(40_000_000, ge=1, le=2**30, description="Most pixels of an accepted picture.")
     max_image_side: int = Field(16_384, ge=1, le=65_535, description="Most pixels of an accepted picture's side.")
+    max_mesh_bytes: int = Field(
+        8 * 2**20, ge=1024, le=2**28, description="Largest mesh file that is accepted, in bytes."
+    )
+    max_mesh_faces: int = Field(
+        50_000,
+        ge=4,
+        le=10**7,
+        description="Most triangles of an accepted mesh; it may have three times as many vertices.",
+    )
     max_restored_pixels: int = Field(
         16_000_000,
         ge=1,
@@ -348,6 +358,11 @@ class Settings(BaseSettings):
     def picture_limits(self) -> PictureLimits:
         """What pictures are accepted."""
         return PictureLimits(self.max_image_bytes, self.max_image_pixels, self.max_image_side)
+
+    @property
+    def mesh_limits(self) -> MeshLimits:
+        """What meshes are accepted."""
+        return MeshLimits(self.max_mesh_bytes, self.max_mesh_faces)
 
     @property
     def allowed_host_names(self) -> frozenset[str]:

@@ -7,15 +7,15 @@ import io
 import numpy as np
 
 from surfaces.harmonics import Floats, Grid, Transform, harmonics
+from surfaces.placing import Placing
 
 
-def obj_of(coefficients: Floats, centre: Floats, scale: float, rings: int = 48) -> bytes:
+def obj_of(coefficients: Floats, placing: Placing, rings: int = 48) -> bytes:
     """The surface of a radial function, as a closed mesh of triangles whose faces look outwards.
 
     Args:
         coefficients: of its harmonics, ``[L^2]``.
-        centre: where it lies, ``[3]``.
-        scale: by what its radii are multiplied.
+        placing: where it lies.
         rings: of vertices between the poles; each has twice as many.
     """
     degrees = round(len(coefficients) ** 0.5)
@@ -23,7 +23,7 @@ def obj_of(coefficients: Floats, centre: Floats, scale: float, rings: int = 48) 
     poles = np.array([[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]])
     inner = Transform(degrees, grid).synthesise(coefficients)[..., None] * grid.directions
     north, south = (harmonics(degrees, poles) @ coefficients)[:, None] * poles
-    vertices = np.concatenate([[north], inner.reshape(-1, 3), [south]]) * scale + centre
+    vertices = np.concatenate([[north], inner.reshape(-1, 3), [south]]) * placing.scale + np.array(placing.centre)
     text = io.StringIO()
     text.write("# a star-shaped surface, written by coopserve\n")
     np.savetxt(text, vertices, fmt="v %.6g %.6g %.6g")

@@ -89,9 +89,16 @@ class InpaintJob(Job):
 @final
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DenoiseJob(Job):
-    """``denoise``: the noisy image, cleaned; ``steps`` is the strength."""
+    """``denoise``: what is noisy, cleaned; of an image ``steps`` is the strength.
 
-    image: Tensor
+    Args:
+        image: for a model of pictures.
+        surface: for a model of surfaces: the coefficients of a radial function of mean radius 1, float32 ``[L^2]``; NaN
+            where they are unknown.
+    """
+
+    image: Tensor | None = None
+    surface: Tensor | None = None
 
 
 @final

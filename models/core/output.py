@@ -20,11 +20,13 @@ class Output:
         seeds: the noise seed of each row.
         numbers: what else is known of each row, by name: for each name one value a row that JSON can hold.
         extras: further pictures a row, each ``[n, C, H, W]``, by name.
+        surfaces: the coefficients of radial functions ``[n, L^2]``, in the order and scale of
+            :class:`models.core.jobs.DenoiseJob`; None for images.
         animated: the rows are the frames of one sequence.
         film: the way of each row to its image, ``[n, frames, C, H, W]``; None if it was not asked for.
         warnings: what is unusual about the input or the result, for the job's record.
 
-    A row whose chain has diverged beside others that have not is NaN in its image or its energy, see :meth:`lost`.
+    A row whose chain has diverged beside others that have not is NaN in its image, surface or energy, see :meth:`lost`.
     """
 
     images: Tensor | None
@@ -32,6 +34,7 @@ class Output:
     seeds: Sequence[int]
     numbers: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     extras: Mapping[str, Tensor] = field(default_factory=dict)
+    surfaces: Tensor | None = None
     animated: bool = False
     film: Tensor | None = None
     warnings: Sequence[str] = ()
@@ -39,7 +42,7 @@ class Output:
     def lost(self) -> list[int]:
         """The rows that have diverged, by number."""
         whole = torch.ones(len(self.seeds), dtype=torch.bool)
-        for value in (self.images, self.energy):
+        for value in (self.images, self.energy, self.surfaces):
             if value is not None:
                 whole &= (
                     value.detach().cpu().isfinite().flatten(1).all(1) if value.dim() > 1 else value.cpu().isfinite()

@@ -29,6 +29,12 @@ class ImageShape(CardPart):
     channels: int = Field(ge=1, le=4, description="1 = grey, 3 = colour.")
 
 
+class SurfaceShape(CardPart):
+    """The surfaces that a model takes and makes, by the spherical harmonics of their radial functions."""
+
+    degrees: int = Field(ge=2, le=128, description="L: harmonics of degrees below it, L x L coefficients.")
+
+
 class TaskDefaults(CardPart):
     """What a request gets for the fields that it leaves out."""
 
@@ -141,6 +147,9 @@ class ModelCard(CardPart):
     image: ImageShape = Field(description="Shape of the images.")
     condition: ImageShape | None = Field(
         None, description="Shape of the pictures that images are made from; null for models that take none."
+    )
+    surface: SurfaceShape | None = Field(
+        None, description="Size of the surfaces that the model takes and makes; null for models of pictures."
     )
     classes: list[str] | None = Field(None, min_length=1, description="Names of the classes, in order of index.")
     tasks: dict[str, TaskCard] = Field(description="What the model can do, by task.")

@@ -52,6 +52,7 @@ PROBLEMS: dict[str, Problem] = {
     ),
     "body-too-large": Problem(413, "The body is too large", "Send a smaller body."),
     "image-too-large": Problem(413, "The image is too large", "Send it with fewer pixels or stronger compression."),
+    "mesh-too-large": Problem(413, "The mesh is too large", "Simplify the mesh, and send it with fewer triangles."),
     "dataset-too-large": Problem(
         413, "The data set is too large", "Send fewer or smaller pictures, or several data sets."
     ),
@@ -65,6 +66,9 @@ PROBLEMS: dict[str, Problem] = {
         422,
         "The data set can't be used",
         "Correct what the detail names; send a zip of folders of pictures, or an npz archive with images.",
+    ),
+    "invalid-mesh": Problem(
+        422, "The mesh can't be used", "Send one closed surface as OBJ, STL, or PLY as text, in a data URI."
     ),
     "unsupported-task": Problem(
         422, "The model can't do this task", "Choose a model whose card lists the task: GET /v1/models."
@@ -158,10 +162,10 @@ class UnprocessableError(ServiceError):
 
 
 class PictureError(ServiceError):
-    """A picture that a client sent can't be used (422), is too large (413) or is not there (404).
+    """A picture or mesh that a client sent can't be used (422), is too large (413) or is not there (404).
 
     Args:
-        kind: ``invalid-image``, ``image-too-large`` or ``unknown-image``.
+        kind: ``invalid-image``, ``image-too-large``, ``unknown-image``, ``invalid-mesh`` or ``mesh-too-large``.
         field: the field of the request that holds the picture, such as ``image`` or ``images.0``.
         message: what is wrong with it.
     """

@@ -22,8 +22,8 @@ async def accept(
     parts: Services, who: Caller, id: str, body: JobRequest, idempotency: Idempotency | None
 ) -> tuple[JobRecord, bool]:
     """Check a request against its model, store it and queue it; gives the record and whether it is new."""
-    pictures = any(body.given_pictures())
-    if pictures and idempotency:
+    files = body.gives_files
+    if files and idempotency:
         # Before its pictures are looked for: the uploads of a job that was accepted may be gone.
         await run_in_threadpool(lambda: idempotency.hashes)  # long bodies are for a thread
         earlier = await parts.submissions.earlier(idempotency)
@@ -36,7 +36,7 @@ async def accept(
     check_webhook(parts, who, params.webhook)
     who.check_cost(params.cost(card))
     parts.room.check(params.output_bytes(card))
-    taken = await parts.intake.take(id, params, card, who) if pictures else Taken()
+    taken = await parts.intake.take(id, params, card, who) if files else Taken()
     shown = params.with_pictures(taken.refs)
     record = JobRecord.new(shown, [*warnings, *taken.warnings], id, context(), taken.inputs)
     try:
@@ -55,10 +55,10 @@ async def accept(
         )
     except ServiceError:
         # Refused for sure. After any other error the job may have been accepted: then its pictures stay.
-        if pictures:
+        if files:
             await parts.intake.discard(id)
         raise
-    if pictures and not created:
+    if files and not created:
         await parts.intake.discard(id)
     return record, created
 

@@ -15,6 +15,7 @@ _REF = "#/components/schemas/{model}"
 _BINARY = {"type": "string", "format": "binary"}
 _CONTENT = {
     **dict.fromkeys(("image/png", "image/webp", "image/jpeg", "application/zip"), _BINARY),
+    "model/obj": {"type": "string"},
     "text/plain": {"type": "string"},
     "text/event-stream": {
         # No type: tools hold it against the whole stream, or against each event.

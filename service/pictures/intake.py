@@ -21,13 +21,15 @@ from pictures.files import BadPictureError, PictureLimits, TooLargeError, examin
 from pictures.png import HEAD_BYTES, picture_of, png_of, size_of
 from pictures.uris import file_of_data_uri
 from service.access.security import Caller
-from service.contract.cards import ModelCard
+from service.contract.cards import ModelCard, SurfaceShape
 from service.contract.errors import NotFoundError, PictureError
 from service.contract.jobs import GivenPicture, Inputs, JobRequest
 from service.pictures.fitting import Fitted, check_restored, fit
 from service.pictures.samples import SAMPLES
 from service.pictures.shelf import Shelf
+from service.pictures.surfaces import MEMORY, fit_surface
 from service.pictures.uploads import Received, Upload, Uploads, unknown
+from surfaces.mesh import MeshLimits
 
 log = logging.getLogger(__name__)
 
@@ -81,14 +83,22 @@ class Intake:
     Args:
         shelf: where pictures of jobs are kept.
         uploads: the uploaded images.
-        limits: what is accepted.
+        limits: which pictures are accepted.
+        meshes: which meshes are accepted.
         max_restored: most pixels of all results that a job brings back to size.
         budget: memory for all pictures that are in work.
     """
 
     def __init__(
-        self, shelf: Shelf, uploads: Uploads, limits: PictureLimits, max_restored: int, budget: ByteBudget
+        self,
+        shelf: Shelf,
+        uploads: Uploads,
+        limits: PictureLimits,
+        meshes: MeshLimits,
+        max_restored: int,
+        budget: ByteBudget,
     ) -> None:
+        self._meshes = meshes
         self._shelf, self._uploads, self._limits, self._max_restored = shelf, uploads, limits, max_restored
         self._budget = budget
         self._turns = anyio.CapacityLimiter(_AT_A_TIME)
@@ -103,7 +113,7 @@ class Intake:
         return await self._in_turn(partial(self._upload, data, caller))
 
     async def take(self, id: str, request: JobRequest, card: ModelCard, caller: Caller) -> Taken:
-        """Read the pictures of a resolved request, fit them to its model, and keep them for the job ``id``.
+        """Read what a resolved request gives, fit it to its model, and keep it for the job ``id``.
 
         Raises:
             PictureError: one of them can't be used, or is not there.
@@ -132,6 +142,8 @@ class Intake:
             return self._uploads.add(received, caller.owner)
 
     def _take(self, id: str, request: JobRequest, card: ModelCard, caller: Caller) -> Taken:
+        if card.surface is not None and request.given_surfaces():
+            return self._take_surface(id, request, card.surface, caller)
         sent = {given.name: self._sent(given, caller) for given in request.given_pictures()}
         check_restored(request, [one.size for one in sent.values()], self._max_restored)
         with self._budget.take(sum(one.memory for one in sent.values())):
@@ -140,6 +152,15 @@ class Intake:
         names = self._shelf.keep(id, caller.owner, files, _UNDECIDED_SECONDS)
         refs = {name: one.ref for name, one in sent.items()}
         return Taken(refs, Inputs(pictures=names, frame=fitted.frame), fitted.warnings, _restored(request, fitted))
+
+    def _take_surface(self, id: str, request: JobRequest, shape: SurfaceShape, caller: Caller) -> Taken:
+        """No task takes more than one."""
+        ((field, given),) = request.given_surfaces().items()
+        with self._budget.take(MEMORY * len(given)):
+            fitted = fit_surface(field, given, shape, self._meshes)
+        names = self._shelf.keep(id, caller.owner, {field: fitted.file}, _UNDECIDED_SECONDS)
+        inputs = Inputs(surface=names[field], placing=fitted.placing)
+        return Taken({field: fitted.ref}, inputs, fitted.warnings)
 
     def _sent(self, given: GivenPicture, caller: Caller) -> _Sent:
         if given.ref in SAMPLES:

@@ -1,4 +1,4 @@
-"""Where pictures are kept and how clients reach them: one blob key and one address for each kind of picture."""
+"""Where pictures and surfaces are kept and how clients reach them: a blob key and an address for each kind of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from service.contract.trainings import TrainingRecord
 
 
 class Place(NamedTuple):
-    """A picture's blob key and its address in the API."""
+    """A picture's or surface's blob key and its address in the API."""
 
     key: str
     url: str
@@ -32,8 +32,13 @@ def job_extra(id: str, k: int, name: str) -> Place:
     return Place(f"jobs/{id}/extras/{k}/{name}.png", f"{JobRecord.path}/{id}/images/{k}/{name}")
 
 
+def job_surface(id: str, k: int) -> Place:
+    """The surface of the k-th output of a job, as OBJ."""
+    return Place(f"jobs/{id}/surfaces/{k}.obj", f"{JobRecord.path}/{id}/surfaces/{k}")
+
+
 def shelf_key(name: str) -> str:
-    """The blob key of an upload or of a job's input: its name begins with its hash."""
+    """The blob key of an upload or of a job's input, which may be a surface: its name begins with its hash."""
     return f"pictures/{name[:2]}/{name}.png"
 
 

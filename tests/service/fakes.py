@@ -71,6 +71,8 @@ def cards() -> list[dict[str, Any]]:
         card("toy-pairs", classes=None, image=SQUARE, condition={**SQUARE, "channels": 1}, tasks=pairs),
         card("toy-holes", classes=None, image=SQUARE, tasks={"inpaint": ability, "score": single}),
         card("toy-latents", classes=None, image=SQUARE, tasks=latents),
+        card("toy-solids", classes=None, image=SQUARE, surface={"degrees": 4}, tasks={"denoise": ability}),
+        card("toy-energy", classes=None, image=SQUARE, tasks={"denoise": ability}),
     ]
 
 

@@ -11,6 +11,7 @@ from surfaces.casting import cast
 from surfaces.harmonics import Grid, Transform
 from surfaces.mesh import BadMeshError, MeshLimits, MeshTooLargeError, read_mesh
 from surfaces.obj import obj_of
+from surfaces.placing import Placing, of_coefficients, of_mesh
 from surfaces.primitives import box, sample
 
 LIMITS = MeshLimits(max_bytes=2**20, max_faces=20_000)
@@ -65,7 +66,7 @@ def test_a_cube_in_every_format_has_the_radii_of_a_box(kind: str) -> None:
 def test_a_surface_that_is_written_is_read_again(kind: str) -> None:
     transform = Transform(32, GRID)
     given = transform.analyse(sample(kind, np.random.default_rng(4), GRID))
-    file = obj_of(given, np.array([10.0, -4.0, 2.0]), 3.0)
+    file = obj_of(given, Placing((10.0, -4.0, 2.0), 3.0))
     seen = cast(read_mesh(file, LIMITS), GRID)
     np.testing.assert_allclose(seen.centre, [10, -4, 2], atol=0.05)
     assert seen.missed == 0
@@ -88,7 +89,7 @@ def test_of_several_surfaces_the_outermost_is_taken() -> None:
 
 def test_a_small_hole_is_closed_and_told() -> None:
     transform = Transform(32, GRID)
-    sphere = read_mesh(obj_of(np.eye(1, 1024)[0] * 3.5449, np.zeros(3), 1.0), LIMITS)
+    sphere = read_mesh(obj_of(np.eye(1, 1024)[0] * 3.5449, Placing((0.0, 0.0, 0.0), 1.0)), LIMITS)
     seen = cast(sphere[40:], GRID)
     assert 0 < seen.missed < 0.05
     np.testing.assert_allclose(seen.radii, 1, atol=0.02)
@@ -162,3 +163,29 @@ def test_a_mesh_that_surrounds_nothing_is_refused() -> None:
         cast(np.zeros((1, 3, 3)), GRID)
     with pytest.raises(BadMeshError, match=r"no area|surround"):
         cast(np.array([[[0.0, 0, 0], [1, 0, 0], [2, 0, 0]]]), GRID)
+
+
+def test_a_mesh_comes_to_mean_radius_one_and_back() -> None:
+    """Wherever it lies and however large it is."""
+    cube = read_mesh(cube_obj(), LIMITS)
+    here, there = of_mesh(cube, 16), of_mesh(cube * 50 - 7, 16)
+    np.testing.assert_allclose(here.coefficients, there.coefficients, atol=1e-9)
+    assert here.coefficients[0] == pytest.approx(np.sqrt(4 * np.pi))
+    np.testing.assert_allclose(there.placing.centre, [43, 43, 43])
+    assert there.placing.scale == pytest.approx(50 * here.placing.scale)
+    back = of_mesh(read_mesh(obj_of(here.coefficients, here.placing), LIMITS), 16)
+    np.testing.assert_allclose(back.coefficients, here.coefficients, atol=0.01)
+    assert here.warnings == ()
+
+
+def test_what_is_unusual_about_a_mesh_is_told() -> None:
+    inner = read_mesh(cube_obj(), LIMITS) - 1
+    sphere = read_mesh(obj_of(np.eye(1, 1024)[0], Placing((0.0, 0.0, 0.0), 1.0)), LIMITS)
+    assert "outermost" in of_mesh(np.concatenate([inner, 2 * inner]), 8).warnings[0]
+    assert "holes" in of_mesh(sphere[60:], 32).warnings[0]
+
+
+def test_coefficients_come_to_mean_radius_one_and_keep_their_gaps() -> None:
+    placed = of_coefficients([2 * np.sqrt(4 * np.pi), 1.0, None, 0.0])
+    np.testing.assert_allclose(placed.coefficients, [np.sqrt(4 * np.pi), 0.5, np.nan, 0])
+    assert placed.placing == Placing((0.0, 0.0, 0.0), pytest.approx(2))

@@ -26,12 +26,14 @@ from service.contract.jobs import TASKS, Inputs, JobRequest
 from service.pictures.blobs import Blobs
 from service.pictures.fitting import fit
 from service.pictures.places import shelf_key
+from service.pictures.surfaces import fit_surface
+from surfaces.mesh import MeshLimits
+from surfaces.placing import Placing
 from tests.hostile.corpus import encoded, noise
 from tests.service.fakes import card, cards
 from workers.jobs.inputs import BUILDERS, Prepared, prepare
 from workers.jobs.pictures import picture_of
 
-ENERGY = card("toy-energy", classes=None, tasks={"denoise": card()["tasks"]["generate"]})
 FACTOR = {"factor": {"type": "integer", "default": 2, "range": [2, 4], "description": "How many times."}}
 DECODER = card(
     "toy-decoder",
@@ -39,7 +41,7 @@ DECODER = card(
     image={"height": 8, "width": 8, "channels": 3},
     tasks={"upscale": {**card()["tasks"]["generate"], "options": FACTOR}, "colorize": card()["tasks"]["generate"]},
 )
-CARDS = {content["name"]: ModelCard.model_validate(content) for content in [*cards(), ENERGY, DECODER]}
+CARDS = {content["name"]: ModelCard.model_validate(content) for content in [*cards(), DECODER]}
 LIMITS, BUDGET = PictureLimits(2**22, 2**24), ByteBudget(2**24)
 
 
@@ -126,6 +128,25 @@ def test_every_field_that_a_model_needs_reaches_its_job(blobs: Blobs, task: str)
         assert getattr(job.job, field) == getattr(request, field), field
     given = {field: getattr(job.job, field) for field in request_type.pictures}
     assert {field for field, value in given.items() if value is not None} >= set(pictures)
+
+
+def test_a_surface_reaches_its_job_with_its_gaps_and_its_place(blobs: Blobs) -> None:
+    solids = CARDS["toy-solids"]
+    given: list[float | None] = [2 * (4 * torch.pi) ** 0.5, None, *[1.0] * 14]
+    params, _ = TASKS["denoise"].model_validate({"model": "toy-solids", "seed": 1, "surface": given}).resolve(solids)
+    assert solids.surface is not None
+    fitted = fit_surface("surface", given, solids.surface, MeshLimits(2**20, 100))
+    blobs.put(shelf_key("surface-1"), fitted.file)
+    inputs = Inputs.model_validate_json(Inputs(surface="surface-1", placing=fitted.placing).model_dump_json())
+    found = prepare(inputs, params.with_pictures({"surface": fitted.ref}), solids, blobs, BUDGET)
+    job: Any = found.job
+    assert (job.image, job.surface.dtype, job.surface.shape) == (None, torch.float32, (16,))
+    assert job.surface[[0, 2]].tolist() == pytest.approx([(4 * torch.pi) ** 0.5, 0.5])
+    assert job.surface.isnan().tolist() == [k == 1 for k in range(16)]
+    assert found.placing == Placing((0.0, 0.0, 0.0), pytest.approx(2))
+    other = ModelCard.model_validate({**solids.model_dump(), "surface": {"degrees": 5}})
+    with pytest.raises(NotFoundError, match="has changed since the surface was sent"):
+        prepare(inputs, params, other, blobs, BUDGET)
 
 
 def test_every_task_has_a_job_and_a_builder() -> None:

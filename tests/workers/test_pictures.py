@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +20,10 @@ from models.core.output import Output as TaskOutput
 from models.data.images import to_float
 from pictures.budget import ByteBudget
 from pictures.framing import Frame
+from service.contract.jobs import Denoise
 from service.pictures.blobs import Blobs
+from surfaces.mesh import MeshLimits, read_mesh
+from surfaces.placing import Placing
 from tests.models.zoo import generate_job
 from workers.jobs.inputs import Prepared
 from workers.jobs.outputs import store_outputs
@@ -92,6 +97,23 @@ def test_outputs_are_stored_and_described(blobs: Blobs) -> None:
         for k in range(2)
     ]
     assert blobs.get("jobs/job_1/0.png") == png(to_float(rows[0])) == blobs.get("jobs/job_1/extras/1/proposal.png")
+
+
+def test_a_surface_lies_where_the_one_that_was_sent_does(blobs: Blobs) -> None:
+    coefficients = torch.zeros(2, 16)
+    coefficients[:, 0] = (4 * torch.pi) ** 0.5
+    coefficients[1, 2] = float("nan")
+    result = TaskOutput(images=to_float(pixels(2)), energy=None, seeds=[7, 8], surfaces=coefficients)
+    prepared = dataclasses.replace(plain(), placing=Placing((5.0, 6.0, 7.0), 2.0))
+    asked = Denoise(model="toy-solids@1", seed=7, surface="sha256:0")
+    first, lost = store_outputs("job_1", asked, result, prepared, Tally(blobs))
+    assert first.extras["surface"] == "/v1/jobs/job_1/surfaces/0"
+    assert first.extras["spectrum"] == [7.08982, *[0] * 15]
+    triangles = read_mesh(blobs.get("jobs/job_1/surfaces/0.obj"), MeshLimits(2**20, 20_000))
+    distances = np.linalg.norm(triangles - np.array([5, 6, 7]), axis=2)
+    np.testing.assert_allclose(distances, 2, atol=1e-4)
+    assert (lost.url, lost.extras) == (None, {})
+    assert not blobs.exists("jobs/job_1/surfaces/1.obj")
 
 
 def test_numbers_need_no_picture(blobs: Blobs, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from models.core import jobs
 from models.core.jobs import Job
 from pictures.budget import ByteBudget
 from service.contract.cards import ModelCard
-from service.contract.jobs import Inputs, JobRequest, Reconstruct, Restyle, tasks
+from service.contract.jobs import Denoise, Inputs, JobRequest, Reconstruct, Restyle, tasks
 from service.contract.jobs.labels import Label
 from service.pictures.blobs import Blobs
+from surfaces.placing import Placing
 from workers.jobs.reading import Reading, Restoration, load, restoration
 
 T = TypeVar("T")
@@ -26,11 +27,13 @@ class Prepared:
         job: what the task is given.
         animate: whether images that are the frames of one sequence are also given as an animation.
         restore: brings a result back to the size of the request's picture; None if the request does not ask for it.
+        placing: where the request's surface lies; None without one.
     """
 
     job: Job
     animate: bool = False
     restore: Restoration | None = None
+    placing: Placing | None = None
 
 
 def prepare(inputs: Inputs, request: JobRequest, card: ModelCard, blobs: Blobs, budget: ByteBudget) -> Prepared:
@@ -48,7 +51,10 @@ def prepare(inputs: Inputs, request: JobRequest, card: ModelCard, blobs: Blobs, 
     """
     reading = load(inputs, request, card, blobs)
     return Prepared(
-        build(request, reading), getattr(request, "animate", False), restoration(inputs, request, blobs, budget)
+        build(request, reading),
+        getattr(request, "animate", False),
+        restoration(inputs, request, blobs, budget),
+        inputs.placing,
     )
 
 
@@ -108,8 +114,8 @@ def _inpaint(request: tasks.Inpaint, given: Reading) -> jobs.InpaintJob:
     return jobs.InpaintJob(**_shared(request), image=given.picture("image"), mask=_concrete(given.mask()))
 
 
-def _denoise(request: tasks.Denoise, given: Reading) -> jobs.DenoiseJob:
-    return jobs.DenoiseJob(**_shared(request), image=given.picture("image"))
+def _denoise(request: Denoise, given: Reading) -> jobs.DenoiseJob:
+    return jobs.DenoiseJob(**_shared(request), image=given.optional("image"), surface=given.surface)
 
 
 def _upscale(request: tasks.Upscale, given: Reading) -> jobs.UpscaleJob:

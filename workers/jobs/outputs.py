@@ -8,17 +8,21 @@ from contextlib import nullcontext
 from typing import Any
 
 from PIL import Image
+from torch import Tensor
 
 from models.core.output import Output as TaskOutput
 from pictures.png import png_of
 from service.contract.jobs import JobRequest, Output, recipe_text
-from service.pictures.places import job_extra, job_image
+from service.pictures.places import Place, job_extra, job_image, job_surface
+from surfaces.obj import obj_of
+from surfaces.placing import Placing
 from workers.jobs.inputs import Prepared
 from workers.jobs.pictures import animation_of, picture_of, pictures_of
 from workers.jobs.reading import Restoration
 from workers.jobs.tally import Tally
 
 ANIMATION = "animation"
+_AT_ORIGIN = Placing((0.0, 0.0, 0.0), 1.0)
 
 
 def store_outputs(id: str, request: JobRequest, result: TaskOutput, prepared: Prepared, blobs: Tally) -> list[Output]:
@@ -29,6 +33,9 @@ def store_outputs(id: str, request: JobRequest, result: TaskOutput, prepared: Pr
     whole = [k for k in range(len(result.seeds)) if k not in result.lost()]
     pictures = {} if result.images is None else dict(zip(whole, pictures_of(result.images[whole]), strict=True))
     extras = [_extras(id, k, result, blobs if k in whole else None) for k in range(len(result.seeds))]
+    if result.surfaces is not None:
+        for k in whole:
+            extras[k] |= _surface(job_surface(id, k), result.surfaces[k], prepared.placing, blobs)
     texts = {k: recipe_text(request, result.seeds[k]) for k in pictures}
     sizes = _store(id, pictures, texts, prepared.restore, blobs)
     if result.animated and pictures and prepared.animate:
@@ -90,6 +97,13 @@ def _extras(id: str, k: int, result: TaskOutput, blobs: Tally | None) -> dict[st
         blobs.put(place.key, png_of(picture_of(images[k])))
         extras[name] = place.url
     return extras
+
+
+def _surface(place: Place, coefficients: Tensor, placing: Placing | None, blobs: Tally) -> dict[str, Any]:
+    """Store a surface where the request's lies; gives its address and its coefficients, in the request's scale."""
+    found, where = coefficients.detach().cpu().double().numpy(), placing or _AT_ORIGIN
+    blobs.put(place.key, obj_of(found, where))
+    return {"surface": place.url, "spectrum": [float(f"{value:.6g}") for value in found * where.scale]}
 
 
 def _nan(value: object) -> bool:

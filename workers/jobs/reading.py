@@ -22,20 +22,23 @@ from service.contract.jobs import Inputs, JobRequest, Role, shape_of
 from service.pictures.blobs import Blobs
 from service.pictures.fitting import BASE, HIDDEN
 from service.pictures.places import shelf_key
+from service.pictures.surfaces import coefficients_of
+from surfaces.harmonics import Floats
 
 
 class Reading:
-    """The pictures of one request, as tensors on the CPU.
+    """The pictures, or the surface, of one request, as tensors on the CPU.
 
     Images are float32 ``[C, H, W]`` in [-1, 1] of the model's size, the mask ``[1, H, W]`` of 0 and 1 (1 = hidden).
 
     Args:
         request: what is asked for, resolved.
         fitted: its pictures, as :func:`service.pictures.fitting.fit` gives them.
+        surface: the coefficients of its surface; None if it gives none.
     """
 
-    def __init__(self, request: JobRequest, fitted: Mapping[str, Image.Image]) -> None:
-        self._request, self._fitted = request, fitted
+    def __init__(self, request: JobRequest, fitted: Mapping[str, Image.Image], surface: Tensor | None = None) -> None:
+        self._request, self._fitted, self.surface = request, fitted, surface
 
     def picture(self, field: str) -> Tensor:
         """The picture of a field."""
@@ -93,7 +96,23 @@ def load(inputs: Inputs, request: JobRequest, card: ModelCard, blobs: Blobs) -> 
         NotFoundError: a picture is not stored any more, or was fitted to another model.
     """
     names = {name: kept for name, kept in inputs.pictures.items() if name not in (BASE, HIDDEN)}
-    return Reading(request, {name: _fitted(name, kept, request, card, blobs) for name, kept in names.items()})
+    pictures = {name: _fitted(name, kept, request, card, blobs) for name, kept in names.items()}
+    return Reading(request, pictures, _surface(inputs.surface, card, blobs) if inputs.surface else None)
+
+
+def _surface(kept: str, card: ModelCard, blobs: Blobs) -> Tensor:
+    """The coefficients of a surface, which may be NaN."""
+    found = tensor_of(coefficients_of(_file("surface", kept, blobs)))
+    if card.surface is None or len(found) != card.surface.degrees**2:
+        raise NotFoundError(
+            "unknown-image", f"surface: {card.ref} has changed since the surface was sent; send it again"
+        )
+    return found
+
+
+def tensor_of(coefficients: Floats) -> Tensor:
+    """Coefficients as tasks take them."""
+    return torch.from_numpy(coefficients).to(torch.float32)
 
 
 def restoration(inputs: Inputs, request: JobRequest, blobs: Blobs, budget: ByteBudget) -> Restoration | None:

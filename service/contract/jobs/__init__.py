@@ -3,6 +3,7 @@
 ``tasks.py`` has the classes of all tasks, ``request.py`` what they share, ``record.py`` what a client reads of a job.
 """
 
+from service.contract.jobs.denoise import Denoise
 from service.contract.jobs.inputs import Inputs
 from service.contract.jobs.labels import mix_of
 from service.contract.jobs.latents import Reconstruct, Restyle
@@ -23,6 +24,7 @@ from service.contract.jobs.tasks import (
 __all__ = [
     "TASKS",
     "Colorize",
+    "Denoise",
     "Generate",
     "GivenPicture",
     "Inpaint",

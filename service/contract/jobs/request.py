@@ -27,6 +27,8 @@ PICTURE_FORMS = (
 
 _COPIES = 12
 """An image, about three further pictures of it, and twice its chain, which is saved in four bytes a value."""
+_SURFACE_BYTES = 400_000
+"""Of a result that is a surface, its OBJ file and its coefficients."""
 
 
 class Role(StrEnum):
@@ -62,6 +64,8 @@ class JobRequest(BaseModel, ABC):
     example: ClassVar[dict[str, Any]]
     pictures: ClassVar[Mapping[str, Role]] = {}
     """Which fields are pictures, and what each is to the model."""
+    surfaces: ClassVar[tuple[str, ...]] = ()
+    """Which fields are surfaces: meshes, or coefficients of harmonics."""
     beyond: ClassVar[str] = (
         "after {steps} its images may be worse, and their energies are not comparable with those after {trained}"
     )
@@ -167,7 +171,8 @@ class JobRequest(BaseModel, ABC):
         shown = steps + math.ceil(self._option_steps(card) / self.rows)
         previews = shown // self.preview_every + 1 if self.preview_every else 0
         pixels = card.image.width * card.image.height * card.image.channels
-        return self.rows * pixels * (_COPIES + frames + previews)
+        surface = _SURFACE_BYTES if card.surface else 0
+        return self.rows * (pixels * (_COPIES + frames + previews) + surface)
 
     def _searched_classes(self, card: ModelCard) -> int:
         """Among how many classes that of the picture is searched, where a task does so."""
@@ -187,9 +192,21 @@ class JobRequest(BaseModel, ABC):
             for k, ref in enumerate(value if isinstance(value, list) else ()):
                 yield GivenPicture(f"{field}.{k}", role, ref)
 
+    def given_surfaces(self) -> dict[str, str | list[float | None]]:
+        """The surfaces that the request gives, by field."""
+        values = {field: getattr(self, field) for field in self.surfaces}
+        return {field: value for field, value in values.items() if value is not None}
+
+    @property
+    def gives_files(self) -> bool:
+        """Whether it gives anything that is kept beside its record."""
+        return bool(self.given_surfaces()) or any(self.given_pictures())
+
     def with_pictures(self, refs: Mapping[str, str]) -> Self:
-        """The same request with other references to its pictures, by the names of :meth:`given_pictures`."""
-        update: dict[str, Any] = {}
+        """The same request with other references to its pictures and surfaces, by the names of
+        :meth:`given_pictures` and :meth:`given_surfaces`.
+        """
+        update: dict[str, Any] = {field: refs[field] for field in self.given_surfaces()}
         for field in self.pictures:
             value = getattr(self, field)
             if isinstance(value, str):

@@ -1,6 +1,6 @@
 """One class a task: its own fields, its words for the API's page, and how its fields become concrete.
 
-The tasks that infer the latent vector of a picture are in ``latents.py``.
+The tasks that infer the latent vector of a picture are in ``latents.py``, and ``denoise`` is in ``denoise.py``.
 
 To add a task, write its class here with a docstring, an example and :meth:`JobRequest.settle`, and enter it in
 :data:`TASKS`; the route, its page in the API reference, the queue message and the reading of its pictures follow.
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from service.contract.cards import ModelCard
 from service.contract.errors import invalid
+from service.contract.jobs.denoise import Denoise
 from service.contract.jobs.labels import LABEL_FORMS, Label, classes_of, known_mix, mix_of, mixes_of
 from service.contract.jobs.latents import Reconstruct, Restyle
 from service.contract.jobs.request import PICTURE_FORMS, FittedRequest, JobRequest, PictureRef, RestorableRequest, Role
@@ -101,24 +102,6 @@ class Inpaint(RestorableRequest):
         "the picture with an erased hole, what is transparent. Absent: the image's own transparency is the mask, "
         f"transparent (alpha below 128) = fill in. {PICTURE_FORMS}",
     )
-
-    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
-        """Nothing of its own."""
-        return {}
-
-
-class Denoise(RestorableRequest):
-    """Clean a noisy image.
-
-    The chain of the model starts at the image and takes `steps` steps. Nothing else holds the result to the image, so
-    the number of steps is the strength: a few remove faint noise, many turn the image into one that the model likes.
-    """
-
-    task: ClassVar[str] = "denoise"
-    example: ClassVar[dict[str, Any]] = {"model": "fashion-cfebm", "image": "sample-noisy-shirt", "seed": 7}
-    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.IMAGE}
-
-    image: PictureRef = Field(description=f"The noisy picture. {PICTURE_FORMS}")
 
     def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
         """Nothing of its own."""

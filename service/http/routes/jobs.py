@@ -21,6 +21,7 @@ from service.http.routes.common import (
     Limit,
     Signed,
     StatusFilter,
+    answer_with,
     check_owner,
     json_of,
     no_picture,
@@ -28,7 +29,15 @@ from service.http.routes.common import (
     picture,
 )
 from service.http.routes.streams import event_stream
-from service.pictures.places import job_chain, job_extra, job_folder, job_image, job_preview, shelf_key
+from service.pictures.places import (
+    job_chain,
+    job_extra,
+    job_folder,
+    job_image,
+    job_preview,
+    job_surface,
+    shelf_key,
+)
 from service.services import Parts
 
 router = APIRouter(tags=["jobs"])
@@ -195,6 +204,25 @@ def job_extra_picture(
     if answer is None:
         raise no_picture(parts.jobs.get(id), f"picture {name} of image {k}")
     return answer
+
+
+@router.get(
+    "/v1/jobs/{id}/surfaces/{k}",
+    response_class=Response,
+    responses={
+        200: {"content": {"model/obj": {}}, "description": "The surface, a closed mesh."},
+        304: {"description": "Your copy is current."},
+        **responses(["unknown-job", "unknown-image", "invalid-request", "unavailable"]),
+    },
+)
+def job_output_surface(parts: Parts, who: Who, request: Request, id: JobId, k: Place) -> Response:
+    """Get the surface of an output as an OBJ file; its address is in the output's `extras`."""
+    check_owner(parts.jobs, id, who)
+    try:
+        data = parts.blobs.get(job_surface(id, k).key)
+    except (FileNotFoundError, ValueError):  # ValueError: an id that no key could hold
+        raise no_picture(parts.jobs.get(id), f"surface {k}") from None
+    return answer_with(request, data, "model/obj", name=f"{id}-{k}.obj")
 
 
 @router.get(

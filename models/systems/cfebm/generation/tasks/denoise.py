@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from models.core.jobs import DenoiseJob
+from models.core.jobs import DenoiseJob, needed
 from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.output import Output
@@ -19,7 +19,7 @@ def denoise(model: EnergyModel, job: DenoiseJob) -> Task[Output]:
     seeds = row_seeds(job.seed, job.n)
     total = max(model.config.steps, job.steps)
     rows = chain_numbers(model, job.n, job.noise, job.step_size, total - job.steps, total)
-    rows["y"] = repeat(model.padded(job.image.to(model.device)), job.n, model.device)
+    rows["y"] = repeat(model.padded(needed(job.image, "image").to(model.device)), job.n, model.device)
     energy = model.finest
     shown, judge = model.shown, energy.evaluate
     rows = yield Loop(
