@@ -17,7 +17,9 @@ from urllib.parse import parse_qs
 
 import redis
 
-_PICTURES = re.compile(r"(/v1/(?:jobs|trainings)/[a-z]+_[0-9a-f]+)/(?:images|surfaces|inputs|previews|samples|figure)(?:/|\?|$)")
+_PICTURES = re.compile(
+    r"(/v1/(?:jobs|trainings)/[a-z]+_[0-9a-f]+)/(?:images|surfaces|inputs|previews|samples|figure)(?:/|\?|$)"
+)
 
 
 class Signatures:
