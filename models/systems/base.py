@@ -20,7 +20,9 @@ class Trainer(Protocol):
     """One training in progress. All that the next iterations depend on is in ``state`` and the iteration number."""
 
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
-        """One iteration; salt changes the order of the data after a roll-back. Returns what is worth logging."""
+        """One iteration; salt changes the order of the data after a roll-back. Returns what is worth logging; nothing
+        where that was not looked at, for a look waits for a GPU.
+        """
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
         """The reason why this iteration must be undone, or None."""

@@ -27,6 +27,8 @@ class Learner(Generic[N]):
         moments: the name of Adam's moments; by default ``opt_NAME``.
         shrunk: parameters that each update also shrinks, by adding ``shrinkage`` times each to its gradient.
         shrinkage: how much.
+        captured: updates may be captured as a CUDA graph: :meth:`schedule` sets what differs between them, and
+            :meth:`apply` reads nothing on the host. Not for a rate or an average that is not a number.
     """
 
     def __init__(
@@ -40,12 +42,17 @@ class Learner(Generic[N]):
         moments: str | None = None,
         shrunk: Sequence[nn.Parameter] = (),
         shrinkage: float = 0.0,
+        captured: bool = False,
     ) -> None:
         self._name, self._moments = name, moments or f"opt_{name}"
         self.network, self._rate, self._decay = network, rate, decay
         self.average = None if decay is None else copy.deepcopy(network).requires_grad_(False)
         groups = _groups(network, shrunk, shrinkage)
-        self.optimizer = torch.optim.Adam(groups, rate(0), betas=betas)
+        self._captured = captured
+        device = next(network.parameters()).device
+        first: float | Tensor = torch.tensor(rate(0), device=device) if captured else rate(0)
+        self.optimizer = torch.optim.Adam(groups, first, betas=betas, fused=captured or None, capturable=captured)
+        self._lr = first
 
     @property
     def served(self) -> N:
@@ -69,6 +76,30 @@ class Learner(Generic[N]):
     def clip(self, norm: float, most: float) -> None:
         """Scale the gradients, whose norm is known, to a norm of at most ``most``."""
         torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), most, torch.tensor(norm))
+
+    def norm(self) -> Tensor:
+        """The same, where the gradients are."""
+        return torch.nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
+
+    def schedule(self, rate: float) -> None:
+        """The rate of the next updates."""
+        if isinstance(self._lr, Tensor):
+            self._lr.fill_(rate)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._lr if isinstance(self._lr, Tensor) else rate
+
+    def apply(self, norm: Tensor, most: float, allowed: Tensor) -> None:
+        """An update at the scheduled rate by the gradients, whose norm is known, scaled to a norm of at most ``most``;
+        without leave (bool ``[]``) nothing changes.
+        """
+        if not self._captured and not bool(allowed):
+            return
+        torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), most, norm)
+        if self._captured:
+            self.optimizer.found_inf = (~allowed).float()  # type: ignore[attr-defined]  # as GradScaler tells it
+        self.optimizer.step()
+        if self.average is not None and isinstance(self._decay, float):
+            _follow(self.average, self.network, self._decay)
 
     def update(self, iteration: int, lr_scale: float = 1.0) -> None:
         """A step of Adam at ``lr_scale`` times the rate of the iteration, then that of the average:
@@ -107,7 +138,20 @@ class Learner(Generic[N]):
         for name, value in below(f"{self._moments}.", state).items():
             index, key = name.split(".")
             moments.setdefault(int(index), {})[key] = value.clone()
+        if self._captured and self.optimizer.state:
+            self._overwrite(moments)
+            return
         self.optimizer.load_state_dict({"state": moments, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+    def _overwrite(self, moments: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Take over moments where they are: a captured update knows their places."""
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        for index, parameter in enumerate(parameters):
+            for key, held in self.optimizer.state[parameter].items():
+                if index in moments:
+                    held.copy_(moments[index][key])
+                else:
+                    held.zero_()
 
 
 def _groups(network: nn.Module, shrunk: Sequence[nn.Parameter], shrinkage: float) -> list[dict[str, Any]]:

@@ -49,6 +49,7 @@ class Training:
         self.plan, self._report, self._rhythm = plan, report, rhythm or Rhythm()
         self.progress = Progress()
         self._drawn = time.monotonic()
+        self._seen: dict[str, float] = {}
         self._folder = Folder(folder, plan.identity())
         self._snapshots = Snapshots(folder / "snapshots")
         features = plan.features
@@ -110,7 +111,8 @@ class Training:
             self._roll_back(reason)
             return None
         p.iteration += 1
-        return metrics
+        self._seen = metrics or self._seen
+        return self._seen
 
     # What is done now and then
 

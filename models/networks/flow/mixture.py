@@ -67,8 +67,15 @@ def _root(target: Tensor, mixture: Mixture, bisections: int) -> Tensor:
         reach = (target.abs() + 1)[:, None] * log_scales.exp()
         low, high = (means - reach).amin(1), (means + reach).amax(1)
         for _ in range(bisections):
-            middle = (low + high) / 2
-            tail = torch.logsumexp(log_weights + F.logsigmoid((middle[:, None] - means) * slopes), 1)
-            beyond = side * (tail - wanted) > 0
-            low, high = torch.where(beyond, low, middle), torch.where(beyond, middle, high)
+            low, high = halved(low, high, log_weights, means, slopes, side, wanted)
         return (low + high) / 2
+
+
+def halved(
+    low: Tensor, high: Tensor, log_weights: Tensor, means: Tensor, slopes: Tensor, side: Tensor, wanted: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The half of each bracket that holds the root, see :func:`unlogit`."""
+    middle = (low + high) / 2
+    tail = torch.logsumexp(log_weights + F.logsigmoid((middle[:, None] - means) * slopes), 1)
+    beyond = side * (tail - wanted) > 0
+    return torch.where(beyond, low, middle), torch.where(beyond, middle, high)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -43,14 +46,65 @@ class Mixing(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.linalg.qr(torch.randn(channels, channels))[0].contiguous())
+        self._solved: tuple[Tensor, Tensor] | None = None
+        self.trusts_solved = False
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return _mixed(self.weight, x), self._log_volume().to(x.dtype) * x[0, 0].numel()
+
+    def _log_volume(self) -> Tensor:
         # In double precision, which costs nothing here: errors of this number go into every density.
-        log_volume = torch.linalg.slogdet(self.weight.double())[1].to(x.dtype)
-        return _mixed(self.weight, x), log_volume * x[0, 0].numel()
+        if self._solved is None or not self.trusts_solved:
+            return torch.linalg.slogdet(self.weight.double())[1]
+        inverse, log_volume = self._solved
+        weight = self.weight.double()
+        return log_volume + ((weight - weight.detach()) * inverse.T).sum()  # its gradient is the inverse transposed
 
     def inverse(self, y: Tensor) -> Tensor:
-        return _mixed(torch.linalg.inv(self.weight.double()).to(y.dtype), y)
+        solved = self._solved if self.trusts_solved else None
+        inverse = torch.linalg.inv(self.weight.double()) if solved is None else solved[0]
+        return _mixed(inverse.to(y.dtype), y)
+
+    def solve(self, inverse: Tensor, log_volume: Tensor) -> None:
+        """Hold the inverse and the log volume of the present weight, in double precision, where they were held before.
+
+        They are used while :attr:`trusts_solved` is true.
+        """
+        if self._solved is None:
+            self._solved = torch.empty_like(inverse), torch.empty_like(log_volume)
+        for held, value in zip(self._solved, (inverse, log_volume), strict=True):
+            held.copy_(value)
+
+
+@contextmanager
+def solved(flow: nn.Module) -> Iterator[None]:
+    """Within, passes of a flow use inverses and log volumes of its mixings that are found at the beginning, for weights
+    that change at most at the end.
+
+    Passes can be captured as a CUDA graph then: solvers of linear equations can't.
+    """
+    mixings = [module for module in flow.modules() if isinstance(module, Mixing)]
+    _solve(mixings)
+    for mixing in mixings:
+        mixing.trusts_solved = True
+    try:
+        yield
+    finally:
+        for mixing in mixings:
+            mixing.trusts_solved = False
+
+
+@torch.no_grad()
+def _solve(mixings: Sequence[Mixing]) -> None:
+    """Those of a size together."""
+    sizes: dict[int, list[Mixing]] = {}
+    for mixing in mixings:
+        sizes.setdefault(len(mixing.weight), []).append(mixing)
+    for members in sizes.values():
+        weights = torch.stack([mixing.weight.double() for mixing in members])
+        inverses, volumes = torch.linalg.inv_ex(weights)[0], torch.linalg.slogdet(weights)[1]
+        for mixing, inverse, volume in zip(members, inverses, volumes, strict=True):
+            mixing.solve(inverse, volume)
 
 
 def _mixed(matrix: Tensor, x: Tensor) -> Tensor:

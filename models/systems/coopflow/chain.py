@@ -82,9 +82,14 @@ def refined(
     rows = yield Loop(
         step, rows, steps, seeds, "refine", preview=preview, judge=judge, keep=["cut", "y"], bound=MAX_PIXEL
     )
-    lost = ~(rows["cut"] <= _MOST_CUT)
-    if bool(lost.all()):
+    if not bool((rows["cut"] <= _MOST_CUT).any()):
         raise RowsError("the chain diverged: its drift is beyond the bound almost everywhere; lower step_size")
+    return blanked(rows)
+
+
+def blanked(rows: Rows) -> Rows:
+    """The ends of chains; a row that has diverged is NaN."""
+    lost = ~(rows["cut"] <= _MOST_CUT)
     return {**rows, "y": torch.where(lost.view(-1, 1, 1, 1), torch.nan, rows["y"])}
 
 

@@ -51,7 +51,11 @@ class TrainingConfig(BaseConfig):
     Without a pretrained flow both shares are 0.
 
     ``lr_flow_alone`` is the flow's rate while it learns the data; every rate grows over the first ``ramp`` iterations
-    of a phase.
+    of a phase, and falls to 0 over the last ``cool_down`` of all iterations. ``average`` is the decay of the averages
+    of the weights, which are what is served; 0: none.
+
+    ``start``: what chains of the training start from. ``noise`` (uniform) is the short-run energy alone, to which the
+    paper compares the pair; the flow learns nothing then.
 
     ``noise_epochs`` K lets the chains of the training have noise that decays by :func:`noise_share`; 0: none.
     ``flow_every``: the flow is updated in every so many iterations of the cooperation.
@@ -68,6 +72,9 @@ class TrainingConfig(BaseConfig):
     lr_flow: Positive = 1e-4
     lr_flow_alone: Positive = 1e-4
     ramp: Count = 200
+    cool_down: Share = 0.0
+    average: Share = 0.0
+    start: Literal["flow", "noise"] = "flow"
     betas_energy: tuple[float, float] = (0.5, 0.5)
     betas_flow: tuple[float, float] = (0.9, 0.999)
     weight_decay: NonNegative = 5e-5
@@ -83,6 +90,11 @@ class TrainingConfig(BaseConfig):
     def flow_iterations(self) -> int:
         """Iterations in which the flow learns the data."""
         return round(self.flow_share * (self.iterations - 1))
+
+    def cooled(self, iteration: int) -> float:
+        """What rates are multiplied by at an iteration, for the end of the training."""
+        left, length = self.iterations - iteration, self.cool_down * self.iterations
+        return min(1.0, left / length) if length else 1.0
 
     @property
     def warm_up_iterations(self) -> int:

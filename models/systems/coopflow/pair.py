@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import final
 
@@ -46,9 +44,16 @@ def weight_norm_scales(network: nn.Module) -> list[nn.Parameter]:
     return [layer.parametrizations["weight"].original0 for layer in layers]  # type: ignore[index,union-attr]
 
 
+def value_of(energy: ResidualEnergy, images: Tensor, precision: str) -> Tensor:
+    """f of images ``[n, C, size, size]`` as a training computes it, ``[n]``."""
+    with mixed_precision(images.device, precision):
+        value: Tensor = energy(images)
+    return value
+
+
 @final
 class Pair:
-    """A flow and an energy.
+    """A flow and an energy. All decisions about a gradient are made where the gradient is.
 
     Args:
         config: sizes and rates, fitted to the data.
@@ -66,19 +71,29 @@ class Pair:
         draws.weights()
         flow = ImageFlow(config.flow, config.channels, legacy_decode=config.legacy_decode).to(device)
         energy = channels_last(ResidualEnergy(config.channels, config.width, config.size).to(device))
+        cuda = device.type == "cuda"
         self.flow = Learner(
             "flow",
             flow,
-            _ramp(t.lr_flow, t.ramp),
+            lambda done: t.lr_flow,
             betas=t.betas_flow,
+            decay=t.average or None,
             shrunk=weight_norm_scales(flow),
             shrinkage=t.weight_decay,
+            captured=cuda,
         )
-        self.energy = Learner("energy", energy, _ramp(t.lr_energy, t.ramp), betas=t.betas_energy)
+        self.energy = Learner(
+            "energy",
+            energy,
+            lambda done: t.lr_energy,
+            betas=t.betas_energy,
+            decay=t.average or None,
+            captured=cuda,
+        )
         self.phase, self.done = Phase.NORMS, 0
-        self.steep = 0
-        self._norms: dict[str, list[float]] = {"flow": [], "energy": []}
-        self._broken: list[int] = []
+        self._norms = {name: Remembered(_HISTORY, device) for name in ("flow", "energy")}
+        self._broken = Remembered(_WINDOW, device)
+        self._steep = torch.zeros((), dtype=torch.int64, device=device)
 
     # Phases
 
@@ -90,9 +105,10 @@ class Pair:
 
     def enter_next(self) -> None:
         """Begin the next phase. The guards forget: its losses are others."""
-        self.phase, self.done, self.steep = Phase(self.phase + 1), 0, 0
-        self._norms = {"flow": [], "energy": []}
-        self._broken = []
+        self.phase, self.done = Phase(self.phase + 1), 0
+        self._steep.zero_()
+        for memory in (*self._norms.values(), self._broken):
+            memory.clear()
 
     def _length(self) -> int:
         t = self.config.training
@@ -102,88 +118,123 @@ class Pair:
 
     def f(self, images: Tensor) -> Tensor:
         """The value of images ``[n, C, size, size]`` as the training computes it, ``[n]``."""
-        with mixed_precision(images.device, self.config.training.precision):
-            value: Tensor = self.energy.network(images)
-        return value
+        return value_of(self.energy.network, images, self.config.training.precision)
 
-    def flow_gradients(self, images: Tensor, noise: Tensor) -> dict[str, float]:
+    def flow_gradients(self, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
         """The gradients of the mean of -log q (in nats), without an update."""
         network = self.flow.network.train()
         density = network.bound(images, noise)
         self.flow.backward(-density.mean())
         bits = bits_per_dimension(density.detach().mean(), images[0].numel())
-        return {"bits": float(bits), "norm_flow": self.flow.gradient_norm()}
+        return {"bits": bits, "norm_flow": self.flow.norm()}
 
-    def energy_gradients(self, real: Tensor, made: Tensor) -> dict[str, float]:
+    def energy_gradients(self, real: Tensor, made: Tensor) -> dict[str, Tensor]:
         """The gradients of mean f(made) - mean f(real), without an update."""
         f = self.f(torch.cat([real, made]))
         f_real, f_made = f[: len(real)].mean(), f[len(real) :].mean()
         self.energy.backward(f_made - f_real)
-        values = {"f_data": float(f_real.detach()), "f_chain": float(f_made.detach())}
-        return {**values, "gap": values["f_data"] - values["f_chain"], "norm_energy": self.energy.gradient_norm()}
+        values = {"f_data": f_real.detach(), "f_chain": f_made.detach()}
+        return {**values, "gap": values["f_data"] - values["f_chain"], "norm_energy": self.energy.norm()}
 
-    def update(self, metrics: Mapping[str, float], lr_scale: float) -> None:
-        """Apply the gradients whose norms are in the metrics, each clipped."""
+    def schedule(self, scale: float) -> None:
+        """Set the rates of the next updates, which grow at the beginning of a phase."""
+        t = self.config.training
+        scale *= min(1.0, (self.done + 1) / t.ramp)
+        self.flow.schedule(scale * (t.lr_flow_alone if self.phase is Phase.FLOW else t.lr_flow))
+        self.energy.schedule(scale * t.lr_energy)
+
+    def update(self, metrics: Mapping[str, Tensor], steep: Tensor | None = None) -> Tensor:
+        """Apply the gradients whose norms are in the metrics, each clipped, unless a guard objects; whether it did not.
+
+        An energy that is too steep goes on learning, for updates are what makes it flatter; if it stays so, the
+        training goes back.
+        """
+        allowed = self._allowed(metrics)
         for name, learner in (("flow", self.flow), ("energy", self.energy)):
             if (norm := metrics.get(f"norm_{name}")) is not None:
-                learner.clip(norm, self.config.training.clip)
-                learner.update(self.done, lr_scale * self._share(name))
-                self._norms[name] = [*self._norms[name][1 - _HISTORY :], norm]
-
-    def _share(self, name: str) -> float:
-        """What the rate of a network is multiplied by in this phase."""
-        t = self.config.training
-        return t.lr_flow_alone / t.lr_flow if name == "flow" and self.phase is Phase.FLOW else 1.0
+                learner.apply(norm, self.config.training.clip, allowed)
+                self._norms[name].add(norm, allowed)
+        self._broken.add(1.0 - allowed.double())
+        self._steep.copy_(torch.zeros_like(self._steep) if steep is None else torch.where(steep, self._steep + 1, 0))
+        return allowed
 
     # Guards
 
-    def objection(self, metrics: Mapping[str, float]) -> str | None:
-        """Why the gradients of this iteration must not be applied: they, or what they came from, are out of bounds."""
+    def _allowed(self, metrics: Mapping[str, Tensor]) -> Tensor:
+        """Whether the gradients of this iteration may be applied: they, and what they came from, are within bounds."""
         guards = self.config.training.guards
-        if broken := [name for name, value in metrics.items() if not math.isfinite(value)]:
-            return f"{broken[0]} is not finite"
-        limits = {"flow": guards.flow_norm, "energy": guards.energy_norm}
-        for name, limit in limits.items():
-            norm, known = metrics.get(f"norm_{name}", 0.0), self._norms[name]
-            usual = guards.jump * statistics.median(known) if len(known) >= _ENOUGH else math.inf
-            if norm > min(limit, usual):
-                return f"the gradient of the {name} jumped to {norm:.3g}"
-        return None
-
-    def note_broken(self, broken: bool) -> None:
-        """Remember whether an iteration was skipped because it was broken."""
-        self._broken = [*self._broken[1 - _WINDOW :], int(broken)]
+        allowed = torch.stack([value.double() for value in metrics.values()]).isfinite().all()
+        for name, limit in (("flow", guards.flow_norm), ("energy", guards.energy_norm)):
+            if (norm := metrics.get(f"norm_{name}")) is not None:
+                allowed = allowed & (norm <= limit) & (norm <= guards.jump * self._norms[name].median(_ENOUGH))
+        return allowed
 
     def hopeless(self) -> str | None:
-        """Why the training must go back: it has skipped too much."""
-        guards = self.config.training.guards
-        if len(self._broken) >= guards.skips and all(self._broken[-guards.skips :]):
+        """Why the training must go back: it has skipped too much. This reads numbers."""
+        guards, broken, steep = self.config.training.guards, self._broken.known(), int(self._steep)
+        if len(broken) >= guards.skips and bool(broken[-guards.skips :].all()):
             return f"{guards.skips} iterations in a row were skipped"
-        if len(self._broken) == _WINDOW and sum(self._broken) > _BROKEN_SHARE * _WINDOW:
-            return f"{sum(self._broken)} of {_WINDOW} iterations were skipped"
-        if self.steep >= guards.patience:
-            return f"the energy was too steep for {self.steep} iterations"
+        if len(broken) == _WINDOW and float(broken.sum()) > _BROKEN_SHARE * _WINDOW:
+            return f"{int(broken.sum())} of {_WINDOW} iterations were skipped"
+        if steep >= guards.patience:
+            return f"the energy was too steep for {steep} iterations"
         return None
 
     # State
 
     def state(self) -> dict[str, Tensor]:
         """Both networks with their moments, the place in the training, what the guards remember."""
-        place = torch.tensor([self.phase, self.done, self.steep])
-        norms = {f"norms_{k}": torch.tensor(v, dtype=torch.float64) for k, v in self._norms.items()}
-        broken = torch.tensor(self._broken, dtype=torch.uint8)
+        place = torch.tensor([self.phase, self.done, int(self._steep)])
+        norms = {f"norms_{name}": memory.known() for name, memory in self._norms.items()}
+        broken = self._broken.known().to(torch.uint8)
         return {**self.flow.state(), **self.energy.state(), "place": place, **norms, "broken": broken}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a saved state, of whatever phase."""
         self.flow.load_state(state)
         self.energy.load_state(state)
-        phase, self.done, self.steep = state["place"].tolist()
+        phase, self.done, steep = state["place"].tolist()
         self.phase = Phase(phase)
-        self._norms = {k: state[f"norms_{k}"].tolist() for k in self._norms}
-        self._broken = state["broken"].tolist()
+        self._steep.fill_(steep)
+        for name, memory in self._norms.items():
+            memory.recall(state[f"norms_{name}"])
+        self._broken.recall(state["broken"])
 
 
-def _ramp(rate: float, iterations: int) -> Callable[[int], float]:
-    """A rate that grows over the first iterations of each phase."""
-    return lambda done: rate * min(1.0, (done + 1) / iterations)
+@final
+class Remembered:
+    """The newest numbers of a kind, at most so many, on the device that they come from.
+
+    Args:
+        most: how many.
+        device: where they are.
+    """
+
+    def __init__(self, most: int, device: torch.device) -> None:
+        self._numbers = torch.full((most,), torch.nan, dtype=torch.float64, device=device)
+
+    def add(self, number: Tensor, wanted: Tensor | None = None) -> None:
+        """Remember a number; with ``wanted`` (bool ``[]``) only where that is true."""
+        later = torch.cat([self._numbers[1:], number.detach().double()[None]])
+        self._numbers.copy_(later if wanted is None else torch.where(wanted, later, self._numbers))
+
+    def median(self, enough: int) -> Tensor:
+        """Of the numbers; infinite if they are fewer than ``enough``."""
+        count = (~self._numbers.isnan()).sum()
+        ordered = self._numbers.sort()[0]  # what is not known comes last
+        middle = ordered.gather(0, torch.stack([(count - 1).clamp(min=0) // 2, count // 2]).clamp(max=len(ordered) - 1))
+        return torch.where(count >= enough, middle.mean(), torch.inf)
+
+    def known(self) -> Tensor:
+        """The numbers, oldest first, on the CPU."""
+        numbers = self._numbers.cpu()
+        return numbers[~numbers.isnan()]
+
+    def recall(self, numbers: Tensor) -> None:
+        """Have what :meth:`known` gave."""
+        self.clear()
+        if len(numbers):
+            self._numbers[-len(numbers) :] = numbers.to(self._numbers)
+
+    def clear(self) -> None:
+        self._numbers.fill_(torch.nan)

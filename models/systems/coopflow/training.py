@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from typing import final
 
 import torch
 from torch import Tensor
 
-from models.core.loop import RowsError, run
+from models.core.loop import Kernel, run
+from models.core.noise import Noise, folded
 from models.data.images import ImageData
 from models.data.kinds import Data, one_set
-from models.networks.flow.images import bits_per_dimension
-from models.networks.flow.steps import Step
+from models.networks.flow.images import ImageFlow, bits_per_dimension
+from models.networks.flow.steps import Step, solved
 from models.samplers.langevin import langevin
-from models.systems.coopflow.chain import bounded_numbers, proposed_and_refined, proposing
+from models.systems.coopflow.chain import blanked, bounded_numbers, noise_start, proposed_and_refined, proposing
 from models.systems.coopflow.config import Config, noise_share
-from models.systems.coopflow.pair import Pair, Phase
+from models.systems.coopflow.pair import Pair, Phase, value_of
 from models.systems.frame import fitted, prepared
+from models.training.capture import Replayed
 from models.training.draws import Draws, Purpose
 from models.training.learner import copied, frozen
 
@@ -26,6 +33,22 @@ _CHUNK = 250
 _LOOK = 100
 """Iterations between two looks at the flow itself, which cost a forward and an inverse pass."""
 _LOOKED = 8
+_READ = 25
+"""On a GPU, iterations between two looks at the numbers of an iteration, for each waits for the device."""
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Given:
+    """What differs between iterations, on the device.
+
+    Args:
+        chosen: the places of the batch's images, int64 ``[n]``.
+        keys: the iteration and the salt, int64 ``[2]``.
+    """
+
+    chosen: Tensor
+    keys: Tensor
 
 
 class CoopFlowTrainer:
@@ -40,128 +63,148 @@ class CoopFlowTrainer:
 
     def __init__(self, config: Config, data: ImageData, seed: int, device: torch.device) -> None:
         self.config, self.draws, self.device = config, Draws(seed), device
-        self.images = data.images
+        self.images = data.images.to(device)
         self.pair = Pair(config, self.draws, device)
-        self._langevin = langevin(lambda rows: self.pair.f(rows["y"]))
-        self._propose = proposing(lambda z: self.pair.flow.network.propose(z), config.channels, config.size)
+        self._size = len(data)
+        self._given = self._drawn_for(config.training.batch_size, 0, 0)
+        self._prepared: dict[tuple[Phase, bool], Replayed[dict[str, Tensor]]] = {}
 
     # One iteration
 
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
-        """One iteration of the phase. Where a guard objects nothing is changed but what the guards remember."""
-        steps: dict[Phase, Callable[[int, float, int], dict[str, float]]] = {
-            Phase.NORMS: self._fit_norms,
-            Phase.FLOW: self._learn_flow,
-            Phase.WARM_UP: self._cooperate,
-            Phase.COOPERATION: self._cooperate,
-        }
-        phase = self.pair.phase
-        metrics = steps[phase](iteration, lr_scale, salt)
-        self.pair.advance()
-        return {"phase": float(phase), **metrics}
+        """One iteration of the phase. Where a guard objects nothing is changed but what the guards remember.
 
-    def _fit_norms(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
-        """By one forward pass of real images, never by an inverse one, which would fit them to latents."""
-        del lr_scale
-        n = min(self.config.training.norm_images, len(self.images))
-        images = self._observed(n, iteration, salt)
-        self.pair.flow.network.eval().fit(images, self._dequantisation(images, iteration, salt))
-        return {"norm_images": float(n)}
-
-    def _learn_flow(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
-        images = self._observed(self.config.training.batch_size, iteration, salt)
-        metrics = self.pair.flow_gradients(images, self._dequantisation(images, iteration, salt))
-        return self._applied(metrics, None, lr_scale) | self._flow_figures(images)
-
-    def _cooperate(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
-        """Propose, refine with theta frozen, then both gradients; in the warm-up the energy's alone."""
-        n, pair = self.config.training.batch_size, self.pair
-        real = self._observed(n, iteration, salt)
-        seeds = self.draws.rows(n, Purpose.CHAIN, iteration, salt)
-        try:
-            proposal, made, cut = self._chain(seeds, self.config.chain.delta, self._noise())
-        except RowsError:
-            pair.note_broken(True)
-            return {"skipped": 1.0}
-        metrics = pair.energy_gradients(self._with_noise(real, iteration, salt), made)
-        turn = pair.done % self.config.training.flow_every == 0
-        if pair.phase is Phase.COOPERATION and turn:
-            metrics |= pair.flow_gradients(made, self._dequantisation(made, iteration, salt))
-        metrics |= _measures(real, proposal, made) | {"cut": cut}
-        return self._applied(metrics, self._steep(metrics), lr_scale) | self._flow_figures(real)
-
-    def _applied(self, metrics: dict[str, float], steep: str | None, lr_scale: float) -> dict[str, float]:
-        """The metrics, after the update or the decision against it.
-
-        An energy that is too steep goes on learning, for updates are what makes it flatter; if it stays so, the
-        training goes back.
+        On a GPU an iteration is a replayed graph, and most are not looked at: they return nothing.
         """
-        broken = self.pair.objection(metrics)
-        self.pair.note_broken(broken is not None)
-        self.pair.steep = self.pair.steep + 1 if steep else 0
-        if broken is None:
-            self.pair.update(metrics, lr_scale)
-            return {**metrics, "skipped": 0.0}
-        # A skipped iteration has an explanation in its numbers; those that are not finite would end the training.
-        return {k: v for k, v in metrics.items() if v == v and abs(v) != float("inf")} | {"skipped": 1.0}
+        phase = self.pair.phase
+        found = self._fit_norms(iteration, salt) if phase is Phase.NORMS else self._iterate(iteration, lr_scale, salt)
+        figures = self._flow_figures() if self.pair.done % _LOOK == 0 else {}
+        self.pair.advance()
+        last = iteration + 1 == self.config.training.iterations
+        if self._on_gpu and not (figures or last or (iteration + 1) % _READ == 0):
+            return {}
+        return {"phase": float(phase), **_read(found), **figures}
 
-    def _steep(self, metrics: Mapping[str, float]) -> str | None:
+    @property
+    def _on_gpu(self) -> bool:
+        return self.device.type == "cuda"
+
+    def _iterate(self, iteration: int, lr_scale: float, salt: int) -> dict[str, Tensor]:
+        t = self.config.training
+        self.pair.schedule(lr_scale * t.cooled(iteration))
+        given = self._drawn_for(t.batch_size, iteration, salt)
+        self._given.chosen.copy_(given.chosen)
+        self._given.keys.copy_(given.keys)
+        with solved(self.pair.flow.network) if self._on_gpu else nullcontext():
+            return self._procedure()()
+
+    def _drawn_for(self, n: int, iteration: int, salt: int) -> Given:
+        chosen, keys = self.draws.index(self._size, n, Purpose.DATA, iteration, salt), torch.tensor([iteration, salt])
+        return Given(chosen.to(self.device, non_blocking=True), keys.to(self.device, non_blocking=True))
+
+    def _noise(self, given: Given, purpose: Purpose) -> Noise:
+        return self.draws.noise_at(len(given.chosen), purpose, *given.keys.split(1))
+
+    def _procedure(self) -> Replayed[dict[str, Tensor]]:
+        """The iteration of this phase. Graphs of other phases are let go, for each holds the memory of an iteration."""
+        t, pair = self.config.training, self.pair
+        turn = pair.phase is Phase.COOPERATION and pair.done % t.flow_every == 0
+        self._prepared = {key: made for key, made in self._prepared.items() if key[0] is pair.phase}
+        if (pair.phase, turn) not in self._prepared:
+            body = self._learn_flow if pair.phase is Phase.FLOW else partial(self._cooperate, turn)
+            # Noise that decays is another number in each iteration, and is no noise in the end.
+            device = torch.device("cpu") if t.noise_epochs else self.device
+            self._prepared[pair.phase, turn] = Replayed(body, device)
+        return self._prepared[pair.phase, turn]
+
+    def _fit_norms(self, iteration: int, salt: int) -> dict[str, Tensor]:
+        """By one forward pass of real images, never by an inverse one, which would fit them to latents."""
+        n = min(self.config.training.norm_images, self._size)
+        given = self._drawn_for(n, iteration, salt)
+        images = self._observed(given)
+        for network in {self.pair.flow.network, self.pair.flow.served}:
+            network.eval().fit(images, self._dequantisation(given, images))
+        return {"norm_images": torch.tensor(n)}
+
+    def _learn_flow(self) -> dict[str, Tensor]:
+        images = self._observed(self._given)
+        metrics = self.pair.flow_gradients(images, self._dequantisation(self._given, images))
+        return {**metrics, "allowed": self.pair.update(metrics)}
+
+    def _cooperate(self, turn: bool) -> dict[str, Tensor]:
+        """Propose, refine with theta frozen, then both gradients; if it is not the flow's turn the energy's alone."""
+        real = self._observed(self._given)
+        proposal, made, cut = self._chain(real)
+        metrics = self.pair.energy_gradients(self._with_noise(real), made)
+        if turn and self.config.training.start == "flow":
+            metrics |= self.pair.flow_gradients(made, self._dequantisation(self._given, made))
+        metrics |= _measures(real, proposal, made) | {"cut": cut}
+        return {**metrics, "allowed": self.pair.update(metrics, self._steep(metrics))}
+
+    def _steep(self, metrics: Mapping[str, Tensor]) -> Tensor:
+        """Whether the drift is cut, or pixels are saturated."""
         guards = self.config.training.guards
-        if metrics["cut"] > guards.cut:
-            return "the drift is cut"
-        if metrics["saturated"] - metrics["saturated_data"] > guards.saturated:
-            return "pixels are saturated"
-        return None
+        return (metrics["cut"] > guards.cut) | (metrics["saturated"] - metrics["saturated_data"] > guards.saturated)
 
-    def _chain(self, seeds: list[int], delta: float, noise: float) -> tuple[Tensor, Tensor, float]:
+    def _chain(self, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Proposals, their refinement, and the share of drift that was cut in the last step.
 
-        Raises:
-            RowsError: the chain has diverged.
+        These are the loops of :func:`proposed_and_refined`, driven without a look at the rows: a GPU does not wait.
         """
-        chain = self.config.chain
-        rows = bounded_numbers(len(seeds), delta, chain.drift, noise, self.device)
-        self.pair.flow.network.eval()  # proposals without dropout
-        with frozen(self.pair.energy.network):
-            task = proposed_and_refined(self._propose, self._langevin, rows, chain.steps, seeds)
-            proposal, after = run(task, device=self.device)
-        return proposal, after["y"].detach(), float(after["cut"].mean())
+        chain, keys = self.config.chain, self._given.keys.split(1)
+        rows = bounded_numbers(len(real), chain.delta, chain.drift, self._chain_noise(), self.device)
+        if not self.config.training.noise_epochs:
+            del rows["tau"]
+        flow, energy = self.pair.flow.network.eval(), self.pair.energy.network  # proposals without dropout
+        seeds = folded([self.draws.seed, Purpose.CHAIN], *keys, torch.arange(len(real), device=self.device))
+        t = torch.zeros_like(seeds)
+        first, second = (folded([], seeds, t + loop) for loop in (0, 1))
+        rows = self._started(flow)(rows, t, Noise.at(first, t))
+        proposal, step = rows["y"], langevin(lambda rows: self.pair.f(rows["y"]))
+        with frozen(energy):
+            for k in range(chain.steps):
+                rows = step(rows, t, Noise.at(second, t + k))
+        return proposal, blanked(rows)["y"].detach(), rows["cut"].mean()
 
-    def _noise(self) -> float:
+    def _started(self, flow: ImageFlow) -> Kernel:
+        """The kernel that makes what chains start from."""
+        if self.config.training.start == "noise":
+            return noise_start(self.config.channels, self.config.size)
+        return proposing(flow.propose, self.config.channels, self.config.size)
+
+    def _chain_noise(self) -> float:
         """The standard deviation of the noise of this iteration's chains."""
-        t, epoch = self.config.training, self.pair.done * self.config.training.batch_size / len(self.images)
+        t, epoch = self.config.training, self.pair.done * self.config.training.batch_size / self._size
         return self.config.chain.delta * noise_share(epoch, t.noise_epochs)
 
     # Data
 
-    def _observed(self, n: int, *keys: int) -> Tensor:
-        chosen = self.draws.index(len(self.images), n, Purpose.DATA, *keys)
-        images = prepared(self.images[chosen], self.config, self.config.size)
+    def _observed(self, given: Given) -> Tensor:
+        images = prepared(self.images[given.chosen], self.config, self.config.size)
         if self.config.training.flip:
-            flipped = torch.rand(len(images), 1, 1, 1, generator=self.draws.generator(Purpose.FLIP, *keys)) < 0.5
+            flipped = self._noise(given, Purpose.FLIP).uniform(1, 1, 1) < 0.5
             images = torch.where(flipped, images.flip(3), images)
-        return images.to(self.device)
+        return images
 
-    def _with_noise(self, images: Tensor, *keys: int) -> Tensor:
+    def _with_noise(self, images: Tensor) -> Tensor:
         scale = self.config.training.data_noise
         if not scale:
             return images
-        noise = torch.randn(images.shape, generator=self.draws.generator(Purpose.DATA_NOISE, *keys))
-        return (images + scale * noise.to(self.device)).clamp(-1, 1)
+        return (images + scale * self._noise(self._given, Purpose.DATA_NOISE).normal(*images.shape[1:])).clamp(-1, 1)
 
-    def _dequantisation(self, images: Tensor, *keys: int) -> Tensor:
+    def _dequantisation(self, given: Given, images: Tensor) -> Tensor:
         """The noise with which the flow sees images."""
-        draw = torch.rand if self.config.flow.dequantisation == "uniform" else torch.randn
-        return draw(images.shape, generator=self.draws.generator(Purpose.DEQUANTISATION, *keys)).to(self.device)
+        noise = self._noise(given, Purpose.DEQUANTISATION)
+        uniform = self.config.flow.dequantisation == "uniform"
+        return (noise.uniform if uniform else noise.normal)(*images.shape[1:])
 
     # Guards
 
-    def _flow_figures(self, images: Tensor) -> dict[str, float]:
-        """Now and then: how the flow is."""
-        if self.pair.done % _LOOK:
-            return {}
-        network, few = self.pair.flow.network.eval(), images[:_LOOKED]
-        with torch.no_grad():
+    def _flow_figures(self) -> dict[str, float]:
+        """How the flow is."""
+        few = prepared(self.images[self._given.chosen[:_LOOKED]], self.config, self.config.size)
+        network = self.pair.flow.network.eval()
+        with torch.no_grad(), solved(network):
             z, density = network.latent(few)
             back = network.propose(z)
         steps = [module for module in network.modules() if isinstance(module, Step)]
@@ -172,7 +215,8 @@ class CoopFlowTrainer:
         }
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
-        del iteration
+        if self._on_gpu and not metrics:  # not looked at
+            return None
         limit = self.config.training.guards.round_trip
         if metrics.get("round_trip", 0.0) > limit:
             return f"the flow is not invertible any more (round trip {metrics['round_trip']:.3g} > {limit:g})"
@@ -189,7 +233,7 @@ class CoopFlowTrainer:
         if self.pair.phase is Phase.COOPERATION:
             return False
         if not self.pair.flow.network.fitted:
-            self._fit_norms(0, 1.0, 0)
+            self._fit_norms(0, 0)
         self.pair.enter_next()
         return True
 
@@ -202,7 +246,7 @@ class CoopFlowTrainer:
     # The model
 
     def export(self) -> dict[str, Tensor]:
-        networks = {"flow": self.pair.flow.network, "energy": self.pair.energy.network}
+        networks = {"flow": self.pair.flow.served, "energy": self.pair.energy.served}
         return copied({f"{name}.{k}": v for name, net in networks.items() for k, v in net.state_dict().items()})
 
     def draw(self, n: int) -> Tensor | None:
@@ -215,8 +259,14 @@ class CoopFlowTrainer:
         return torch.cat(parts)
 
     def _drawn(self, seeds: list[int]) -> tuple[Tensor, Tensor]:
-        proposal, made, _ = self._chain(seeds, self.config.chain.delta_test, 0.0)
-        return proposal.cpu(), made.cpu()
+        chain, flow, energy = self.config.chain, self.pair.flow.served.eval(), self.pair.energy.served
+        step = langevin(lambda rows: value_of(energy, rows["y"], self.config.training.precision))
+        rows = bounded_numbers(len(seeds), chain.delta_test, chain.drift, 0.0, self.device)
+        with frozen(energy):
+            proposal, after = run(
+                proposed_and_refined(self._started(flow), step, rows, chain.steps, seeds), device=self.device
+            )
+        return proposal.cpu(), after["y"].detach().cpu()
 
     def reference(self, images: Tensor) -> Tensor:
         """Real uint8 images as :meth:`draw` gives its own: padded to the size of the networks."""
@@ -230,15 +280,27 @@ class CoopFlowTrainer:
         return torch.cat([part.unflatten(0, (-1, SHEET)) for part in (proposal, made)])
 
 
-def _measures(real: Tensor, proposal: Tensor, made: Tensor) -> dict[str, float]:
+def _measures(real: Tensor, proposal: Tensor, made: Tensor) -> dict[str, Tensor]:
     """How far the chain goes, and how contrast and saturation compare with the data's."""
+    contrast = real.std().clamp_min(1e-6)
     return {
-        "move": float((made - proposal).square().mean().sqrt()),
-        "contrast": float(proposal.std() / real.std().clamp_min(1e-6)),
-        "contrast_refined": float(made.std() / real.std().clamp_min(1e-6)),
-        "saturated": float((made.abs() >= 1).float().mean()),
-        "saturated_data": float((real.abs() >= 1).float().mean()),
+        "move": (made - proposal).square().mean().sqrt(),
+        "contrast": proposal.std() / contrast,
+        "contrast_refined": made.std() / contrast,
+        "saturated": (made.abs() >= 1).float().mean(),
+        "saturated_data": (real.abs() >= 1).float().mean(),
     }
+
+
+def _read(found: Mapping[str, Tensor]) -> dict[str, float]:
+    """The numbers of an iteration, in one look. A skipped one has an explanation in them; those that are not finite
+    would end the training.
+    """
+    read = dict(zip(found, torch.stack([value.double() for value in found.values()]).tolist(), strict=True))
+    if "allowed" not in read:
+        return read
+    skipped = 1 - read.pop("allowed")
+    return {name: value for name, value in read.items() if math.isfinite(value)} | {"skipped": skipped}
 
 
 def make_trainer(config: Config, data: Data, seed: int, device: torch.device) -> CoopFlowTrainer:
