@@ -229,7 +229,7 @@ def main() -> None:
     began, device = time.monotonic(), torch.device(a.device)
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = False  # the flow must invert
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)
     a.out.mkdir(parents=True, exist_ok=True)
     archives = {RECIPES[name].data for name in a.recipe}
     data = {name: read_npz(a.data / f"{name}.npz")["train"] for name in archives}
