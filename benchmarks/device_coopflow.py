@@ -80,11 +80,10 @@ def _chain(steps: int, delta: float, delta_test: float | None = None) -> dict[st
 
 RECIPES: dict[str, Recipe] = {
     "toy": Recipe(preset="tiny", training={"norm_images": 16, "batch_size": 4}),
-    "fashion-a": Recipe(width=16, chain=_chain(20, 0.05), training={"lr_energy": 1e-4, "lr_flow": 1e-4}),
+    "fashion-a": Recipe(width=16, chain=_chain(20, 0.1), training={"lr_energy": 1e-4, "lr_flow": 1e-4}),
     "fashion-b": Recipe(width=32, chain=_chain(30, 0.1), training={"lr_energy": 1e-4, "lr_flow": 1e-4}),
-    "fashion-c": Recipe(width=32, chain=_chain(30, 0.07), training={"lr_energy": 2e-4, "lr_flow": 2e-5}),
-    "fashion-d": Recipe(
-        width=24, chain=_chain(30, 0.1), training={"lr_energy": 1e-4, "lr_flow": 3e-5, "data_noise": 1 / 256}
+    "fashion-c": Recipe(
+        width=24, chain=_chain(30, 0.07), training={"lr_energy": 2e-4, "lr_flow": 2e-5, "data_noise": 1 / 256}
     ),
     "emoji-b": Recipe(
         preset="small-rgb32", data="emoji32", flow=0.35, width=32, chain=_chain(30, 0.1), training={"lr_flow": 3e-5}
