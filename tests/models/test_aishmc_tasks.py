@@ -84,6 +84,10 @@ def test_images_of_the_model_are_found_again() -> None:
     assert output.numbers["residual"][0] < float((truth - other).square().mean()) / 4
     assert len(output.numbers["chain_energies"][0]) == len(output.numbers["chain_log_weights"][0]) == 4
     assert output.numbers["gradients"] == [120 * 8 + 1]
+    model = tiny_model(COLOUR).kernels
+    assert isinstance(model, GanModel)
+    again = model.pictures(model.decode(torch.tensor(output.numbers["latent"]), {}))
+    torch.testing.assert_close(again, images_of(output), atol=1e-4, rtol=0)
     assert output.energy is not None
     assert float(output.energy[0]) in [pytest.approx(e) for e in output.numbers["chain_energies"][0]]
 

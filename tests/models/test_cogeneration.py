@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -10,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.core.loop import Kernel, Rows, RowsError, run, run_together
-from models.core.noise import Key, Noise, row_seeds
+from models.core.loop import Kernel, Loop, Rows, RowsError, Task, run, run_together
+from models.core.noise import Key, Noise, row_seeds, streams
 from models.samplers.cogeneration import Cogeneration, sigmoid
 from models.samplers.observation import Observation, avg_pool, whole
 from models.samplers.stepsizes import KNOTS, adapted, looked_up, table
@@ -105,7 +106,7 @@ def test_the_gradient_of_the_value_is_that_of_differences() -> None:
         assert (ends[0] - ends[1]) / (2 * h) == pytest.approx(float(gradient[0, k]), rel=1e-6)
 
 
-@pytest.mark.parametrize("scope", ["table", "row"])
+@pytest.mark.parametrize("scope", ["table", "row", "job"])
 def test_the_evidence_and_posterior_of_a_linear_observation(scope: str) -> None:
     """y = w.z + noise, w = (.3, -1.2), s = .05, y = .7: log N(.7; 0, 1.58) = -1.3027."""
     how = Settings(sigma=math.sqrt(0.05), temperatures=100, leapfrogs=8, low=-4, step_sizes=scope)  # type: ignore[arg-type]
@@ -118,6 +119,56 @@ def test_the_evidence_and_posterior_of_a_linear_observation(scope: str) -> None:
     torch.testing.assert_close(
         rows["x"].T.cov(aweights=W.float()), torch.tensor([[0.943, 0.2278], [0.2278, 0.0886]]), rtol=0, atol=0.15
     )
+
+
+def test_chains_of_a_job_share_a_step_size_that_follows_their_mean_acceptance() -> None:
+    """And those of another job in the batch do not count."""
+    how = Settings(sigma=0.1, temperatures=12, leapfrogs=3, step_sizes="job", first=0.4)
+    alone = run(solve(kernels(Line()), line_at(0.7), how, row_seeds(1, 6)))
+    other = replace(how, sigma=0.01)
+    both = kernels(Line())
+    together = run_together([solve(both, line_at(0.7), one, row_seeds(1, 6)) for one in (how, other)])
+    assert len(alone["eps"].unique()) == 1
+    torch.testing.assert_close(together[0]["x"], alone["x"])
+    assert float(together[1]["eps"][0]) < float(alone["eps"][0])
+
+
+def advanced(loop: Loop, number: int) -> Rows:
+    rows, keys = loop.rows, streams(loop.seeds, number)
+    for step in range(loop.steps):
+        steps = torch.full_like(keys, step)
+        rows = loop.kernel(rows, steps, Noise.at(keys, steps))
+    return rows
+
+
+def driven(task: Task[Rows], answer: Callable[[Loop, int], Rows]) -> Rows:
+    """To its end; the loops are answered by their numbers."""
+    loop, number = next(task), 0
+    while True:
+        try:
+            loop, number = task.send(answer(loop, number)), number + 1
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("scope", ["job", "table"])
+def test_a_search_is_resumed_from_what_its_loops_keep(scope: str) -> None:
+    """Loops before the one that was saved give what they keep alone, so the others' names are missing on the way."""
+    how = Settings(sigma=0.1, temperatures=8, leapfrogs=2, step_sizes=scope)  # type: ignore[arg-type]
+    chains, ends = kernels(Line()), list[Rows]()
+
+    def first(loop: Loop, number: int) -> Rows:
+        ends.append(advanced(loop, number))
+        return ends[-1]
+
+    whole = driven(solve(chains, line_at(0.7), how, row_seeds(1, 3)), first)
+    assert len(ends) > 8
+    for saved in (2, len(ends) - 2):
+        again = driven(
+            solve(chains, line_at(0.7), how, row_seeds(1, 3)),
+            lambda loop, number, saved=saved: loop.kept(ends[number]) if number < saved else ends[number],  # type: ignore[misc]
+        )
+        assert torch.equal(again["x"], whole["x"])
 
 
 def test_with_nothing_seen_the_prior_is_kept() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from models.systems.aishmc.config import Config
-from models.systems.aishmc.solver import SolverName
+from models.systems.aishmc.solver import Scope, SolverName
 
 FACTORS = (2, 8)
 """By which pictures may be enlarged, if the factor divides the model's size."""
@@ -46,9 +46,9 @@ def _solving(config: Config) -> dict[str, Any]:
         "step_sizes": {
             "type": "string",
             "default": "table",
-            "choices": ["table", "row"],
+            "choices": list(get_args(Scope)),
             "description": "One `table` for all chains, measured before, leaves the chain exact; with `row` each chain "
-            "adapts its own sizes, for unusual pictures.",
+            "adapts its own sizes, for unusual pictures; with `job` all chains of the job adapt one together.",
         },
     }
 

@@ -14,9 +14,10 @@ from models.core.loop import Loop, Rows, RowsError, Task
 from models.core.noise import row_seeds
 from models.samplers.cogeneration import CANDIDATES, Cogeneration
 from models.samplers.observation import Observation
-from models.samplers.stepsizes import KNOTS, TARGET, table
+from models.samplers.stepsizes import KNOTS, TARGET, adapted, table
 
 SolverName: TypeAlias = Literal["ais_hmc", "gd_single", "gd_multi"]
+Scope: TypeAlias = Literal["table", "row", "job"]
 
 PILOTS = 8
 """Chains that find a table of step sizes."""
@@ -42,7 +43,8 @@ class Settings:
         low: where the sigmoid of the schedule begins; None: early enough for the first change to weigh little.
         high: where it ends.
         raw: b is the sigmoid itself, which neither begins at 0 nor ends at 1.
-        step_sizes: one ``table`` for all chains; or each ``row`` adapts its own.
+        step_sizes: one ``table`` for all chains; or each ``row`` adapts its own; or the chains of the ``job`` share one
+            that follows their mean acceptance, as in the authors' code.
         table: as a pilot found it; None: a pilot runs first.
         first: step size with which a row begins to adapt; None: .05, or .01 below 64 dimensions.
         jitter: each move's eps lies within this share around the size.
@@ -65,7 +67,7 @@ class Settings:
     low: float | None = None
     high: float = 4.0
     raw: bool = False
-    step_sizes: Literal["table", "row"] = "table"
+    step_sizes: Scope = "table"
     table: Sequence[float] | None = None
     first: float | None = None
     jitter: float = 0.1
@@ -105,7 +107,17 @@ class Settings:
 
     @property
     def adapts(self) -> bool:
-        return self.step_sizes == "row" or self.literal
+        return self.step_sizes != "table" or self.literal
+
+    @property
+    def shares(self) -> bool:
+        """Whether the chains of a job share the size to which they adapt."""
+        return self.step_sizes == "job" and self.solver == "ais_hmc"
+
+    @property
+    def kappa(self) -> float:
+        """How fast a size adapts."""
+        return 0.05 if self.temperatures < 500 else 0.02
 
     def begin_at(self, scalars: int) -> float:
         """``low``; by default -max(4, ln Phi + 2) at the Phi of a draw from the prior."""
@@ -121,7 +133,7 @@ def start_rows(kernels: Cogeneration, seen: Observation, how: Settings, n: int, 
     """The state of n rows before their start."""
     decoder, device = kernels.decoder, kernels.device
     dimensions = math.prod(decoder.latent_shape)
-    first = how.first if how.first is not None else 0.05 if dimensions >= 64 else 0.01
+    first = _first(how, dimensions)
     descends = how.solver != "ais_hmc"
     numbers = {
         "s": how.variance,
@@ -130,7 +142,7 @@ def start_rows(kernels: Cogeneration, seen: Observation, how: Settings, n: int, 
         "high": 5.0 if how.literal and how.low is None else how.high,
         "own": first,
         "average": TARGET,
-        "kappa": 0.05 if how.temperatures < 500 else 0.02,
+        "kappa": how.kappa,
         "jitter": how.jitter,
         "stretch": how.stretch,
         "rate": how.rate * how.stretch,
@@ -157,6 +169,10 @@ def start_rows(kernels: Cogeneration, seen: Observation, how: Settings, n: int, 
     }
 
 
+def _first(how: Settings, dimensions: int) -> float:
+    return how.first if how.first is not None else 0.05 if dimensions >= 64 else 0.01
+
+
 def pilot(kernels: Cogeneration, seen: Observation, how: Settings, seed: int, condition: Rows) -> Task[list[float]]:
     """A table of step sizes: the geometric mean of what a few chains of their own adapt to on the way down."""
     temperatures = min(how.temperatures, _PILOT_TEMPERATURES)
@@ -167,7 +183,7 @@ def pilot(kernels: Cogeneration, seen: Observation, how: Settings, seed: int, co
     marks = sorted({math.ceil(short.temperatures * k / _SEGMENTS) for k in range(1, _SEGMENTS + 1)})
     precisions, sizes, done = [], [], 0
     for mark in marks:
-        rows = {**rows, "done": torch.full_like(rows["done"], done)}
+        rows = {**rows, "done": torch.full((PILOTS,), done, device=kernels.device)}
         steps = (mark - done) * short.moves * short.leapfrogs
         rows = yield Loop(kernels.step, rows, steps, seeds, name="pilot", keep=["b", "own"])
         precisions.append(float(rows["b"][0]) / short.variance)
@@ -201,10 +217,31 @@ def solve(
         rows = yield Loop(kernels.search, rows, -(-how.starts // CANDIDATES), seeds, name="search", keep=["x"])
         rows = {name: value for name, value in rows.items() if name != "f"}
     rows = yield Loop(kernels.begin, rows, 1, seeds, name="start", keep=[])
-    rows = yield Loop(kernels.step, rows, how.steps, seeds, name=how.solver, preview=preview)
+    if how.shares:
+        rows = yield from _together(kernels, rows, how, seeds, preview)
+    else:
+        rows = yield Loop(kernels.step, rows, how.steps, seeds, name=how.solver, preview=preview)
     if how.solver == "ais_hmc" and _hopeless(rows, how.temperatures * how.moves):
         raise RowsError("no move of any chain was accepted; lower step_size, or give a greater sigma")
     return (yield Loop(kernels.finish, rows, 1, seeds, name="finish"))
+
+
+def _together(
+    kernels: Cogeneration, rows: Rows, how: Settings, seeds: Sequence[int], preview: Callable[[Rows], Tensor] | None
+) -> Task[Rows]:
+    """The moves of chains that share their step size: a loop each, at whose end they meet. Whatever else is in the
+    batch has no part in it.
+    """
+    n, last = len(seeds), how.temperatures * how.moves - 1
+    numbers = _first(how, math.prod(kernels.decoder.latent_shape)), TARGET, how.kappa
+    own, average, kappa = torch.tensor(numbers, dtype=torch.float64)
+    for move in range(last + 1):
+        shared = {"own": own.expand(n), "done": torch.tensor(move // how.moves).expand(n)}
+        rows = {**rows, **{name: value.to(kernels.device).contiguous() for name, value in shared.items()}}
+        keep = None if move == last else ["p"]
+        rows = yield Loop(kernels.step, rows, how.leapfrogs, seeds, name=how.solver, preview=preview, keep=keep)
+        own, average = adapted(own, average, rows["p"].mean().cpu(), kappa)
+    return rows
 
 
 def _hopeless(rows: Rows, moves: int) -> bool:

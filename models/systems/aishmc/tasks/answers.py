@@ -67,6 +67,7 @@ def answer(
     numbers = {name: [values[k] for k in chosen.tolist()] for name, values in told.items()}
     if weighted:
         numbers["effective_chains"] = [effective_size(rows["w"])] * job.n
+    numbers["latent"] = [_short(z) for z in rows["x"][chosen].tolist()]
     if per > 1:
         numbers |= _of_all_chains(rows, per, weighted)
     warnings = [] if select == options["select"] else ["without weights the chain nearest to what is given was taken"]
@@ -78,6 +79,11 @@ def answer(
         extras={"decoded": raw},
         warnings=warnings,
     )
+
+
+def _short(z: Sequence[float]) -> list[float]:
+    """As many digits as single precision has, or a record would be twice as long."""
+    return [float(f"{value:.7g}") for value in z]
 
 
 def _of_all_chains(rows: Rows, per: int, weighted: bool) -> dict[str, list[Any]]:
