@@ -28,9 +28,9 @@ def jitter(images: Tensor, noise: Noise, *, pixels: int, by: Literal["resize", "
     if pixels:
         grown = _enlarge(images, pixels) if by == "resize" else _margin(images, pixels)
         top, left = ((u[:, k] * (pixels + 1)).long() for k in (0, 1))
-        rows = top[:, None] + torch.arange(height)
-        columns = left[:, None] + torch.arange(width)
-        images = grown[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        at = torch.arange(max(n, height, width), device=images.device)
+        rows, columns = top[:, None] + at[:height], left[:, None] + at[:width]
+        images = grown[at[:n, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if mirror:
         flip = (u[:, 2] < 0.5)[:, None, None, None]
         images = torch.where(flip, images.flip(3), images)

@@ -1,0 +1,96 @@
+"""Presets: the sizes of the paper, and small ones that a CPU can train."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from models.systems.cgml.config import TrainingConfig
+from models.systems.cgml.images.config import Config
+from models.systems.cgml.networks import NetworkConfig
+
+SMALL_32 = NetworkConfig(stem=(32, 64, 128), bottleneck=128, latent=10, hidden=128)
+SMALL_64 = NetworkConfig(stem=(32, 64, 128, 128), bottleneck=256, latent=16, hidden=256)
+_POINTS = NetworkConfig(
+    kind="points", stem=(256, 256), bottleneck=3, latent=1, hidden=256, domain="box", spread=0.1
+)  # fmt: skip
+
+
+def paper_network(size: int, latent: int | None = None) -> NetworkConfig:
+    """The networks of the paper for images of 32 to 256 pixels; the size of the latent is its Appendix 3.1's."""
+    stems = {
+        32: (64, 128, 256),
+        64: (64, 128, 256, 512),
+        128: (64, 64, 128, 256, 512),
+        256: (64, 64, 128, 256, 512, 512),
+    }
+    latents = {32: 10, 64: 16, 128: 32, 256: 64}
+    return NetworkConfig(stem=stems[size], bottleneck=4000, latent=latent or latents[size], hidden=512, norm="batch")
+
+
+def _paper(size: int, task: str = "translate", *, images: int = 50_000, **own: Any) -> Config:
+    """The constants of the paper's section 4 and Appendix 3: L1 throughout, 20 descents, a batch of 20."""
+    training = TrainingConfig(
+        iterations=200 * images // 20,
+        learning_rate=1e-4,
+        halved=False,
+        ema=0.0,
+        descents=20,
+        predictor_error="l1",
+        predictor_update="per_step",
+        settle=0.0,
+        histogram=0.01 if task == "colorize" else 0.0,
+    )
+    return Config.model_validate(
+        {"task": task, "image_size": size, "hole": "sentinel", "network": paper_network(size), "training": training}
+        | own
+    )
+
+
+def _small(task: str, network: NetworkConfig, iterations: int, *, training: dict[str, Any], **own: Any) -> Config:
+    """10 descents; the batch that a CPU bears."""
+    fields = {"iterations": iterations, "batch_size": 16 if network.side == 64 else 32, **training}
+    return Config.model_validate(
+        {"task": task, "image_size": network.side, "network": network, "training": TrainingConfig(**fields), **own}
+    )
+
+
+_MOVED = {"shift": 8, "mirror": True}
+
+PRESETS: dict[str, Config] = {
+    "toy": Config(
+        task="translate",
+        condition_channels=1,
+        image_size=1,
+        network=_POINTS,
+        training=TrainingConfig(
+            iterations=5000, batch_size=64, learning_rate=1e-3, halved=False, descents=20, error="mse", lipschitz=0.0
+        ),
+    ),
+    "small-32": _small("translate", SMALL_32, 6000, training={}, border=-1.0),
+    "small-64": _small("translate", SMALL_64, 8000, training=_MOVED),
+    "small-32-inpaint": _small("inpaint", SMALL_32, 6000, training={}, border=-1.0),
+    "small-64-inpaint": _small("inpaint", SMALL_64, 8000, training=_MOVED, both=True),
+    "emoji-64-color": _small(
+        "colorize", SMALL_64, 8000, training={**_MOVED, "histogram": 0.01}, both=True, on_white=True
+    ),
+    "fluent-64-translate": _small("translate", SMALL_64, 8000, training=_MOVED, line_art=True),
+    "tiny": _small(
+        "translate",
+        NetworkConfig(stem=(8, 16), bottleneck=8, latent=4, hidden=16),
+        40,
+        training={"batch_size": 4, "descents": 2},
+    ),
+    "paper-32": _paper(32),
+    "paper-64": _paper(64),
+    "paper-128": _paper(128),
+    "paper-256": _paper(256),
+    "paper-mnist-64-inpaint": _paper(64, "inpaint", images=60_000, border=-1.0),
+    "paper-stl-128-color": _paper(128, "colorize", images=100_000),
+    "paper-imagenet-128-color": _paper(128, "colorize", images=1_281_167),
+    "paper-celebahq-128-inpaint": _paper(128, "inpaint", images=30_000),
+    "paper-facades-128-inpaint": _paper(128, "inpaint", images=606),
+    "paper-paris-64-inpaint": _paper(64, "inpaint", images=14_900),
+    "paper-edges2shoes-128": _paper(128, images=49_825),
+    "paper-edges2handbags-128": _paper(128, images=138_567),
+    "paper-maps-128": _paper(128, images=1_096),
+}
