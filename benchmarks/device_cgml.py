@@ -1,6 +1,6 @@
 """cGML trained in minutes on a GPU, by the product's own trainer: ``python -m benchmarks.device_cgml train ...``.
 
-An iteration is one captured graph where that can be done. Each model is trained beside the deterministic one of the
+Each model is trained beside the deterministic one of the
 same networks (latent 0, l1), on a stream of its own. It needs torch, numpy, safetensors and pydantic alone::
 
     python -m benchmarks.device_cgml pack --data var/data --out FOLDER
@@ -151,47 +151,18 @@ class Run:
         self.name, self.device, self.iteration = name, device, 0
         self.trainer: CgmlTrainer = make_trainer(self.config, data, seed, device)
         self.log: list[dict[str, Any]] = []
-        self.captured = False
         self._stream = torch.cuda.Stream() if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._figures: dict[str, Tensor] = {}
-        self.prepare()
 
     def on_stream(self) -> AbstractContextManager[Any]:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
-
-    def prepare(self) -> None:
-        """The iteration of this stage as one launch, if that can be done."""
-        self._graph: Any = None
-        with self.on_stream():
-            for _ in range(3):
-                self._eager()
-        if self._stream is None:
-            return
-        torch.cuda.synchronize()
-        try:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                self._figures = self.trainer.advance()
-            self._graph, self.captured = graph, True
-        except Exception:
-            traceback.print_exc()
-            torch.cuda.synchronize()
-        print(self.name, "captured" if self._graph is not None else "runs eagerly", flush=True)
-
-    def _eager(self) -> None:
-        self.trainer.schedule(self.iteration)
-        self._figures = self.trainer.advance()
-        self.iteration += 1
 
     def advance(self, share: float) -> None:
         """One iteration, at this share of the time."""
         with self.on_stream():
             self.trainer.schedule(min(int(share * NOMINAL), NOMINAL - 1))
             self.trainer.clock.set(self.iteration, 0)
-            if self._graph is None:
-                self._figures = self.trainer.advance()
-            else:
-                self._graph.replay()
+            self._figures = self.trainer.iterate()
         self.iteration += 1
 
     def look(self, seconds: float, *, whole: bool) -> None:
@@ -208,9 +179,7 @@ class Run:
     def settle(self) -> None:
         """The second part of the training."""
         with self.on_stream():
-            changed = self.trainer.leave_stage()
-        if changed:
-            self.prepare()
+            self.trainer.leave_stage()
 
     def save(self, out: Path, mark: float, facts: Mapping[str, Any]) -> None:
         if self.device.type == "cuda":
@@ -219,7 +188,7 @@ class Run:
             f"{k}": v.to(torch.float16) if v.is_floating_point() else v for k, v in self.trainer.export().items()
         }
         save_file(tensors, out / f"{self.name}-{round(100 * mark)}.safetensors")
-        told = {**facts, "name": self.name, "iterations": self.iteration, "captured": self.captured, "log": self.log}
+        told = {**facts, "name": self.name, "iterations": self.iteration, "log": self.log}
         config = self.config.model_dump(mode="json")
         (out / f"{self.name}.json").write_text(json.dumps({**told, "config": config}))
 

@@ -13,6 +13,7 @@ from models.systems.cgml.config import TrainingConfig
 from models.systems.cgml.fit import Figures, Fit
 from models.systems.cgml.losses import row_error
 from models.systems.cgml.networks import NetworkConfig
+from models.training.capture import Replayed
 from models.training.draws import Draws, Purpose
 from models.training.guards import above, first
 from models.training.learner import copied
@@ -58,7 +59,8 @@ class CgmlTrainer:
         self.fit = Fit(config.network, config.training, channels, histogram, device)
         self.clock = Clock(self.draws, config.training.batch_size, device)
         self._stage = 0
-        self._usual, self._worse, self._skipped = 0.0, 0, 0
+        self._replayed = Replayed(self._advance, device)
+        self._usual, self._worse, self._skipped, self._kappa = 0.0, 0, 0, 0.0
 
     # One iteration
 
@@ -67,7 +69,7 @@ class CgmlTrainer:
         if self._stage == 0 and iteration >= self._training.joint:
             self.leave_stage()
         self.schedule(iteration, lr_scale, salt)
-        figures = self.advance()
+        figures = self.iterate()
         values = torch.stack([value.float() for value in figures.values()]).tolist()
         metrics = dict(zip(figures, values, strict=True)) | {"stage": float(self._stage)}
         self._watch(metrics)
@@ -82,8 +84,11 @@ class CgmlTrainer:
         for learner in (self.fit.coder, self.fit.predictor):
             learner.schedule(lr_scale * self._training.rate(iteration))
 
-    def advance(self) -> Figures:
-        """The rest of the iteration, without a word to the host: it can be captured as one graph."""
+    def iterate(self) -> Figures:
+        """The rest of the iteration, without a word to the host: on a GPU one graph, captured anew in each stage."""
+        return self._replayed()
+
+    def _advance(self) -> Figures:
         batch = self._pose.batch(self.clock, self._training.batch_size)
         return (self.fit.settle if self._stage else self.fit.joint)(batch, self.clock)
 
@@ -92,6 +97,8 @@ class CgmlTrainer:
         broken = any(not _finite(v) for k, v in metrics.items() if k.endswith("_gradient"))
         self._skipped = self._skipped + 1 if broken else 0
         metrics["skipped"] = float(broken)
+        if _finite(kappa := metrics.get("kappa", 0.0)):
+            self._kappa += (kappa - self._kappa) / _MEMORY
         error = metrics.get("error", metrics.get("error_searched", 0.0))
         if not _finite(error):
             return
@@ -99,12 +106,11 @@ class CgmlTrainer:
         self._usual = self._usual + (error - self._usual) / _MEMORY if self._usual else error
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
-        begun = iteration >= self._training.calibration * self._training.iterations
-        kappa = metrics.get("kappa", 0.0) if begun else 0.0
+        del iteration, metrics
         return first(
             above("gradients are not finite again and again", "iterations", self._skipped, _SKIPPED - 1),
             above("the error has grown to three times its mean", "iterations", self._worse, _PATIENCE - 1),
-            above("the predictor's expected lengths are broken", "kappa", kappa, _KAPPA),
+            above("the predictor's expected lengths are broken", "mean kappa", self._kappa, _KAPPA),
         )
 
     # Stages and state
@@ -117,17 +123,23 @@ class CgmlTrainer:
         if self._stage or self._training.deterministic:
             return False
         self.fit.enter_settling()
-        self._stage, self._usual, self._worse = 1, 0.0, 0
+        self._enter(1)
+        self._usual, self._worse = 0.0, 0
         return True
 
+    def _enter(self, stage: int) -> None:
+        if stage != self._stage:
+            self._stage, self._replayed = stage, Replayed(self._advance, self.device)
+
     def state(self) -> dict[str, Tensor]:
-        own = torch.tensor([self._stage, self._usual, self._worse, self._skipped], dtype=torch.float64)
+        own = torch.tensor([self._stage, self._usual, self._worse, self._skipped, self._kappa], dtype=torch.float64)
         return copied(self.fit.state() | {"watch": own})
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self.fit.load_state(state)
-        stage, usual, worse, skipped = state["watch"].tolist()
-        self._stage, self._usual, self._worse, self._skipped = int(stage), usual, int(worse), int(skipped)
+        stage, usual, worse, skipped, self._kappa = state["watch"].tolist()
+        self._enter(int(stage))
+        self._usual, self._worse, self._skipped = usual, int(worse), int(skipped)
 
     def export(self) -> dict[str, Tensor]:
         """H, G and Z as they are served: their averages."""
