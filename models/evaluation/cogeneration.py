@@ -20,7 +20,7 @@ from models.evaluation.energy_figures import SEED, EnergyBench, generation
 from models.evaluation.generation import LEAST, prepare
 from models.evaluation.jobs import pictures, run_jobs
 from models.evaluation.likelihood import Mean
-from models.metrics.pictures import psnr, ssim
+from models.metrics.pictures import ms_ssim, psnr, ssim
 
 SOLVERS = ("ais_hmc", "gd_single", "gd_multi")
 FACTORS = (2, 4)
@@ -33,6 +33,8 @@ _SCORES: Mapping[str, str] = {
     "mse": "the same of whole images",
     "psnr": "in dB, 8-bit images scaled to [0, 1]; of a completion in the hole",
     "ssim": "structural similarity, of a completion in the hole",
+    "ms_ssim": "the same at several scales (two for 22 to 43 pixels), of whole pictures, of a completion as it is "
+    "answered, with its known pixels",
 }
 
 PROTOCOL: Mapping[str, str] = {
@@ -71,7 +73,12 @@ def inpainting(bench: EnergyBench, data: ImageData, n: int) -> dict[str, Any]:
     def scores(images: Tensor) -> dict[str, Tensor]:
         weights = masks.expand_as(truth)
         error = ((images - truth).square() * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
-        return {"hidden_mse": error, "psnr": psnr(images, truth, masks), "ssim": ssim(images, truth, masks)}
+        return {
+            "hidden_mse": error,
+            "psnr": psnr(images, truth, masks),
+            "ssim": ssim(images, truth, masks),
+            "ms_ssim": ms_ssim(images, truth),
+        }
 
     return _compared(bench, "inpaint", own, {}, scores)
 
@@ -83,7 +90,12 @@ def upscaling(bench: EnergyBench, data: ImageData, n: int, factor: int) -> dict[
 
     def scores(images: Tensor) -> dict[str, Tensor]:
         error = (images - truth).square().flatten(1).mean(1)
-        return {"mse": error, "psnr": psnr(images, truth), "ssim": ssim(images, truth)}
+        return {
+            "mse": error,
+            "psnr": psnr(images, truth),
+            "ssim": ssim(images, truth),
+            "ms_ssim": ms_ssim(images, truth),
+        }
 
     return _compared(bench, "upscale", [{"image": image} for image in small], {"factor": factor}, scores)
 
