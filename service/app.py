@@ -23,6 +23,8 @@ from service.http.background import beside
 from service.http.bodies import BodyBudget, BodyLimit
 from service.http.hosts import OwnSite
 from service.http.middleware import HeadAsGet, Observe, RequestContext
+from service.http.openai_images import routes as openai
+from service.http.openai_images.errors import ErrorsInItsShape
 from service.http.openapi import describe
 from service.http.problems import responses
 from service.http.root import UnderRoot
@@ -57,6 +59,7 @@ with a stable `type`, which is also the address of its explanation."""
 _TAGS = [
     {"name": "tasks", "description": "What models can do. Each request creates a job."},
     {"name": "images", "description": "Upload pictures once and use their ids in any task."},
+    {"name": "openai", "description": "OpenAI's images API, for programs that know that one."},
     {"name": "jobs", "description": "List, follow and cancel jobs, and fetch their images."},
     {"name": "models", "description": "The models: what they can do, their limits, and how good they are."},
     {"name": "trainings", "description": "Upload data sets, and fit new models on them."},
@@ -101,6 +104,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(Authenticate, guard=services.guard)
     if not settings.auth_on:
         app.add_middleware(OwnSite, settings=settings)
+    app.add_middleware(ErrorsInItsShape, paths=[openai.GENERATIONS, openai.EDITS])
     app.add_middleware(HeadAsGet)
     if settings.cors_origin_list:
         app.add_middleware(CORSMiddleware, allow_origins=settings.cors_origin_list, **_CORS)
@@ -110,6 +114,8 @@ def create_app(settings: Settings) -> FastAPI:
     for scope, routers in _routers().items():
         for router in routers:
             app.include_router(router, dependencies=[needs(scope)], responses=responses(_GUARDED))
+    for router in (openai.router, openai.edits):
+        app.include_router(router, dependencies=[needs(Scope.USE)])  # whose errors have a shape of their own
     app.include_router(health.router)
     app.include_router(docs.build(_TITLE, "/openapi.json"))
     if settings.otel:
@@ -142,6 +148,7 @@ def _body_limits(settings: Settings) -> dict[str, int]:
     mesh = settings.max_body_bytes + math.ceil(settings.max_mesh_bytes * 4 / 3)
     return {
         "/v1/images": file,
+        openai.EDITS: uris,
         **{f"/v1/{name}": uris for name, task in TASKS.items() if task.pictures},
         **{f"/v1/{name}": max(uris, mesh) for name, task in TASKS.items() if task.surfaces},
     }

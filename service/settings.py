@@ -195,6 +195,12 @@ class Settings(BaseSettings):
         "The proxy may leave it in requests or cut it off.",
     )
     wait_max_seconds: float = Field(60.0, ge=0.0, le=600.0, description="Longest wait that `Prefer: wait` may ask for.")
+    openai_seconds: float = Field(
+        300.0,
+        gt=0.0,
+        le=3600.0,
+        description="How long a request of OpenAI's images API waits for its images; then its job is cancelled.",
+    )
     auth: Literal["auto", "on", "off"] = Field(
         "auto", description="Whether API keys are required; auto = unless the API listens on a loopback address."
     )

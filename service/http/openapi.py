@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
 from service.contract.events import EVENTS
+from service.http.openai_images.requests import EditBody
 from service.http.problems import ProblemDocument
 
 _REF = "#/components/schemas/{model}"
@@ -42,14 +43,25 @@ def describe(app: FastAPI, root: str) -> dict[str, Any]:
             tags=app.openapi_tags,
             servers=[{"url": root}] if root else None,
         )
-        models: list[type[BaseModel]] = [ProblemDocument, *EVENTS.values()]
+        models: list[type[BaseModel]] = [ProblemDocument, EditBody, *EVENTS.values()]
         for model in models:
             own = model.model_json_schema(ref_template=_REF, mode="serialization")
             schema["components"]["schemas"].update(own.pop("$defs", {}))
             schema["components"]["schemas"][own["title"]] = own
         _mark_files(schema)
+        _drop_framework_errors(schema)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _drop_framework_errors(schema: dict[str, Any]) -> None:
+    """Leave out the framework's own answer to invalid requests, which is never sent."""
+    for item in schema["paths"].values():
+        for operation in item.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)
 
 
 def _mark_files(node: Any) -> None:

@@ -136,10 +136,17 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 
 def _methods_of(request: Request) -> str:
-    """All methods that the address takes. The router tells those of the first route alone, but each is a route."""
+    """All methods that the address takes. The router tells those of the first route alone, but each is a route.
+
+    An address that the document writes out is not one of those with a parameter in its place.
+    """
+    own = request.app.openapi()["paths"].get(request.scope["path"])
 
     def taken(method: str) -> bool:
-        scope = {**request.scope, "method": "GET" if method == "HEAD" else method}
+        asked = "GET" if method == "HEAD" else method
+        if own is not None:
+            return asked.lower() in own
+        scope = {**request.scope, "method": asked}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
     return ", ".join(filter(taken, _METHODS))

@@ -23,7 +23,7 @@ from pictures.uris import file_of_data_uri
 from service.access.security import Caller
 from service.contract.cards import ModelCard, SurfaceShape
 from service.contract.errors import NotFoundError, PictureError
-from service.contract.jobs import GivenPicture, Inputs, JobRequest
+from service.contract.jobs import GivenPicture, Inputs, JobRequest, Role
 from service.pictures.fitting import Fitted, check_restored, fit
 from service.pictures.samples import SAMPLES
 from service.pictures.shelf import Shelf
@@ -122,6 +122,14 @@ class Intake:
         """
         return await self._in_turn(partial(self._take, id, request, card, caller))
 
+    async def look(self, field: str, ref: str, caller: Caller) -> Image.Image:
+        """A picture of a request, for those who must see it before there is a job.
+
+        Raises:
+            PictureError: it can't be used, or is not there.
+        """
+        return await self._in_turn(partial(self._look, GivenPicture(field, Role.IMAGE, ref), caller))
+
     async def discard(self, id: str) -> None:
         """Give up what :meth:`take` kept, for a job that was refused. Not for one that may have been accepted.
 
@@ -161,6 +169,11 @@ class Intake:
         names = self._shelf.keep(id, caller.owner, {field: fitted.file}, _UNDECIDED_SECONDS)
         inputs = Inputs(surface=names[field], placing=fitted.placing)
         return Taken({field: fitted.ref}, inputs, fitted.warnings)
+
+    def _look(self, given: GivenPicture, caller: Caller) -> Image.Image:
+        sent = self._sent(given, caller)
+        with self._budget.take(sent.memory):
+            return opened({given.name: sent})[given.name]
 
     def _sent(self, given: GivenPicture, caller: Caller) -> _Sent:
         if given.ref in SAMPLES:

@@ -10,7 +10,8 @@ import pytest
     ("method", "path", "allow"),
     [
         ("OPTIONS", "/v1/images/img_1", "GET, HEAD, DELETE"),  # each of the two is a route of its own
-        ("PUT", "/v1/images", "POST"),
+        ("PUT", "/v1/images", "GET, HEAD, POST"),
+        ("PUT", "/v1/images/edits", "POST"),  # not a picture of that name
         ("POST", "/v1/jobs", "GET, HEAD"),
         ("GET", "/v1/jobs/job_1/cancel", "POST"),
         ("PATCH", "/v1/trainings", "GET, HEAD, POST"),

@@ -168,11 +168,15 @@ class JobRequest(BaseModel, ABC):
         """
         steps = (self.steps or 0) if self.refine else 0
         frames = steps + 1 if getattr(self, "animate", False) else 0
-        shown = steps + math.ceil(self._option_steps(card) / self.rows)
-        previews = shown // self.preview_every + 1 if self.preview_every else 0
+        previews = self.shown_steps(card) // self.preview_every + 1 if self.preview_every else 0
         pixels = card.image.width * card.image.height * card.image.channels
         surface = _SURFACE_BYTES if card.surface else 0
         return self.rows * (pixels * (_COPIES + frames + previews) + surface)
+
+    def shown_steps(self, card: ModelCard) -> int:
+        """How many steps of a resolved request previews may show, for each image; those of its options included."""
+        steps = (self.steps or 0) if self.refine else 0
+        return steps + math.ceil(self._option_steps(card) / self.rows)
 
     def _searched_classes(self, card: ModelCard) -> int:
         """Among how many classes that of the picture is searched, where a task does so."""

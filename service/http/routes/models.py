@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.contract import model_folders
 from service.contract.cards import ImageShape, ModelCard
 from service.contract.catalog import PICTURE, Model
 from service.contract.errors import NotFoundError
@@ -77,10 +78,30 @@ class ModelSummaries(BaseModel):
     items: list[ModelSummary] = Field(description="By name, newest version first.")
 
 
+class OpenAiModel(BaseModel):
+    """A model, as the OpenAI API lists them."""
+
+    id: str = Field(description="Its name.")
+    object: Literal["model"] = Field("model", description="Always `model`.")
+    created: int = Field(description="When its files came, in seconds since 1970.")
+    owned_by: str = Field(description="Its owner; `coopserve`: everybody's.")
+
+
 class ModelList(BaseModel):
     """All models and versions."""
 
     items: list[ModelEntry] = Field(description="By name, newest version first.")
+    object: Literal["list"] = Field("list", description="Always `list`.")
+    data: list[OpenAiModel] = Field(description="The names of whole models, as the OpenAI API lists them.")
+
+
+class ShownCard(ModelCard):
+    """The card of a model, with what the OpenAI API tells of one."""
+
+    id: str = Field(description="name@version.")
+    object: Literal["model"] = Field("model", description="Always `model`.")
+    created: int = Field(description="When its files came, in seconds since 1970.")
+    owned_by: str = Field(description="Its owner; `coopserve`: everybody's.")
 
 
 @router.get(
@@ -96,7 +117,9 @@ def list_models(parts: Parts, who: Who, view: View = "full") -> Response:
     models = parts.catalog.list(who.sees_model)
     if view == "summary":
         return json_of(ModelSummaries(items=list(map(_summary, models))))
-    return json_of(ModelList(items=_entries(parts, models)))
+    newest = {model.name: model for model in reversed(models) if model.card is not None}
+    data = [_listed(newest[name]) for name in sorted(newest)]
+    return json_of(ModelList(items=_entries(parts, models), data=data))
 
 
 @router.get(
@@ -119,12 +142,19 @@ def get_model_picture(parts: Parts, who: Who, request: Request, name: Reference)
 
 @router.get(
     "/v1/models/{name}",
-    response_model=ModelCard,
+    response_model=ShownCard,
     responses=responses(["unknown-model", "unavailable-model", "invalid-request"]),
 )
 def get_model(parts: Parts, who: Who, name: Reference) -> Response:
     """Get the card of a model: what it can do, its defaults and limits, how it was trained and what was measured."""
-    return json_of(parts.catalog.get(name, who.sees_model))
+    card = parts.catalog.get(name, who.sees_model)
+    (model,) = (model for model in parts.catalog.list() if model.ref == card.ref)
+    return json_of(ShownCard.model_validate({**card.model_dump(), **_listed(model).model_dump(), "id": card.ref}))
+
+
+def _listed(model: Model) -> OpenAiModel:
+    created = model_folders.changed_at(str(model.folder / "card.json")) // 10**9
+    return OpenAiModel(id=model.name, created=created, owned_by=model.owner or "coopserve")
 
 
 @managing.post("/v1/models/{name}/load", response_model=ModelEntry, status_code=202, responses=_ERRORS)
