@@ -24,8 +24,8 @@ from benchmarks.device_gan import result
 from models.checkpoints import load_model
 from models.core.loop import Rows, run_together
 from models.core.noise import mix, row_seeds
-from models.data.catalog import load
 from models.data.images import ImageData, to_float
+from models.data.npz import read_npz
 from models.evaluation.cogeneration import blocks
 from models.evaluation.likelihood import Mean
 from models.metrics.pictures import ms_ssim, psnr, ssim
@@ -230,7 +230,7 @@ def settings(one: Subject, question: Question, valid: ImageData, a: argparse.Nam
 
 
 def measured(one: Subject, a: argparse.Namespace) -> dict[str, Any]:
-    data = {split: load(str(a.data), split, a.root) for split in ("train", "valid", "test")}
+    data = {split: read_npz(a.data)[split] for split in ("train", "valid", "test")}
     questions = [Question("hole")] + [Question(f"upscale {k}", k) for k in a.factors if one.size % k == 0]
     report: dict[str, Any] = {"sigma": a.sigma or one.sigma or 0.2}
     for question in questions:
@@ -248,8 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint's folder, or a file of device_gan")
     parser.add_argument("--mark", default="100", help="of a file of device_gan: 50, 75 or 100")
-    parser.add_argument("--data", required=True, help="a known data set or the path of one's own")
-    parser.add_argument("--root", type=Path, default=Path("var/data"), help="where known data sets lie")
+    parser.add_argument("--data", type=Path, required=True, help="an npz file with images_train, _valid and _test")
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--temperatures", type=int, default=100)
     parser.add_argument("--leapfrogs", type=int, default=10)

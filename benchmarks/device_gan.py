@@ -25,8 +25,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from models.data.catalog import load
 from models.data.images import ImageData, to_uint8
+from models.data.npz import read_npz
 from models.systems.aishmc.config import Config, NetworkConfig, fit_to, growth_iterations
 from models.systems.aishmc.growth import Growth, decay, rate
 from models.systems.aishmc.presets import PRESETS
@@ -94,12 +94,14 @@ class Run:
         alpha = 1.0 if level == 0 else min(1.0, (done - begin) / (end - begin))
         if level != trainer.stage:
             self._begin_level()
+        fade, whole = 1000 * trainer.config.levels[level].fade, alpha == 1
+        # One graph for the whole of a level, but for the last one: to capture one takes seconds beside other work.
+        blended = level > 0 and (not whole or level + 1 < len(shares))
+        seen = min(int(alpha * fade), math.ceil(fade) - 1) if blended else math.ceil(fade)
         while len(self.entered) <= level:
             self.entered.append(self.images)
-        while alpha == 1 and len(self.whole) <= level:
+        while whole and len(self.whole) <= level:
             self.whole.append(self.images)
-        fade = 1000 * trainer.config.levels[level].fade
-        seen = math.ceil(fade) if alpha == 1 else min(int(alpha * fade), math.ceil(fade) - 1)
         trainer.growth = Growth(level, seen, self.images - seen)
         trainer.fade.fill_(alpha)
         late = max(0.0, (done - 0.6) / 0.4)
@@ -109,7 +111,7 @@ class Run:
             for optimizer in self.optimizers:
                 optimizer.param_groups[0]["lr"] = lr
         self.keep.fill_(decay(trainer.config, self.images / 1000))
-        self._prepare((level, alpha < 1))
+        self._prepare((level, blended))
 
     def _prepare(self, mode: tuple[int, bool]) -> None:
         if mode == self._mode:
@@ -117,6 +119,7 @@ class Run:
         self._mode, self._advance = mode, self.iterate
         if not self.cuda:
             return
+        began = time.monotonic()
         try:
             stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             stream.wait_stream(torch.cuda.current_stream())
@@ -132,6 +135,7 @@ class Run:
                 self.iterate()
             self._advance = graph.replay
             self.captures += 1
+            print("captured", mode, f"{time.monotonic() - began:.1f} s", flush=True)
         except Exception:  # whatever it is, the training goes on
             traceback.print_exc()
             torch.cuda.synchronize()
@@ -171,10 +175,10 @@ class Run:
 
     def config(self) -> dict[str, Any]:
         """The configuration with what the levels took."""
-        levels = []
-        ends = [*self.entered[1:], self.images]
-        for k, (begin, whole, end) in enumerate(zip(self.entered, self.whole, ends, strict=False)):
-            fade = 0.0 if k == 0 else (min(whole, end) - begin) / 1000
+        levels, last = [], len(self.trainer.config.levels)
+        entered, whole = (marks + [self.images] * (last - len(marks)) for marks in (self.entered, self.whole))
+        for k, (begin, full, end) in enumerate(zip(entered, whole, [*entered[1:], self.images], strict=True)):
+            fade = 0.0 if k == 0 else (min(full, end) - begin) / 1000
             took = {"fade": fade, "stable": (end - begin) / 1000 - fade}
             levels.append({**self.trainer.config.levels[k].model_dump(), **{k: round(v, 3) for k, v in took.items()}})
         found = self.trainer.config.model_dump(mode="json")
@@ -196,7 +200,7 @@ def configuration(a: argparse.Namespace, data: ImageData) -> Config:
 
 def read(a: argparse.Namespace) -> ImageData:
     """The images to train on; with ``--both`` what they are drawn from besides."""
-    data = load(str(a.data), "train", Path())
+    data = read_npz(a.data)["train"]
     images = data.images
     if a.both and data.conditions is not None:
         images = torch.cat([images, data.conditions])
@@ -256,7 +260,7 @@ def result(path: Path, mark: str) -> Result:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", choices=PRESETS, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="an npz file or a folder, as trainings read it")
+    parser.add_argument("--data", type=Path, required=True, help="an npz file with images_train")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--name", default="gan")
     parser.add_argument("--seconds", type=float, default=170.0)

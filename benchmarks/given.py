@@ -18,8 +18,8 @@ from torch import Tensor
 from benchmarks.decoders import Subject, subject
 from models.core.loop import run_together
 from models.core.noise import row_seeds
-from models.data.catalog import load
 from models.data.images import to_float, to_uint8
+from models.data.npz import read_npz
 from models.samplers.observation import Observation, Operator, avg_pool, blur, chain, grayscale, whole, window
 from models.systems.aishmc.calibration import piloted
 from models.systems.aishmc.solver import Settings, solve
@@ -79,8 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint's folder, or a file of device_gan")
     parser.add_argument("--mark", default="100", help="of a file of device_gan: 50, 75 or 100")
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--root", type=Path, default=Path("var/data"))
+    parser.add_argument("--data", type=Path, required=True, help="an npz file with images_train and images_test")
     parser.add_argument("--split", choices=("train", "test"), default="test")
     parser.add_argument("--image", type=int, default=0, help="its number in the split")
     parser.add_argument("--chains", type=int, default=4)
@@ -93,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(a.threads)
     torch.set_flush_denormal(True)
     one = subject(a.model, a.mark, torch.device("cpu"))
-    data = load(a.data, a.split, a.root).subset([a.image]).fit(one.size, one.channels)
+    data = read_npz(a.data)[a.split].subset([a.image]).fit(one.size, one.channels)
     image = to_float(data.images)[0]
     given = ways(one, image)
     seen = [observation for observation, _ in given.values()]

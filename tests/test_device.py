@@ -49,14 +49,14 @@ def test_a_recipe_makes_a_model_that_the_loader_takes(recipe: str, folder: Path,
 
 def test_a_gan_of_fixed_seconds_makes_a_model_that_the_loader_takes(tmp_path: Path) -> None:
     pictures = np.random.default_rng(0).integers(0, 256, (40, 12, 12), np.uint8)
-    np.savez(tmp_path / "grey.npz", images=pictures)
+    np.savez(tmp_path / "grey.npz", images_train=pictures)
     small = ["--latent", "4", "--base", "16", "--most", "4", "--batch", "2", "--coarse-batch", "2", "--seconds", "1"]
     given = ["--preset", "tiny", "--data", str(tmp_path / "grey.npz"), "--out", str(tmp_path), "--device", "cpu"]
     device_gan.main([*given, *small])
     found = device_gan.result(tmp_path / "gan.safetensors", "100")
     config = Config.model_validate(found.facts["config"])
     assert config.image_size == 12
-    assert config.training.iterations == found.facts["log"][-1]["iteration"] >= 4
+    assert config.training.iterations == found.facts["log"][-1]["iteration"] > 0
     assert sum(level.fade + level.stable for level in config.levels) == pytest.approx(
         found.facts["log"][-1]["kimg"], abs=0.01
     )

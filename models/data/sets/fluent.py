@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import resvg_py
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -58,6 +57,8 @@ def split_of(name: str) -> Split:
 
 
 def _render(icons: dict[str, Any], name: str, mode: str) -> NDArray[np.uint8]:
+    import resvg_py  # only a fetch draws, and a machine that only computes may lack it
+
     icon = icons["icons"][name]
     width, height = (icon.get(side, icons[side]) for side in ("width", "height"))
     head = f'xmlns="http://www.w3.org/2000/svg" width="{_SIZE}" height="{_SIZE}" viewBox="0 0 {width} {height}"'
