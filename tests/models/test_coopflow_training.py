@@ -213,6 +213,42 @@ def test_an_energy_that_stays_too_steep_goes_back() -> None:
     assert "too steep for 2 iterations" in str(t.diverged(8, metrics[-1]))
 
 
+def test_an_energy_that_has_gone_flat_goes_back_unless_its_ends_are_good() -> None:
+    t = trainer(guards={"still": 1.0, "still_patience": 2})
+    advance(t, 0, 6)
+    metrics = {name: torch.tensor(1.0) for name in ("cut", "saturated", "saturated_data", "contrast_refined", "move")}
+    allowed, good = torch.tensor(True), {**metrics, "cut": torch.tensor(0.0)}
+    bad = {**good, "move": torch.tensor(0.5), "contrast_refined": torch.tensor(0.8)}
+    for noted, said in ((bad, False), (bad, False), (good, False), ({**good, "move": torch.tensor(0.5)}, False)):
+        t.pair.guards.note(noted, allowed)
+        assert (t.pair.guards.hopeless() is not None) is said  # it never moved, or its ends are good
+    for _ in range(2):
+        t.pair.guards.note(bad, allowed)
+    assert "gone flat" in str(t.diverged(9, {}))
+
+
+def test_bits_of_chain_ends_that_rise_for_three_epochs_go_back() -> None:
+    t = trainer()
+    advance(t, 0, 6)
+
+    def epochs(*bits: float) -> str | None:
+        t.pair.guards.clear()
+        for mean in bits:
+            for off in (-0.5, 0.5):
+                t.pair.guards.note({"bits": torch.tensor(mean + off)}, torch.tensor(True))
+            t.pair.guards.end_epoch()
+        return t.diverged(9, {})
+
+    assert epochs(4.0, 4.1, 4.2) is None
+    assert epochs(4.0, 4.1, 4.05, 4.2) is None
+    assert epochs(4.0, 4.01, 4.02, 4.03) is None
+    assert "rose from 4 to 4.2" in str(epochs(4.5, 4.0, 4.05, 4.1, 4.2))
+    held = t.state()
+    t.pair.guards.clear()
+    t.load_state(held)
+    assert "rose from 4 to 4.2" in str(t.diverged(9, {}))
+
+
 def test_chains_that_diverge_are_skipped_and_three_go_back() -> None:
     t = trainer()
     advance(t, 0, 6)

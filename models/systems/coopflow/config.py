@@ -30,7 +30,14 @@ class ChainConfig(BaseConfig):
 
 @final
 class GuardConfig(BaseConfig):
-    """When an update is skipped, and when the training goes back."""
+    """When an update is skipped, and when the training goes back.
+
+    Skipped: a gradient's norm is beyond ``energy_norm`` or ``flow_norm``, or ``jump`` times the usual one. Back:
+    ``skips`` in a row; for ``patience`` iterations more than ``cut`` of the drift is beyond its bound, or ``saturated``
+    more pixels are black or white than of the data; for ``still_patience`` iterations chains move less than ``still``,
+    though their ends are bad; the bits of chain ends rise in each of three epochs, by more than ``rise`` together; the
+    flow inverts worse than ``round_trip``.
+    """
 
     energy_norm: Positive = 5e6
     flow_norm: Positive = 1e6
@@ -38,6 +45,9 @@ class GuardConfig(BaseConfig):
     cut: Positive = 0.01
     saturated: Positive = 0.2
     patience: Count = 200
+    still: Positive = 1e-3
+    still_patience: Count = 500
+    rise: Positive = 0.1
     skips: Count = 3
     round_trip: Positive = 1e-2
 

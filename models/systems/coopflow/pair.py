@@ -14,15 +14,9 @@ from models.networks.flow.images import ImageFlow, bits_per_dimension
 from models.networks.layers import channels_last
 from models.networks.residual_energy import ResidualEnergy
 from models.systems.coopflow.config import Config
+from models.systems.coopflow.guards import Guards
 from models.training.draws import Draws
 from models.training.learner import Learner, mixed_precision
-
-_HISTORY = 200
-_ENOUGH = 50
-"""Norms that are remembered for their median, and how many make one."""
-_WINDOW = 500
-_BROKEN_SHARE = 0.01
-"""More than this share of so many iterations being skipped is no accident."""
 
 
 class Phase(IntEnum):
@@ -91,9 +85,7 @@ class Pair:
             captured=cuda,
         )
         self.phase, self.done = Phase.NORMS, 0
-        self._norms = {name: Remembered(_HISTORY, device) for name in ("flow", "energy")}
-        self._broken = Remembered(_WINDOW, device)
-        self._steep = torch.zeros((), dtype=torch.int64, device=device)
+        self.guards = Guards(t.guards, device)
 
     # Phases
 
@@ -106,9 +98,7 @@ class Pair:
     def enter_next(self) -> None:
         """Begin the next phase. The guards forget: its losses are others."""
         self.phase, self.done = Phase(self.phase + 1), 0
-        self._steep.zero_()
-        for memory in (*self._norms.values(), self._broken):
-            memory.clear()
+        self.guards.clear()
 
     def _length(self) -> int:
         t = self.config.training
@@ -143,98 +133,30 @@ class Pair:
         self.flow.schedule(scale * (t.lr_flow_alone if self.phase is Phase.FLOW else t.lr_flow))
         self.energy.schedule(scale * t.lr_energy)
 
-    def update(self, metrics: Mapping[str, Tensor], steep: Tensor | None = None) -> Tensor:
+    def update(self, metrics: Mapping[str, Tensor]) -> Tensor:
         """Apply the gradients whose norms are in the metrics, each clipped, unless a guard objects; whether it did not.
 
         An energy that is too steep goes on learning, for updates are what makes it flatter; if it stays so, the
         training goes back.
         """
-        allowed = self._allowed(metrics)
+        allowed = self.guards.allows(metrics)
         for name, learner in (("flow", self.flow), ("energy", self.energy)):
             if (norm := metrics.get(f"norm_{name}")) is not None:
                 learner.apply(norm, self.config.training.clip, allowed)
-                self._norms[name].add(norm, allowed)
-        self._broken.add(1.0 - allowed.double())
-        self._steep.copy_(torch.zeros_like(self._steep) if steep is None else torch.where(steep, self._steep + 1, 0))
+        self.guards.note(metrics, allowed)
         return allowed
-
-    # Guards
-
-    def _allowed(self, metrics: Mapping[str, Tensor]) -> Tensor:
-        """Whether the gradients of this iteration may be applied: they, and what they came from, are within bounds."""
-        guards = self.config.training.guards
-        allowed = torch.stack([value.double() for value in metrics.values()]).isfinite().all()
-        for name, limit in (("flow", guards.flow_norm), ("energy", guards.energy_norm)):
-            if (norm := metrics.get(f"norm_{name}")) is not None:
-                allowed = allowed & (norm <= limit) & (norm <= guards.jump * self._norms[name].median(_ENOUGH))
-        return allowed
-
-    def hopeless(self) -> str | None:
-        """Why the training must go back: it has skipped too much. This reads numbers."""
-        guards, broken, steep = self.config.training.guards, self._broken.known(), int(self._steep)
-        if len(broken) >= guards.skips and bool(broken[-guards.skips :].all()):
-            return f"{guards.skips} iterations in a row were skipped"
-        if len(broken) == _WINDOW and float(broken.sum()) > _BROKEN_SHARE * _WINDOW:
-            return f"{int(broken.sum())} of {_WINDOW} iterations were skipped"
-        if steep >= guards.patience:
-            return f"the energy was too steep for {steep} iterations"
-        return None
 
     # State
 
     def state(self) -> dict[str, Tensor]:
         """Both networks with their moments, the place in the training, what the guards remember."""
-        place = torch.tensor([self.phase, self.done, int(self._steep)])
-        norms = {f"norms_{name}": memory.known() for name, memory in self._norms.items()}
-        broken = self._broken.known().to(torch.uint8)
-        return {**self.flow.state(), **self.energy.state(), "place": place, **norms, "broken": broken}
+        place = torch.tensor([self.phase, self.done])
+        return {**self.flow.state(), **self.energy.state(), "place": place, **self.guards.state()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a saved state, of whatever phase."""
         self.flow.load_state(state)
         self.energy.load_state(state)
-        phase, self.done, steep = state["place"].tolist()
+        self.guards.load_state(state)
+        phase, self.done = state["place"].tolist()
         self.phase = Phase(phase)
-        self._steep.fill_(steep)
-        for name, memory in self._norms.items():
-            memory.recall(state[f"norms_{name}"])
-        self._broken.recall(state["broken"])
-
-
-@final
-class Remembered:
-    """The newest numbers of a kind, at most so many, on the device that they come from.
-
-    Args:
-        most: how many.
-        device: where they are.
-    """
-
-    def __init__(self, most: int, device: torch.device) -> None:
-        self._numbers = torch.full((most,), torch.nan, dtype=torch.float64, device=device)
-
-    def add(self, number: Tensor, wanted: Tensor | None = None) -> None:
-        """Remember a number; with ``wanted`` (bool ``[]``) only where that is true."""
-        later = torch.cat([self._numbers[1:], number.detach().double()[None]])
-        self._numbers.copy_(later if wanted is None else torch.where(wanted, later, self._numbers))
-
-    def median(self, enough: int) -> Tensor:
-        """Of the numbers; infinite if they are fewer than ``enough``."""
-        count = (~self._numbers.isnan()).sum()
-        ordered = self._numbers.sort()[0]  # what is not known comes last
-        middle = ordered.gather(0, torch.stack([(count - 1).clamp(min=0) // 2, count // 2]).clamp(max=len(ordered) - 1))
-        return torch.where(count >= enough, middle.mean(), torch.inf)
-
-    def known(self) -> Tensor:
-        """The numbers, oldest first, on the CPU."""
-        numbers = self._numbers.cpu()
-        return numbers[~numbers.isnan()]
-
-    def recall(self, numbers: Tensor) -> None:
-        """Have what :meth:`known` gave."""
-        self.clear()
-        if len(numbers):
-            self._numbers[-len(numbers) :] = numbers.to(self._numbers)
-
-    def clear(self) -> None:
-        self._numbers.fill_(torch.nan)

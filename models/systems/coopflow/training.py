@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import partial
-from typing import final
 
 import torch
 from torch import Tensor
@@ -19,10 +17,11 @@ from models.data.kinds import Data, one_set
 from models.networks.flow.images import ImageFlow, bits_per_dimension
 from models.networks.flow.steps import Step, solved
 from models.samplers.langevin import langevin
+from models.systems.coopflow.batches import Batches
 from models.systems.coopflow.chain import blanked, bounded_numbers, noise_start, proposed_and_refined, proposing
 from models.systems.coopflow.config import Config, noise_share
 from models.systems.coopflow.pair import Pair, Phase, value_of
-from models.systems.frame import fitted, prepared
+from models.systems.frame import fitted
 from models.training.capture import Replayed
 from models.training.draws import Draws, Purpose
 from models.training.learner import copied, frozen
@@ -33,22 +32,10 @@ _CHUNK = 250
 _LOOK = 100
 """Iterations between two looks at the flow itself, which cost a forward and an inverse pass."""
 _LOOKED = 8
+_SHORTEST_EPOCH = 200
+"""Iterations whose mean bits are held against those of others; fewer would differ by chance."""
 _READ = 25
 """On a GPU, iterations between two looks at the numbers of an iteration, for each waits for the device."""
-
-
-@final
-@dataclass(frozen=True, eq=False)
-class Given:
-    """What differs between iterations, on the device.
-
-    Args:
-        chosen: the places of the batch's images, int64 ``[n]``.
-        keys: the iteration and the salt, int64 ``[2]``.
-    """
-
-    chosen: Tensor
-    keys: Tensor
 
 
 class CoopFlowTrainer:
@@ -63,10 +50,10 @@ class CoopFlowTrainer:
 
     def __init__(self, config: Config, data: ImageData, seed: int, device: torch.device) -> None:
         self.config, self.draws, self.device = config, Draws(seed), device
-        self.images = data.images.to(device)
+        self.batches = Batches(config, data, self.draws, device)
         self.pair = Pair(config, self.draws, device)
-        self._size = len(data)
-        self._given = self._drawn_for(config.training.batch_size, 0, 0)
+        self._epoch = max(len(data) // config.training.batch_size, _SHORTEST_EPOCH)
+        self._given = self.batches.given(config.training.batch_size, 0, 0)
         self._prepared: dict[tuple[Phase, bool], Replayed[dict[str, Tensor]]] = {}
 
     # One iteration
@@ -79,6 +66,8 @@ class CoopFlowTrainer:
         phase = self.pair.phase
         found = self._fit_norms(iteration, salt) if phase is Phase.NORMS else self._iterate(iteration, lr_scale, salt)
         figures = self._flow_figures() if self.pair.done % _LOOK == 0 else {}
+        if phase is Phase.COOPERATION and (self.pair.done + 1) % self._epoch == 0:
+            self.pair.guards.end_epoch()
         self.pair.advance()
         last = iteration + 1 == self.config.training.iterations
         if self._on_gpu and not (figures or last or (iteration + 1) % _READ == 0):
@@ -92,18 +81,9 @@ class CoopFlowTrainer:
     def _iterate(self, iteration: int, lr_scale: float, salt: int) -> dict[str, Tensor]:
         t = self.config.training
         self.pair.schedule(lr_scale * t.cooled(iteration))
-        given = self._drawn_for(t.batch_size, iteration, salt)
-        self._given.chosen.copy_(given.chosen)
-        self._given.keys.copy_(given.keys)
+        self._given.overwrite(self.batches.given(t.batch_size, iteration, salt))
         with solved(self.pair.flow.network) if self._on_gpu else nullcontext():
             return self._procedure()()
-
-    def _drawn_for(self, n: int, iteration: int, salt: int) -> Given:
-        chosen, keys = self.draws.index(self._size, n, Purpose.DATA, iteration, salt), torch.tensor([iteration, salt])
-        return Given(chosen.to(self.device, non_blocking=True), keys.to(self.device, non_blocking=True))
-
-    def _noise(self, given: Given, purpose: Purpose) -> Noise:
-        return self.draws.noise_at(len(given.chosen), purpose, *given.keys.split(1))
 
     def _procedure(self) -> Replayed[dict[str, Tensor]]:
         """The iteration of this phase. Graphs of other phases are let go, for each holds the memory of an iteration."""
@@ -119,44 +99,38 @@ class CoopFlowTrainer:
 
     def _fit_norms(self, iteration: int, salt: int) -> dict[str, Tensor]:
         """By one forward pass of real images, never by an inverse one, which would fit them to latents."""
-        n = min(self.config.training.norm_images, self._size)
-        given = self._drawn_for(n, iteration, salt)
-        images = self._observed(given)
+        n = min(self.config.training.norm_images, len(self.batches))
+        given = self.batches.given(n, iteration, salt)
+        images = self.batches.observed(given)
         for network in {self.pair.flow.network, self.pair.flow.served}:
-            network.eval().fit(images, self._dequantisation(given, images))
+            network.eval().fit(images, self.batches.dequantisation(given))
         return {"norm_images": torch.tensor(n)}
 
     def _learn_flow(self) -> dict[str, Tensor]:
-        images = self._observed(self._given)
-        metrics = self.pair.flow_gradients(images, self._dequantisation(self._given, images))
+        images = self.batches.observed(self._given)
+        metrics = self.pair.flow_gradients(images, self.batches.dequantisation(self._given))
         return {**metrics, "allowed": self.pair.update(metrics)}
 
     def _cooperate(self, turn: bool) -> dict[str, Tensor]:
         """Propose, refine with theta frozen, then both gradients; if it is not the flow's turn the energy's alone."""
-        real = self._observed(self._given)
+        real = self.batches.observed(self._given)
         proposal, made, cut = self._chain(real)
-        metrics = self.pair.energy_gradients(self._with_noise(real), made)
+        metrics = self.pair.energy_gradients(self.batches.with_noise(self._given, real), made)
         if turn and self.config.training.start == "flow":
-            metrics |= self.pair.flow_gradients(made, self._dequantisation(self._given, made))
+            metrics |= self.pair.flow_gradients(made, self.batches.dequantisation(self._given))
         metrics |= _measures(real, proposal, made) | {"cut": cut}
-        return {**metrics, "allowed": self.pair.update(metrics, self._steep(metrics))}
-
-    def _steep(self, metrics: Mapping[str, Tensor]) -> Tensor:
-        """Whether the drift is cut, or pixels are saturated."""
-        guards = self.config.training.guards
-        return (metrics["cut"] > guards.cut) | (metrics["saturated"] - metrics["saturated_data"] > guards.saturated)
+        return {**metrics, "allowed": self.pair.update(metrics)}
 
     def _chain(self, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Proposals, their refinement, and the share of drift that was cut in the last step.
 
         These are the loops of :func:`proposed_and_refined`, driven without a look at the rows: a GPU does not wait.
         """
-        chain, keys = self.config.chain, self._given.keys.split(1)
+        chain, seeds = self.config.chain, self.batches.seeds(self._given)
         rows = bounded_numbers(len(real), chain.delta, chain.drift, self._chain_noise(), self.device)
         if not self.config.training.noise_epochs:
             del rows["tau"]
         flow, energy = self.pair.flow.network.eval(), self.pair.energy.network  # proposals without dropout
-        seeds = folded([self.draws.seed, Purpose.CHAIN], *keys, torch.arange(len(real), device=self.device))
         t = torch.zeros_like(seeds)
         first, second = (folded([], seeds, t + loop) for loop in (0, 1))
         rows = self._started(flow)(rows, t, Noise.at(first, t))
@@ -174,35 +148,14 @@ class CoopFlowTrainer:
 
     def _chain_noise(self) -> float:
         """The standard deviation of the noise of this iteration's chains."""
-        t, epoch = self.config.training, self.pair.done * self.config.training.batch_size / self._size
+        t, epoch = self.config.training, self.pair.done * self.config.training.batch_size / len(self.batches)
         return self.config.chain.delta * noise_share(epoch, t.noise_epochs)
-
-    # Data
-
-    def _observed(self, given: Given) -> Tensor:
-        images = prepared(self.images[given.chosen], self.config, self.config.size)
-        if self.config.training.flip:
-            flipped = self._noise(given, Purpose.FLIP).uniform(1, 1, 1) < 0.5
-            images = torch.where(flipped, images.flip(3), images)
-        return images
-
-    def _with_noise(self, images: Tensor) -> Tensor:
-        scale = self.config.training.data_noise
-        if not scale:
-            return images
-        return (images + scale * self._noise(self._given, Purpose.DATA_NOISE).normal(*images.shape[1:])).clamp(-1, 1)
-
-    def _dequantisation(self, given: Given, images: Tensor) -> Tensor:
-        """The noise with which the flow sees images."""
-        noise = self._noise(given, Purpose.DEQUANTISATION)
-        uniform = self.config.flow.dequantisation == "uniform"
-        return (noise.uniform if uniform else noise.normal)(*images.shape[1:])
 
     # Guards
 
     def _flow_figures(self) -> dict[str, float]:
         """How the flow is."""
-        few = prepared(self.images[self._given.chosen[:_LOOKED]], self.config, self.config.size)
+        few = self.batches.observed(self._given)[:_LOOKED]
         network = self.pair.flow.network.eval()
         with torch.no_grad(), solved(network):
             z, density = network.latent(few)
@@ -220,7 +173,7 @@ class CoopFlowTrainer:
         limit = self.config.training.guards.round_trip
         if metrics.get("round_trip", 0.0) > limit:
             return f"the flow is not invertible any more (round trip {metrics['round_trip']:.3g} > {limit:g})"
-        return self.pair.hopeless()
+        return self.pair.guards.hopeless()
 
     # Stages and state
 
