@@ -1,11 +1,13 @@
-"""CoopFlow trained on a GPU for some minutes: ``python -m benchmarks.device_coopflow --recipe NAME ... --data NPZ``.
+"""CoopFlow trained on a GPU for some minutes: ``python -m benchmarks.device_coopflow --recipe NAME ... --data FOLDER``.
 
 The trainer is the product's own, whose iterations are captured graphs. What differs from ``coopserve train`` is the
-clock: phases and rates follow the share of the time that is over, whatever the card can do in it. Several trainings
-share a card in one process, each on its own stream. It needs torch, numpy, safetensors, tqdm and pydantic alone.
+clock: phases and rates follow the share of the time that is over, whatever the card can do in it. Trainings of one
+process take turns on streams of their own, so that a pair and what it is compared with (the flow alone by maximum
+likelihood, the energy alone from noise) have the same time: an iteration of a pair costs what two of the others cost,
+so these have a turn in every second round. It needs torch, numpy, safetensors, tqdm and pydantic alone.
 
-``OUT/NAME.safetensors`` holds the averaged weights, ``OUT/NAME.json`` the configuration that came of it and the
-curves.
+``OUT`` gets, for each: ``NAME.safetensors`` (averaged weights, from which ``--go-on`` begins), ``NAME.json`` (the
+configuration that came of it, curves), ``NAME.npz`` (images that it makes); ``--tar`` packs them after each save.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import tarfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.data.images import ImageData, to_uint8
@@ -33,7 +36,7 @@ from models.systems.coopflow.config import Config, fit_to
 from models.systems.coopflow.presets import PRESETS
 from models.systems.coopflow.training import CoopFlowTrainer
 
-_ENDLESS = 10**7
+_ENDLESS, _BATCH = 10**7, 32
 _MARKS = (0.5, 0.75)
 _HEALTHY = 0.1
 """Of the time between two states that a training which diverges goes back to."""
@@ -53,6 +56,8 @@ class Recipe:
         width: n_f of the energy; None: the preset's.
         chain: changes of the chain.
         training: changes of the rest.
+        every: it has a turn in every so many rounds.
+        learned: the networks that learn something.
     """
 
     preset: str = "small-gray32"
@@ -63,12 +68,21 @@ class Recipe:
     width: int | None = None
     chain: Mapping[str, float] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    every: int = 1
+    learned: tuple[str, ...] = ("flow", "energy")
 
     def config(self, data: ImageData) -> Config:
         """The configuration, with phases that do not end by themselves."""
         given = PRESETS[self.preset].model_dump()
         shares = {"iterations": _ENDLESS, "flow_share": 0.9, "warm_up_share": 0.9}
-        given["training"] |= {"average": 0.999, "batch_size": 64, **shares, **self.training}
+        given["training"] |= {
+            "average": 0.995,
+            "batch_size": _BATCH,
+            "precision": "fp32",  # in TensorFloat-32: casts cost more than they save
+            "ramp": 100,
+            **shares,
+            **self.training,
+        }
         given["chain"] |= self.chain
         given["width"] = self.width or given["width"]
         return fit_to(Config.model_validate(given), data)
@@ -78,16 +92,27 @@ def _chain(steps: int, delta: float, delta_test: float | None = None) -> dict[st
     return {"steps": steps, "delta": delta, "delta_test": delta_test or round(4 / 3 * delta, 4)}
 
 
+_FASHION: dict[str, Any] = {"width": 24, "chain": _chain(20, 0.08)}
+_EMOJI: dict[str, Any] = {"preset": "small-rgb32", "data": "emoji32", "width": 24, "chain": _chain(20, 0.08)}
+_PAIR: dict[str, Any] = {"lr_energy": 2e-4, "lr_flow": 3e-5}
+_FLOW: dict[str, Any] = {"flow": 1.0, "every": 2, "learned": ("flow",)}
+_ENERGY: dict[str, Any] = {
+    "flow": 0.0,
+    "warm_up": 1.0,
+    "training": {"lr_energy": 2e-4, "start": "noise"},
+    "every": 2,
+    "learned": ("energy",),
+}
+
 RECIPES: dict[str, Recipe] = {
+    "fashion": Recipe(**_FASHION, flow=0.35, warm_up=0.15, training=_PAIR),
+    "fashion-flow": Recipe(**{**_FASHION, **_FLOW}),
+    "fashion-energy": Recipe(**{**_FASHION, **_ENERGY}),
+    "emoji": Recipe(**_EMOJI, flow=0.4, warm_up=0.15, training=_PAIR),
+    "emoji-flow": Recipe(**{**_EMOJI, **_FLOW}),
+    "emoji-energy": Recipe(**{**_EMOJI, **_ENERGY}),
     "toy": Recipe(preset="tiny", training={"norm_images": 16, "batch_size": 4}),
-    "fashion-a": Recipe(width=16, chain=_chain(20, 0.1), training={"lr_energy": 1e-4, "lr_flow": 1e-4}),
-    "fashion-b": Recipe(width=32, chain=_chain(30, 0.1), training={"lr_energy": 1e-4, "lr_flow": 1e-4}),
-    "fashion-c": Recipe(
-        width=24, chain=_chain(30, 0.07), training={"lr_energy": 2e-4, "lr_flow": 2e-5, "data_noise": 1 / 256}
-    ),
-    "emoji-b": Recipe(
-        preset="small-rgb32", data="emoji32", flow=0.35, width=32, chain=_chain(30, 0.1), training={"lr_flow": 3e-5}
-    ),
+    "toy-flow": Recipe(preset="tiny", **_FLOW, training={"norm_images": 16, "batch_size": 4}),
 }
 
 
@@ -103,7 +128,25 @@ class Run:
         self.rollbacks, self.ended = 0, False
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
         self._healthy: dict[str, Tensor] = {}
-        self._kept = 0.0
+        self._kept, self._goes_on = 0.0, False
+
+    def go_on(self, folder: Path) -> None:
+        """Begin at the averages of an earlier run, in the last phase that it was in."""
+        facts, tensors = (
+            json.loads((folder / f"{self.name}.json").read_text()),
+            load_file(folder / f"{self.name}.safetensors"),
+        )
+        pair = self.trainer.pair
+        for name, learner in (("flow", pair.flow), ("energy", pair.energy)):
+            if name not in self.recipe.learned:
+                continue
+            weights = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
+            for network in (learner.network, learner.served):
+                network.load_state_dict(weights)
+        while pair.phase < facts["phase"]:
+            self.trainer.leave_stage()
+        self.iteration, self.lengths, self._goes_on = facts["iterations"], facts["lengths"], True
+        self.log = facts["log"]
 
     def on_stream(self) -> AbstractContextManager[Any]:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
@@ -113,7 +156,7 @@ class Run:
         recipe, pair = self.recipe, self.trainer.pair
         ends = {1: recipe.flow, 2: recipe.flow + (1 - recipe.flow) * recipe.warm_up}
         with self.on_stream():
-            if done >= ends.get(pair.phase, math.inf):
+            if not self._goes_on and done >= ends.get(pair.phase, math.inf):
                 self.trainer.leave_stage()
             rate = min(1.0, (1 - done) / recipe.cool_down) * 0.5**self.rollbacks
             metrics = self.trainer.step(self.iteration, max(rate, 0.0), self.rollbacks)
@@ -142,11 +185,15 @@ class Run:
         else:
             self.trainer.load_state(self._healthy)
 
-    def save(self, out: Path, facts: Mapping[str, Any]) -> None:
-        """The averaged weights, the configuration as it came out, the curves, and a sheet."""
+    def save(self, out: Path, facts: Mapping[str, Any], images: int) -> None:
+        """The averaged weights, the configuration as it came out with the curves, and images."""
+        pair = self.trainer.pair
         with self.on_stream():
             tensors = self.trainer.export()
-            sheet = to_uint8(self.trainer.samples()) if self.iteration else None
+            made = dict(zip(("flow", "energy"), map(to_uint8, self.trainer.pairs(images)), strict=True))
+        if len(self.recipe.learned) == 1:  # only compared with
+            tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+        tensors = {k: v for k, v in tensors.items() if k.split(".")[0] in self.recipe.learned}
         flow, warm_up = self.lengths.get("flow", 0), self.lengths.get("warm_up", 0)
         rest = max(self.iteration - 1 - flow, 1)
         lengths = {
@@ -157,29 +204,28 @@ class Run:
         }
         training = self.config.training.model_copy(update=lengths)
         config = self.config.model_copy(update={"training": training}).model_dump(mode="json")
+        counts = {"iterations": self.iteration, "lengths": self.lengths, "rollbacks": self.rollbacks}
+        told = {"config": config, **facts, **counts, "phase": int(pair.phase), "log": self.log}
         save_file(tensors, out / f"{self.name}.safetensors")
-        told = {"config": config, **facts, "rollbacks": self.rollbacks, "lengths": self.lengths, "log": self.log}
         (out / f"{self.name}.json").write_text(json.dumps(told))
-        if sheet is not None:
-            np.savez_compressed(out / f"{self.name}-sheet.npz", sheet=sheet.numpy())
+        arrays: dict[str, Any] = {name: made[name].numpy() for name in self.recipe.learned}
+        np.savez_compressed(out / f"{self.name}.npz", **arrays)
 
 
-def train(runs: Sequence[Run], seconds: float, save: Callable[[Run, float], None]) -> None:
+def train(runs: Sequence[Run], seconds: float, save: Callable[[float], None]) -> None:
     """Until the time is over, an iteration of each in turn."""
-    started, marks = time.monotonic(), list(_MARKS)
+    started, marks, rounds = time.monotonic(), list(_MARKS), 0
     while (passed := time.monotonic() - started) < seconds and (going := [run for run in runs if not run.ended]):
-        for run in going:
+        rounds += 1
+        for run in [run for run in going if rounds % run.recipe.every == 0]:
             try:
                 run.advance(passed / seconds, passed)
             except (RuntimeError, ValueError):
                 traceback.print_exc()
                 run.ended = True
         if marks and passed > marks[0] * seconds:
-            mark = marks.pop(0)
-            for run in going:
-                save(run, mark)
-    for run in runs:
-        save(run, 1.0)
+            save(marks.pop(0))
+    save(1.0)
 
 
 @contextmanager
@@ -215,19 +261,28 @@ def _compiled(plain: Callable[..., Any], batch: int, device: torch.device) -> Ca
     return halved
 
 
+def pack(out: Path, tar: Path) -> None:
+    """All files of a folder as one archive, which appears whole."""
+    staging = tar.with_name(f".{tar.name}")
+    with tarfile.open(staging, "w") as archive:
+        for path in sorted(out.iterdir()):
+            archive.add(path, path.name)
+    staging.rename(tar)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe", choices=RECIPES, nargs="+", default=[], help="trained at the same time")
-    parser.add_argument("--data", type=Path, help="the folder of archives")
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--recipe", choices=RECIPES, nargs="+", required=True, help="trained in turns")
+    parser.add_argument("--data", type=Path, required=True, help="the folder of archives")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tar", type=Path, help="where the folder is packed")
+    parser.add_argument("--go-on", type=Path, help="the folder of an earlier run of the same recipes")
     parser.add_argument("--seconds", type=float, default=120.0)
-    parser.add_argument("--batch", type=int, help="in place of the recipes'")
+    parser.add_argument("--images", type=int, default=1000, help="that each makes at the end")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--plain", action="store_true", help="nothing is compiled")
     a = parser.parse_args()
     began, device = time.monotonic(), torch.device(a.device)
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = False  # the flow must invert
+    torch.backends.cudnn.allow_tf32 = True
     torch.set_num_threads(1)
     a.out.mkdir(parents=True, exist_ok=True)
     archives = {RECIPES[name].data for name in a.recipe}
@@ -235,28 +290,30 @@ def main() -> None:
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     runs = []
     for name in a.recipe:
-        recipe = RECIPES[name]
-        if a.batch:
-            recipe = Recipe(**{**vars(recipe), "training": {**recipe.training, "batch_size": a.batch}})
         try:
-            runs.append(Run(name, recipe, data[recipe.data], device))
-        except (RuntimeError, ValueError):
+            runs.append(Run(name, RECIPES[name], data[RECIPES[name].data], device))
+            if a.go_on:
+                runs[-1].go_on(a.go_on)
+        except (RuntimeError, ValueError, OSError):
             traceback.print_exc()
     print(f"{card}, torch {torch.__version__}: ready after {time.monotonic() - began:.1f} s", flush=True)
 
-    def save(run: Run, mark: float) -> None:
-        facts = {"recipe": run.name, "device": card, "torch": torch.__version__, "seconds": a.seconds, "share": mark}
-        try:
-            run.save(a.out, {**facts, "beside": [other.name for other in runs if other is not run]})
-        except (RuntimeError, ValueError):
-            traceback.print_exc()
+    def save(mark: float) -> None:
+        for run in runs:
+            beside = [other.name for other in runs if other is not run]
+            facts = {"recipe": run.name, "device": card, "torch": torch.__version__, "seconds": a.seconds}
+            try:
+                run.save(a.out, {**facts, "share": mark, "beside": beside}, a.images if mark == 1 else 64)
+            except (RuntimeError, ValueError):
+                traceback.print_exc()
+        if a.tar:
+            pack(a.out, a.tar)
+        print(f"saved at {mark}, {time.monotonic() - began:.1f} s", flush=True)
 
-    batch = runs[0].config.training.batch_size if runs else 0
-    with nullcontext() if a.plain else fused(batch, device):
+    with fused(_BATCH, device):
         train(runs, a.seconds, save)
     if device.type == "cuda":
         print(f"memory at most {torch.cuda.max_memory_reserved() / 2**30:.1f} GiB", flush=True)
-    print(f"done after {time.monotonic() - began:.1f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -201,6 +201,19 @@ def test_a_gradient_far_beyond_its_limit_is_not_applied() -> None:
     assert torch.equal(before["energy.first.weight"], t.state()["energy.first.weight"])
 
 
+def test_a_gradient_of_the_flow_that_jumps_while_it_learns_is_applied() -> None:
+    t = trainer()
+    usual = {"bits": torch.tensor(5.0), "norm_flow": torch.tensor(1.0)}
+    for _ in range(50):
+        t.pair.guards.note(usual, torch.tensor(True))
+    found = [(5.0, 1.0), (4.0, 100.0), (5.6, 10.0), (5.6, 100.0), (4.0, 1e7)]
+    allowed = [
+        bool(t.pair.guards.allows({"bits": torch.tensor(bits), "norm_flow": torch.tensor(norm)}))
+        for bits, norm in found
+    ]
+    assert allowed == [True, True, True, False, False]
+
+
 def test_an_energy_that_stays_too_steep_goes_back() -> None:
     t = trainer(guards={"patience": 2})
     advance(t, 0, 6)

@@ -17,6 +17,8 @@ _ENOUGH = 50
 _WINDOW = 500
 _BROKEN_SHARE = 0.01
 """More than this share of so many iterations being skipped is no accident."""
+_LOST_BITS = 0.5
+"""A flow whose bits are no further above the usual ones sharpens where its gradient jumps, at flat backgrounds."""
 _EPOCHS = 3
 _CONTRAST = 0.05
 """Chain ends whose contrast is further from the data's are bad."""
@@ -75,6 +77,7 @@ class Guards:
     def __init__(self, config: GuardConfig, device: torch.device) -> None:
         self._config = config
         self._norms = {name: Remembered(_HISTORY, device) for name in ("flow", "energy")}
+        self._usual_bits = Remembered(_HISTORY, device)
         self._broken, self._epochs = Remembered(_WINDOW, device), Remembered(_EPOCHS + 1, device)
         # Iterations in a row that were too steep; that were still; whether chains have ever moved.
         self._counts = torch.zeros(3, dtype=torch.int64, device=device)
@@ -86,7 +89,10 @@ class Guards:
         allowed = torch.stack([value.double() for value in metrics.values()]).isfinite().all()
         for name, limit in (("flow", self._config.flow_norm), ("energy", self._config.energy_norm)):
             if (norm := metrics.get(f"norm_{name}")) is not None:
-                allowed = allowed & (norm <= limit) & (norm <= self._config.jump * self._norms[name].median(_ENOUGH))
+                usual = norm <= self._config.jump * self._norms[name].median(_ENOUGH)
+                if name == "flow":
+                    usual = usual | (metrics["bits"] <= self._usual_bits.median(_ENOUGH) + _LOST_BITS)
+                allowed = allowed & (norm <= limit) & usual
         return allowed
 
     def note(self, metrics: Mapping[str, Tensor], allowed: Tensor) -> None:
@@ -98,6 +104,7 @@ class Guards:
         if "bits" in metrics:
             now = torch.stack([metrics["bits"].double(), torch.ones_like(self._bits[0])])
             self._bits.add_(torch.where(allowed, now, 0.0))
+            self._usual_bits.add(metrics["bits"], allowed)
         if "move" in metrics:
             self._note_chains(metrics)
 
@@ -144,7 +151,7 @@ class Guards:
 
     def clear(self) -> None:
         """Forget all: another phase has other losses."""
-        for memory in (*self._norms.values(), self._broken, self._epochs):
+        for memory in (*self._norms.values(), self._usual_bits, self._broken, self._epochs):
             memory.clear()
         self._counts.zero_()
         self._bits.zero_()
@@ -164,6 +171,7 @@ class Guards:
         for name, memory in self._norms.items():
             memory.recall(state[f"norms_{name}"])
         self._broken.recall(state["broken"])
+        self._usual_bits.recall(state["guards.usual_bits"])
         self._epochs.recall(state["guards.epochs"])
         self._bits.copy_(state["guards.bits"])
         self._counts.copy_(state["guards.counts"])

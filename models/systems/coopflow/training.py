@@ -206,10 +206,13 @@ class CoopFlowTrainer:
         """n images of the model as it is in its phase: proposals until the energy learns, then refined ones."""
         if not self.pair.flow.network.fitted:
             return None
+        return self.pairs(n)[1 if self.pair.phase >= Phase.WARM_UP else 0]
+
+    def pairs(self, n: int) -> tuple[Tensor, Tensor]:
+        """n proposals, and what the chain makes of each."""
         keys = self.draws.rows(n, Purpose.DRAW)
-        place = 1 if self.pair.phase >= Phase.WARM_UP else 0
-        parts = [self._drawn(keys[k : k + _CHUNK])[place] for k in range(0, n, _CHUNK)]
-        return torch.cat(parts)
+        proposals, made = zip(*(self._drawn(keys[k : k + _CHUNK]) for k in range(0, n, _CHUNK)), strict=True)
+        return torch.cat(proposals), torch.cat(made)
 
     def _drawn(self, seeds: list[int]) -> tuple[Tensor, Tensor]:
         chain, flow, energy = self.config.chain, self.pair.flow.served.eval(), self.pair.energy.served
