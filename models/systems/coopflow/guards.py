@@ -160,6 +160,7 @@ class Guards:
         """All that is remembered."""
         norms = {f"norms_{name}": memory.known() for name, memory in self._norms.items()}
         own = {
+            "guards.usual_bits": self._usual_bits.known(),
             "guards.epochs": self._epochs.known(),
             "guards.bits": self._bits.cpu(),
             "guards.counts": self._counts.cpu(),
