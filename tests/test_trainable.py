@@ -220,7 +220,7 @@ def test_memory_is_checked_with_the_batch_that_is_asked_for() -> None:
 
 def test_known_data_are_as_their_readers_say(tmp_path: Path) -> None:
     assert TRAINABLE.data.keys() == DATASETS.keys()
-    assert {name for name, known in TRAINABLE.data.items() if known.labels} == {"fashion-mnist", "digits"}
+    assert {name for name, known in TRAINABLE.data.items() if known.labels} == {"fashion-mnist", "digits", "primitives"}
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut off", b"\x93NUMPY"])

@@ -16,6 +16,7 @@ from models.data.sets.emoji import EMOJI
 from models.data.sets.fashion_mnist import FASHION_MNIST
 from models.data.sets.fluent import FLUENT
 from models.data.sets.noto import NOTO
+from models.data.sets.primitives import PRIMITIVE_MAPS
 from models.data.splits import SPLITS, Split, choose
 from models.data.unpaired import UnpairedData, drop_pairs, keep_pairs
 
@@ -25,6 +26,7 @@ DATASETS: Mapping[str, DataSet] = {
     "fluent": FLUENT,
     "noto": NOTO,
     "emoji": EMOJI,
+    "primitives": PRIMITIVE_MAPS,
 }
 """The known data sets. To add one, write its file in ``sets/`` and a line here."""
 
