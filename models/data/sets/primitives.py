@@ -1,7 +1,7 @@
 """Eighteen thousand star-shaped bodies that are made here, as spectral maps: 32x32 grey, one a body.
 
 0 to 255 stand for -1 to 1; the few values beyond are cut off. :mod:`surfaces.maps` says what a cell means,
-:mod:`surfaces.primitives` how a body is made. Everything follows from a seed, so the set is the same wherever it is made.
+:mod:`surfaces.primitives` how a body is made. All follows from a seed, so the set is the same wherever it is made.
 """
 
 from __future__ import annotations
