@@ -27,7 +27,7 @@ from models.core.jobs import Job
 from models.core.loop import Task, run
 from models.core.model import LoadedModel
 from models.core.output import Output
-from workers.device import engine_threads, prepare_torch
+from workers.device import capacity, engine_threads, prepare_torch
 from workers.engine.engine import Engine
 
 
@@ -142,18 +142,19 @@ def main(
     lengths = workload.mixed_lengths(jobs, shortest, max(shortest, longest))
     with serving(settings, card.ref, place) as (model, engine):
         requests = [workload.job_of(card, body) for body in workload.bodies(card, lengths)]
-        short = [replace(job, steps=3) for job in requests[: settings.max_rows]]
+        short = [replace(job, steps=3) for job in requests[: engine.max_rows]]
         threads = torch.get_num_threads() * batches
         Contest(model, engine, short, threads).continuous()  # its threads begin with their own share
         measure(Contest(model, engine, short, threads), 1, "warming up")
         seconds = measure(Contest(model, engine, requests, threads), repetitions)
-    title = f"{jobs} jobs of {shortest} to {longest} steps on {card.ref}, batches of {settings.max_rows}"
-    rows = [[way, f"{median(s):.2f}", f"{jobs / median(s):.1f}"] for way, s in seconds.items()]
-    show_table(title, ["", "seconds", "jobs/s"], rows)
+    rows = capacity(settings).rows
+    title = f"{jobs} jobs of {shortest} to {longest} steps on {card.ref}, batches of {rows}"
+    table = [[way, f"{median(s):.2f}", f"{jobs / median(s):.1f}"] for way, s in seconds.items()]
+    show_table(title, ["", "seconds", "jobs/s"], table)
     claims = claims_of(seconds)
     show_claims(claims)
     if path:
-        figures = {"model": card.ref, "lengths": lengths, "max_rows": settings.max_rows, "seconds": seconds}
+        figures = {"model": card.ref, "lengths": lengths, "max_rows": rows, "seconds": seconds}
         write_json(path, "engine", facts, figures, claims)
 
 

@@ -19,7 +19,7 @@ import httpx
 from benchmarks.client import WAIT_SECONDS
 from benchmarks.workload import Subject
 from service.settings import Settings
-from workers.device import engine_threads
+from workers.device import capacity, engine_threads
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -58,7 +58,7 @@ def litserve(settings: Settings, ref: str, *, tuned: bool) -> Iterator[str]:
     """
     with tempfile.TemporaryDirectory(prefix="litserve-bench-") as folder:
         port = _free_port()
-        options = ["--model", ref, "--port", str(port), "--batch", str(settings.max_rows)]
+        options = ["--model", ref, "--port", str(port), "--batch", str(capacity(settings).rows)]
         environment = _environment(settings)
         if tuned:
             options += ["--workers", str(engine_threads(settings))]

@@ -10,8 +10,7 @@ import torch
 from models.core.model import LoadedModel
 from service.contract.catalog import Catalog
 from service.settings import Settings
-from workers.app import make_residency
-from workers.device import engine_threads
+from workers.app import make_engine, make_residency
 from workers.engine.engine import Engine
 from workers.engine.policy import Policy
 
@@ -21,7 +20,7 @@ def serving(
     settings: Settings, ref: str, device: torch.device, policy: Policy | None = None
 ) -> Iterator[tuple[LoadedModel, Engine]]:
     """The model name@version, as a worker has it, and the running engine."""
-    engine = Engine(settings.max_rows, device, threads=engine_threads(settings), policy=policy or Policy())
+    engine = make_engine(settings, device, policy)
     engine.start()
     residency = make_residency(settings, Catalog((settings.checkpoints_dir,)), engine, device)
     try:

@@ -76,7 +76,7 @@ def worker() -> None:
     from workers.app import make_inference_worker
 
     settings = _started("coopserve-worker")
-    _check_device(settings)
+    _check_device(settings, "inference")
     make_inference_worker(settings).serve(settings.log_level)
 
 
@@ -86,16 +86,22 @@ def trainer() -> None:
     from workers.app import make_training_worker
 
     settings = _started("coopserve-trainer")
-    _check_device(settings)
+    _check_device(settings, "training")
     make_training_worker(settings).serve(settings.log_level)
 
 
-def _check_device(settings: Settings) -> None:
+def _check_device(settings: Settings, kind: str) -> None:
+    """End a worker that could do nothing; the API's health tells why."""
+    from service.store.connection import connect
+    from service.store.presence import Presence
     from workers.device import DeviceError, usable_device
+    from workers.upkeep.farewell import tell_failure
 
     try:
         usable_device(settings.device)
     except DeviceError as error:
+        with connect(settings.broker_url) as client:
+            tell_failure(Presence(client), kind, str(error))
         click.echo(f"Error: {error}", err=True)
         raise click.exceptions.Exit(HOPELESS) from None
 

@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks import decoders, device_gan
-from benchmarks.device import Shipped, jobs, steps
+from benchmarks.device_models import Shipped
+from benchmarks.device_times import engine, steps
 from benchmarks.device_training import RECIPES, Drawings, Holes, Run, Trainer, train
+from benchmarks.device_truth import jobs, repeated
 from models.checkpoints import load_model, read_card
 from models.systems.aishmc.config import Config
 from models.systems.aishmc.model import generator_of
@@ -86,9 +88,12 @@ def test_completions_of_a_decoder_are_compared_at_equal_gradients(tmp_path: Path
 
 def test_a_shipped_model_is_measured() -> None:
     shipped = Shipped("fashion-ccoopnets", CHECKPOINT, read_card(CHECKPOINT), load_model(CHECKPOINT, CPU), CPU)
-    _, figures = next(jobs(shipped, repeats=2))
+    _, figures = next(jobs(shipped))
     assert figures["most of 255"] == 0
-    assert figures["repeated with the same bits"]
+    assert dict(repeated(shipped, repeats=3))["equal to the first, of 2"] == 2
     rows, times = next(steps(shipped, seconds=0.01))
     assert rows == "1 rows"
     assert times["eager"] > 0
+    rows, times = next(engine(shipped))
+    assert rows == "1 rows"
+    assert times["quiet"] > 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -32,8 +32,9 @@ from service.store.queue import (
 )
 from service.store.store import RecordStore
 from service.store.types import Queued, StorageLimits
-from workers.device import engine_threads, prepare_torch, training_memory
+from workers.device import capacity, engine_threads, prepare_torch, training_memory
 from workers.engine.engine import Engine
+from workers.engine.policy import Policy
 from workers.jobs.lacking import KIND, Lacking
 from workers.jobs.worker import InferenceWorker
 from workers.process import WorkerProcess, make_celery
@@ -41,6 +42,7 @@ from workers.residency.control import Controller
 from workers.residency.residency import Residency
 from workers.residency.warming import Warming
 from workers.training import TrainingWorker
+from workers.upkeep.farewell import tell_failure
 from workers.upkeep.heart import Heart
 from workers.upkeep.janitor import Janitor
 from workers.upkeep.shutdown import Shutdown, leave
@@ -55,20 +57,44 @@ of torch; at the default of 5 ms, threads that encode images would hold it up fo
 def make_residency(settings: Settings, catalog: Catalog, engine: Engine, device: torch.device) -> Residency:
     """The models of an inference worker."""
     return Residency(
-        catalog, engine, device, settings.model_memory_bytes, exact=settings.exact, fast=settings.fast_networks
+        catalog, engine, device, capacity(settings).model_bytes, exact=settings.exact, fast=settings.fast_networks
+    )
+
+
+def make_engine(
+    settings: Settings,
+    device: torch.device,
+    policy: Policy | None = None,
+    on_failure: Callable[[Exception], None] | None = None,
+) -> Engine:
+    """The engine of an inference worker."""
+    return Engine(
+        capacity(settings).rows,
+        device,
+        settings.checkpoint_seconds,
+        engine_threads(settings),
+        policy or Policy(),
+        fast=settings.fast_networks,
+        on_failure=on_failure,
     )
 
 
 def make_inference_worker(settings: Settings) -> WorkerProcess:
     """The process that runs jobs: a thread a job, one engine, the models in memory."""
-    threads = engine_threads(settings)
-    device = prepare_torch(settings, threads)
+    device, places = prepare_torch(settings, engine_threads(settings)), capacity(settings).places
     sys.setswitchinterval(SWITCH_INTERVAL)
     client = connect(settings.broker_url)
     store, blobs = RecordStore(client, JobRecord), Blobs(settings.blobs)
     shelf = Shelf(blobs, Ledger(client), StorageLimits(), Room(None, 0))  # it only sweeps
     queue, name = JobQueue(client, RUN_JOB, INFERENCE_QUEUE), new_id("inference")
-    engine = Engine(settings.max_rows, device, settings.checkpoint_seconds, threads)
+    presence = Presence(client)
+
+    def failed(error: Exception) -> None:
+        """The leases hand its jobs on, and count this attempt as lost: one of them may be what broke the device."""
+        tell_failure(presence, KIND, str(error))
+        leave(1)
+
+    engine = make_engine(settings, device, on_failure=failed)
     catalog = Catalog(settings.model_dirs)
     residency = make_residency(settings, catalog, engine, device)
     warming = Warming(catalog, residency, engine)
@@ -93,7 +119,6 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
         blobs.delete_prefix(job_folder(id))
         blobs.delete_prefix(job_chain(id))
 
-    presence = Presence(client)
     heart, lacking = Heart(store, presence, settings, KIND, name, figures), Lacking(store, presence, send, name)
     worker = InferenceWorker(
         store,
@@ -103,7 +128,7 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
         lacking,
         heart,
         send,
-        settings.worker_threads,
+        places,
         name,
         settings.lease_seconds,
         ByteBudget(settings.picture_memory_bytes),
@@ -140,7 +165,7 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
             leave()
 
     shutdown = Shutdown(lambda: worker.drain(settings.drain_seconds), settings.drain_seconds)
-    return WorkerProcess(celery, INFERENCE_QUEUE, settings.worker_threads, begin, shutdown, close)
+    return WorkerProcess(celery, INFERENCE_QUEUE, places, begin, shutdown, close)
 
 
 def make_training_worker(settings: Settings) -> WorkerProcess:

@@ -1,12 +1,15 @@
-"""Where a worker computes, and with how many threads."""
+"""Where a worker computes, and how much it takes on there."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from math import ceil
+from typing import final
 
 import torch
 
+from models.core.devices import probed, set_arithmetic
 from service.settings import Settings
 
 _GPU_SHARE = 0.8
@@ -31,6 +34,10 @@ class DeviceError(Exception):
     """There is no such device here; the message says what to do."""
 
 
+_DRIVERS = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
+"""The oldest driver for Linux that runs programs built for a version of CUDA (NVIDIA, CUDA compatibility)."""
+
+
 def usable_device(setting: str) -> torch.device:
     """The device of :func:`choose_device`, tried out.
 
@@ -40,11 +47,58 @@ def usable_device(setting: str) -> torch.device:
     name = choose_device(setting)
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # the latter from a torch that was built without it
-        reason = str(error).splitlines()[0]
-        raise DeviceError(f"the device {name!r} can't be used: {reason}; choose another, such as cpu") from error
+    except RuntimeError as error:
+        raise DeviceError(f"the device {name!r} can't be used: torch does not know it; choose another") from error
+    if (reason := probed(device)) is not None:
+        raise DeviceError(f"the device {name!r} can't be used: {reason.rstrip('.')}; {_advice(name)}")
     return device
+
+
+def _advice(name: str) -> str:
+    """What to do about a device that can't be used."""
+    version = torch.version.cuda
+    if not name.startswith("cuda"):
+        return "choose another, such as cpu"
+    if version is None:
+        return "this build of torch has no CUDA: install the one from the package index, or choose cpu"
+    driver = _DRIVERS.get(version.partition(".")[0])
+    least = f" needs an NVIDIA driver {driver} or newer" if driver else " needs a driver for it"
+    return f"torch {torch.__version__} is built for CUDA {version}, which{least} (nvidia-smi shows yours)"
+
+
+@final
+@dataclass(frozen=True)
+class Capacity:
+    """How much an inference worker takes on.
+
+    Args:
+        rows: the most rows of a batch.
+        places: how many jobs it holds at a time.
+        model_bytes: for loaded models.
+    """
+
+    rows: int
+    places: int
+    model_bytes: int
+
+
+_ON_CPU = Capacity(rows=32, places=128, model_bytes=2 * 2**30)
+_GPU_ROWS, _GPU_PLACES, _GPU_MODELS = 256, 512, 0.25
+"""A step of the shipped models takes hardly longer with 32 rows than with one, and from 128 on it grows with them. A
+model has half of the places: enough for a full batch of jobs of one image."""
+
+
+def capacity(settings: Settings) -> Capacity:
+    """What the settings say, else what suits the device."""
+    usual, name = _ON_CPU, choose_device(settings.device)
+    if name.startswith("cuda"):
+        total = torch.cuda.get_device_properties(torch.device(name)).total_memory
+        usual = Capacity(_GPU_ROWS, _GPU_PLACES, int(_GPU_MODELS * total))
+    return Capacity(
+        settings.max_rows or usual.rows,
+        settings.worker_threads or usual.places,
+        settings.model_memory_bytes or usual.model_bytes,
+    )
 
 
 def prepare_torch(settings: Settings, batches: int = 1) -> torch.device:
@@ -58,6 +112,7 @@ def prepare_torch(settings: Settings, batches: int = 1) -> torch.device:
         batches: how many are advanced at the same time, each on threads of its own.
     """
     torch.set_flush_denormal(True)
+    set_arithmetic(tf32=settings.tf32)
     share = ceil((len(os.sched_getaffinity(0)) - 1) / batches)
     torch.set_num_threads(settings.torch_threads or max(1, share))
     return torch.device(choose_device(settings.device))

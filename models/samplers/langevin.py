@@ -44,10 +44,10 @@ def langevin(value: Value) -> Kernel:
 
     .. math:: Y \leftarrow Y + m \, [\, \eta \, (\nabla_Y f(Y, C) - \rho \, Y) + \tau \, U \,], \quad U \sim N(0, I)
 
-    The state of a row: ``y`` image ``[C, H, W]``; ``eta`` step size, ``rho`` weight of the reference, each
-    ``[1, 1, 1]``; optional ``tau`` scale of the noise, ``[1, 1, 1]``; optional ``mask`` m, broadcastable to the image,
-    1 = updated. All else in the state (the condition) is passed on to ``value``. The paper's constants are eta = d^2/2,
-    rho = 1/s^2 and tau = d.
+    The state of a row: ``y`` image ``[C, H, W]``; ``eta`` step size and ``rho`` weight of the reference, each
+    ``[1, 1, 1]``; optional ``tau`` ``[1, 1, 1]``, the scale of the noise: rows that want none leave it out, and no
+    number is drawn for them; optional ``mask`` m, broadcastable to the image, 1 = updated. All else in the state (the
+    condition) is passed on to ``value``. The paper's constants are eta = d^2/2, rho = 1/s^2 and tau = d.
 
     The chain of CoopFlow has bounds (its authors' code; Xie et al., ICLR 2022, print none): ``kappa``, the most that an
     element may drift in a step, and ``lo`` and ``hi``, the least and greatest pixel after it, each ``[1, 1, 1]``;
@@ -64,9 +64,8 @@ def langevin(value: Value) -> Kernel:
         move = rows["eta"] * (ascend(value, rows) - rows["rho"] * y)
         if "kappa" in rows:
             rows, move = _bounded(rows, move)
-        tau = rows.get("tau")
-        if tau is not None and bool(tau.any()):
-            move = move + tau * noise.normal(*y.shape[1:])
+        if "tau" in rows:
+            move = move + rows["tau"] * noise.normal(*y.shape[1:])
         if "mask" in rows:
             # where, not a product: outside the mask the image stays bit for bit, whatever the gradient is there.
             return {**rows, "y": torch.where(rows["mask"] > 0, y + rows["mask"] * move, y)}

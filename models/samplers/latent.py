@@ -94,9 +94,7 @@ def _noisy(rows: Rows, t: Tensor) -> Tensor:
 
 
 def _kick(noise: Noise, size: int, noisy: Tensor) -> Tensor:
-    """Noise for the rows that have it, 0 for the others, ``[rows, size]``."""
-    if not bool(noisy.any()):
-        return torch.zeros(len(noisy), size, device=noisy.device)
+    """Noise for the rows that have it, 0 for the others, ``[rows, size]``; drawn for all, for a latent is small."""
     return torch.where(noisy[:, None], noise.normal(size), 0.0)
 
 

@@ -19,19 +19,20 @@ def shortrun(value: Value) -> Kernel:
     The step size and the noise are apart: there is no factor 1/2, and sigma_k is a standard deviation. With the trained
     numbers the chain is nearly a deterministic optimiser, and f is matched to this chain, not to samples of exp(f).
 
-    The state of a row: ``y`` image ``[C, H, W]``; each ``[1, 1, 1]``: ``lr`` step size, ``s0`` and ``s1`` the noise at
-    the start of the chain and the limit it goes to, ``k0`` the steps of the chain before this loop, ``total`` its
-    length N. Optional: ``mask``, broadcastable to the image, 1 = updated, the other pixels stay bit for bit; ``net``
-    and ``path``, images that gather minus the sum of gradients and the sum of |lr * gradient| (section 3.3's saliency).
+    The state of a row: ``y`` image ``[C, H, W]``; each ``[1, 1, 1]``: ``lr`` step size, ``k0`` the steps of the chain
+    before this loop, ``total`` its length N. Optional: ``s0`` and ``s1`` ``[1, 1, 1]``, the noise at the start of the
+    chain and the limit it goes to: rows of a chain without noise leave both out, and no number is drawn for them;
+    ``mask``, broadcastable to the image, 1 = updated, the other pixels stay bit for bit; ``net`` and ``path``, images
+    that gather minus the sum of gradients and the sum of |lr * gradient| (section 3.3's saliency).
     """
 
     def step(rows: Rows, t: Tensor, noise: Noise) -> Rows:
         y = rows["y"]
         gradient = ascend(value, rows)
         scaled = rows["lr"] * gradient
-        sigma = scheduled(rows["s0"], rows["s1"], rows["k0"] + t.view(-1, 1, 1, 1), rows["total"])
         move = scaled
-        if bool((sigma != 0).any()):
+        if "s0" in rows:
+            sigma = scheduled(rows["s0"], rows["s1"], rows["k0"] + t.view(-1, 1, 1, 1), rows["total"])
             move = move + sigma * noise.normal(*y.shape[1:])
         after = y + move
         if "mask" in rows:

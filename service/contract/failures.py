@@ -7,6 +7,7 @@ FAILURES: dict[str, str] = {
     "queue-timeout": "nobody had started it within `max_queue_seconds`",
     "unusable-model": "no living worker can load the model: its files are missing there, damaged, or do not fit this "
     "version",
+    "memory": "the worker's device has no memory for one image alone: try again later, or use a smaller model",
     "storage": "images could not be read or written",
     "worker-lost": "ten workers in a row stopped during this job and had saved nothing; of a training two trainers, "
     "probably for want of memory",

@@ -14,6 +14,9 @@ import redis
 MEMORY_FIGURE = "training_memory_bytes"
 """The figure of trainers that says how much memory a training may take there."""
 
+_FAILURE_MS = 300_000
+"""Longer than a container that ends again and again waits before it is started anew."""
+
 
 def id_prefix(kind: str) -> str:
     """How the ids of this machine's workers of a kind begin."""
@@ -42,6 +45,15 @@ class Presence:
         pipeline.set(f"{self._prefix}:{worker_id}", json.dumps(info), px=max(1, int(ttl * 1000)))
         pipeline.sadd(self._prefix, worker_id)
         pipeline.execute()
+
+    def tell_failure(self, kind: str, reason: str) -> None:
+        """Say why a worker of a kind could not begin, or had to end; known for five minutes."""
+        self._client.set(f"{self._prefix}:failure:{kind}", reason, px=_FAILURE_MS)
+
+    def failure(self, kind: str) -> str | None:
+        """Why a worker of a kind could not begin, or had to end, within the last minutes; None: none is known of."""
+        reason: Any = self._client.get(f"{self._prefix}:failure:{kind}")
+        return None if reason is None else str(reason)
 
     def leave(self, worker_id: str) -> None:
         """Say that a worker has stopped."""

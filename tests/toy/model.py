@@ -54,7 +54,8 @@ class Toy:
     def numbers(self, n: int, step_size: float = 1.0, noise: float = 0.0) -> Rows:
         """Of the refinement of n rows."""
         one = torch.ones(n, 1, 1, 1, device=self.device)
-        return {"eta": one * step_size * self.config.eta, "rho": one * 0, "tau": one * noise}
+        numbers = {"eta": one * step_size * self.config.eta, "rho": one * 0}
+        return {**numbers, "tau": one * noise} if noise else numbers
 
     def resampled(self, sampler: Callable[[Value], Kernel]) -> dict[Kernel, Kernel]:
         refine = sampler(self.value)

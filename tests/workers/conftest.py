@@ -22,6 +22,7 @@ from service.store.presence import Presence
 from service.store.types import Message, Queued
 from tests.models.zoo import ZOO
 from tests.service.submitting import SubmittingStore
+from workers.device import capacity
 from workers.engine.engine import Engine
 from workers.jobs.lacking import KIND, Lacking
 from workers.jobs.worker import InferenceWorker
@@ -101,12 +102,13 @@ class Bench:
 def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs | None = None) -> Bench:
     store = SubmittingStore(client, JobRecord)
     blobs, catalog = blobs or Blobs(settings.blobs_dir), Catalog(settings.model_dirs)
-    engine = Engine(settings.max_rows, checkpoint_seconds=settings.checkpoint_seconds)
-    residency = Residency(catalog, engine, torch.device("cpu"), settings.model_memory_bytes)
+    room = capacity(settings)
+    engine = Engine(room.rows, checkpoint_seconds=settings.checkpoint_seconds)
+    residency = Residency(catalog, engine, torch.device("cpu"), room.model_bytes)
     sent: list[Queued] = []
     presence = Presence(client)
     heart, lacking = Heart(store, presence, settings, KIND, name, dict), Lacking(store, presence, sent.append, name)
-    places, lease, budget = settings.worker_threads, settings.lease_seconds, ByteBudget(2**24)
+    places, lease, budget = room.places, settings.lease_seconds, ByteBudget(2**24)
     worker = InferenceWorker(store, blobs, residency, engine, lacking, heart, sent.append, places, name, lease, budget)
 
     def delete(id: str) -> None:

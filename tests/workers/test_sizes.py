@@ -31,6 +31,24 @@ def test_four_sizes_to_the_octave_are_tried_and_the_full_batch() -> None:
     assert tried_sizes(1) == [1]
 
 
+def test_on_a_gpu_they_are_powers_of_two() -> None:
+    """Each is recorded as a graph of its own."""
+    assert tried_sizes(256, "cuda") == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    assert tried_sizes(24, "cuda:1") == [1, 2, 4, 8, 16, 24]
+
+
+def test_where_memory_is_short_the_full_batch_is_smaller() -> None:
+    def wide(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        if len(t) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return {"x": rows["x"] * 2}
+
+    example = {"x": torch.ones(1, 4)}
+    assert probe([(wide, example)], 16) == {wide: (1, 2, 3, 4)}
+    with pytest.raises(torch.OutOfMemoryError):
+        probe([(lambda rows, t, noise: wide(rows, torch.zeros(9), noise), example)], 16)
+
+
 @pytest.mark.parametrize(
     ("kernel", "sizes"),
     [

@@ -150,7 +150,7 @@ def test_a_slow_model_takes_half_of_the_room(settings: Settings, client: redis.R
         resident.model = replace(resident.model, tasks={"generate": held})
     slow = [bench.submit(model="slow", steps=1, priority=9).id for _ in range(20)]
     # The first task holds the engine's thread; the worker's threads that wait for it must not be all of them.
-    threads = [threading.Thread(target=bench.worker.run) for _ in range(settings.worker_threads)]
+    threads = [threading.Thread(target=bench.worker.run) for _ in range(settings.worker_threads or 0)]
     for thread in threads:
         thread.start()
     eventually(lambda: bench.heart.active == 8)

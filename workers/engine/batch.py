@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from models.core.loop import Kernel, Rows
-from models.core.noise import Noise, as_tensor
+from models.core.noise import as_tensor
 from workers.chains.chain import Part, on_cpu
 from workers.engine.member import Member, Slot
+from workers.engine.memory import advance_within
+from workers.engine.running import Running
 from workers.engine.sizes import Sizes
 
 PROGRESS_EVERY = 10
@@ -19,9 +21,10 @@ PROGRESS_EVERY = 10
 
 
 class Advanced(NamedTuple):
-    """What came of one step: the next state, or the members that failed, and the state is as it was."""
+    """What came of some steps: the next state, or the members that failed, and the state is as it was."""
 
     rows: Rows
+    steps: int
     failed: Sequence[tuple[Member, Exception]] = ()
 
 
@@ -33,6 +36,7 @@ class Batch:
 
     Args:
         kernel: what advances the rows.
+        running: how steps are run.
         sizes: batch sizes at which this kernel's results agree bit for bit.
         moved: the names of the state that this kernel has been seen to change; it is added to.
 
@@ -41,9 +45,10 @@ class Batch:
         size: how many rows it holds, without padding.
     """
 
-    def __init__(self, kernel: Kernel, sizes: Sizes, moved: set[str]) -> None:
+    def __init__(self, kernel: Kernel, running: Running, sizes: Sizes, moved: set[str]) -> None:
         self.busy, self.size = False, 0
-        self._kernel, self._sizes, self._moved = kernel, sizes, moved
+        self._kernel, self._running, self._sizes, self._moved = kernel, running, sizes, moved
+        self._fits = sizes[-1] if sizes else None  # the most rows that fit the device's memory; None: not known
         self._slots: list[Slot | None] = []  # None: the row at this place of the batch has left
         self._advancing: list[Slot] = []  # the slots as they were when it became busy
         self._rows: Rows = {}
@@ -104,7 +109,7 @@ class Batch:
         """Keep so many rows; a new batch gets the others."""
         self._count()
         self._rebase()
-        other = Batch(self._kernel, self._sizes, self._moved)
+        other = Batch(self._kernel, self._running, self._sizes, self._moved)
         places = [k for k, slot in enumerate(self._slots) if slot][size:]
         leaving = [slot for k in places if (slot := self._slots[k])]
         other.pack(leaving, [{k: v[places] for k, v in self._rows.items()}])
@@ -127,19 +132,26 @@ class Batch:
         self.busy, self._advancing = True, [slot for slot in self._slots if slot]
 
     def advance(self) -> Advanced:
-        """Take one step with every row; :meth:`settle` takes the result."""
-        try:
-            return Advanced(self._apply(self._advancing, self._rows, self._steps, self._streams))
-        except Exception as error:
-            return Advanced(self._rows, self._faulty(error))
+        """Take as many steps as are worth it, but none beyond that at which a row leaves or is shown.
 
-    def _apply(self, slots: Sequence[Slot], rows: Rows, steps: Tensor, streams: Tensor) -> Rows:
-        after = self._kernel(rows, steps, Noise.at(streams, steps))
-        if after.keys() != rows.keys() and any(s.base + self._age + 1 < s.member.loop.steps for s in slots):
+        :meth:`settle` takes the result.
+        """
+        count = max(1, min(self._running.most, self._due - self._age))
+        try:
+            rows = self._apply(self._advancing, self._rows, self._steps, self._streams, count)
+            return Advanced(rows, count)
+        except Exception as error:
+            return Advanced(self._rows, 0, self._faulty(error, count))
+
+    def _apply(self, slots: Sequence[Slot], rows: Rows, steps: Tensor, streams: Tensor, count: int) -> Rows:
+        after, self._fits = advance_within(
+            self._running, self._kernel, rows, steps, streams, count, self._sizes, self._fits
+        )
+        if after.keys() != rows.keys() and any(s.base + self._age + count < s.member.loop.steps for s in slots):
             raise ValueError("a kernel that runs for several steps must give back the state with the names it got")
         return after
 
-    def _faulty(self, error: Exception) -> list[tuple[Member, Exception]]:
+    def _faulty(self, error: Exception, count: int) -> list[tuple[Member, Exception]]:
         """Which members make the kernel raise when they are alone; all of them if the fault is the batch's own."""
         faulty: list[tuple[Member, Exception]] = []
         members = list(dict.fromkeys(slot.member for slot in self._advancing))
@@ -148,23 +160,24 @@ class Batch:
             own = [self._advancing[k] for k in places]
             try:
                 rows = {k: v[places] for k, v in self._rows.items()}
-                self._apply(own, rows, self._steps[places], self._streams[places])
+                self._apply(own, rows, self._steps[places], self._streams[places], count)
             except Exception as alone:
                 faulty.append((member, alone))
         return faulty or [(member, error) for member in members]
 
-    def settle(self, rows: Rows) -> list[Member]:
-        """Count a step, and when it is due show previews and let finished rows leave.
+    def settle(self, rows: Rows, count: int) -> list[Member]:
+        """Count steps, and when it is due show previews and let finished rows leave.
 
         Args:
-            rows: the state after it.
+            rows: the state after them.
+            count: of the steps.
 
         Returns:
             The members of which no row is left to be advanced.
         """
         self._moved.update(name for name, value in rows.items() if value is not self._rows.get(name))
-        self._rows, self._steps = rows, self._steps + 1
-        self._age += 1
+        self._rows, self._steps = rows, self._steps + count
+        self._age += count
         if self._age < self._due and self._age - self._counted < PROGRESS_EVERY:
             return []
         self._count()

@@ -1,17 +1,18 @@
 """Continuous batching of loops: rows of many jobs advance together, join at any step and leave at their own.
 
-Its threads give every group (rows with the same kernel and shapes) one step in turn. On an accelerator there is one
-thread. On a CPU there are several: small networks keep several cores busy far better as several batches than as one
-whose every operation is divided, and none of the threads waits for another. A group's rows stay packed while its
-members do not change; they are packed anew only when a row joins or leaves. Rows enter a group by priority, within it
-the owners' in turn, and each owner's in order of arrival. They enter one by one, so that a large job needs no gap of
-its own size and keeps nobody else's out.
+Its threads give every group (rows with the same kernel and shapes) one step in turn, or a few where the device replays
+them from a graph. On an accelerator there is one thread. On a CPU there are several: small networks keep several cores
+busy far better as several batches than as one whose every operation is divided, and none of the threads waits for
+another. A group's rows stay packed while its members do not change; they are packed anew only when a row joins or
+leaves. Rows enter a group by priority, within it the owners' in turn, and each owner's in order of arrival. They enter
+one by one, so that a large job needs no gap of its own size and keeps nobody else's out.
 
 All that is told here happens under one lock, the tasks' own code too; only kernels run without it.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -25,12 +26,20 @@ from models.core.loop import Kernel, Rows, Task
 from workers.chains.chain import Chain, ChainError
 from workers.engine.batch import Batch
 from workers.engine.group import Group
+from workers.engine.lanes import Lane, lane_of
 from workers.engine.member import Member
 from workers.engine.policy import Policy
+from workers.engine.running import running_of
 from workers.engine.saver import Saver
 from workers.engine.schedule import Schedule
-from workers.engine.sizes import Sizes
+from workers.engine.sizes import Sizes, tried_sizes
 from workers.engine.tickets import CancelledError, StoppedError, Ticket
+
+log = logging.getLogger(__name__)
+
+
+class DeviceLostError(RuntimeError):
+    """The device can't be used by this process any more; the message says why."""
 
 
 class Engine:
@@ -42,6 +51,9 @@ class Engine:
         checkpoint_seconds: how often the chains of tasks are kept that have run for so long; 0: never.
         threads: how many batches are advanced at the same time.
         policy: when groups wait for company, and how small their batches may be.
+        lane: where its work on the device goes; None: the one of the device.
+        fast: whether steps are replayed from graphs, where the lane records them.
+        on_failure: called from a thread of the engine that has failed, before its tasks end.
     """
 
     def __init__(
@@ -51,6 +63,10 @@ class Engine:
         checkpoint_seconds: float = 0.0,
         threads: int = 1,
         policy: Policy = Policy(),  # noqa: B008 (it is immutable)
+        *,
+        lane: Lane | None = None,
+        fast: bool = True,
+        on_failure: Callable[[Exception], None] | None = None,
     ) -> None:
         self.max_rows, self.device, self.checkpoint_seconds = max_rows, torch.device(device), checkpoint_seconds
         self.steps = 0
@@ -58,8 +74,13 @@ class Engine:
         self.busy_seconds = 0.0  # of all threads together
         self._threads = [threading.Thread(target=self._work, name=f"engine-{k}", daemon=True) for k in range(threads)]
         self._working = threads
-        self._schedule = Schedule(max_rows, threads, policy)
+        self._lane = lane or lane_of(self.device)
+        self._running = running_of(self._lane, fast)
+        self._schedule = Schedule(max_rows, threads, policy, self._running, self._examine)
+        self._on_failure = on_failure
         self._sizes: dict[Kernel, Sizes] = {}
+        # Not exact sizes, but few: steps are recorded for each.
+        self._usual: Sizes = tuple(tried_sizes(max_rows, self.device)) if self._running.most > 1 else ()
         self._state = threading.Lock()
         self._new: deque[Ticket[Any]] = deque()
         self._wake = threading.Condition()
@@ -127,6 +148,18 @@ class Engine:
             self._wake.notify()
         return ticket
 
+    def examine(self, error: Exception) -> None:
+        """Whoever has met an error outside of the engine has it looked at: it may be the device's.
+
+        Raises:
+            StoppedError: nothing can be done on the device any more, and the engine's failure was told.
+        """
+        try:
+            self._examine(error)
+        except DeviceLostError as lost:
+            self._fail(lost)
+            raise StoppedError from lost
+
     def pad_to(self, sizes: Mapping[Kernel, Sizes]) -> None:
         """Batches of these kernels are padded to sizes at which a row gets the same bits."""
         with self._wake:  # two models may be loaded at the same time
@@ -136,6 +169,7 @@ class Engine:
         """Drop what is known of the kernels of a model that was unloaded."""
         with self._wake:
             self._sizes = {kernel: sizes for kernel, sizes in self._sizes.items() if kernel not in kernels}
+        self._running.forget(kernels)
 
     def stop(self, timeout: float | None = 10.0) -> None:
         """End the threads after the steps that they are in; unfinished tickets fail with :class:`StoppedError`."""
@@ -148,9 +182,13 @@ class Engine:
 
     def _work(self) -> None:
         torch.set_flush_denormal(True)
+        torch.get_num_threads()  # a new thread takes over what was set for the process when it is asked, and not before
         try:
-            while self._round():
-                pass
+            with self._lane.entered():
+                while self._round():
+                    pass
+        except Exception as error:
+            self._fail(error)
         finally:  # if one of them fails, the others end, too, and the worker takes no more jobs
             self._end_work()
             with self._state:
@@ -159,6 +197,11 @@ class Engine:
             if last:
                 self._saver.stop()
                 self._end_all()
+
+    def _fail(self, error: Exception) -> None:
+        log.critical("the engine has failed: %s", error, exc_info=error)
+        if self._on_failure:
+            self._on_failure(error)
 
     def _end_work(self) -> None:
         with self._wake:
@@ -209,18 +252,19 @@ class Engine:
         return turn
 
     def _turn(self, group: Group, batch: Batch) -> None:
-        """One step of one batch; tasks go on whose rows have finished."""
+        """Some steps of one batch; tasks go on whose rows have finished."""
         rows, started = batch.size, time.perf_counter()
         advanced = batch.advance()
         seconds = time.perf_counter() - started
         with self._state:
-            self.steps += 1
-            self.rows_advanced += rows
+            self.steps += advanced.steps
+            self.rows_advanced += rows * advanced.steps
             self.busy_seconds += seconds
             for member in self._schedule.settle(group, batch, advanced, seconds):
                 try:
                     result = member.result()
                 except Exception as error:
+                    self._examine(error)
                     member.ticket.end(error)
                 else:
                     member.ticket.results.append(member.loop.kept(result))
@@ -237,11 +281,25 @@ class Engine:
             self._saver.add(group.snapshots(lambda ticket: ticket.keep is not None and ticket.submitted <= begun))
         self._saver.go()
 
+    def _examine(self, error: Exception) -> None:
+        """Tell an error of a task or a kernel from one of the device.
+
+        Raises:
+            DeviceLostError: nothing can be done on the device any more.
+        """
+        if (why := self._lane.broken()) is not None:
+            raise DeviceLostError(f"the device {str(self.device)!r} can't be used any more: {why}") from error
+
     def _end_all(self) -> None:
         """Every task ends here, and can go on elsewhere from where it is."""
         for group in self._schedule.groups:
-            for ticket, snapshot in group.snapshots(lambda ticket: True).items():
-                ticket.end(CancelledError() if ticket.cancelled else StoppedError(snapshot.chain()))
+            try:
+                chains = {t: snapshot.chain() for t, snapshot in group.snapshots(lambda ticket: True).items()}
+            except Exception as error:  # the device is lost: they go on from what was saved
+                log.warning("where tasks are can't be told: %s", error)
+                chains = {}
+            for ticket in {member.ticket: None for member in group.members()}:
+                ticket.end(CancelledError() if ticket.cancelled else StoppedError(chains.get(ticket)))
         for ticket in self._new:
             ticket.end(CancelledError() if ticket.cancelled else StoppedError(ticket.resume))
 
@@ -263,6 +321,7 @@ class Engine:
                 loop = ticket.task.send(ticket.results[-1])
             chain.check(loop)
         except Exception as error:
+            self._examine(error)
             own = isinstance(error, ChainError)
             ticket.end(error if own else ChainError(f"its task does not take it: {error!r}"))
             return
@@ -281,9 +340,10 @@ class Engine:
             try:
                 loop = ticket.task.send(rows)  # type: ignore[arg-type]  # None starts a generator
             except StopIteration as stop:
-                ticket.finish(stop.value)
+                ticket.finish(stop.value, self._lane.mark())
                 return
             except Exception as error:
+                self._examine(error)
                 ticket.fail(error)
                 return
             number = ticket.begin(loop)
@@ -295,4 +355,4 @@ class Engine:
             ticket.results.append(loop.kept(rows))
 
     def _place(self, member: Member) -> None:
-        self._schedule.place(member, self._sizes.get(member.loop.kernel, ()))
+        self._schedule.place(member, self._sizes.get(member.loop.kernel) or self._usual)

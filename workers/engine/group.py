@@ -12,6 +12,7 @@ from workers.chains.chain import Part, Snapshot
 from workers.engine.batch import Batch
 from workers.engine.member import Member, Slot
 from workers.engine.policy import Policy
+from workers.engine.running import Running
 from workers.engine.sizes import Sizes
 from workers.engine.tickets import Ticket
 from workers.engine.turns import Turns
@@ -27,6 +28,7 @@ class Group:
 
     Args:
         kernel: what advances them.
+        running: how steps are run.
         sizes: batch sizes at which this kernel's results agree bit for bit.
         policy: how small its batches may be.
 
@@ -35,8 +37,9 @@ class Group:
         step_seconds: how long its shortest step took; others may have waited for a processor.
     """
 
-    def __init__(self, kernel: Kernel, sizes: Sizes, policy: Policy) -> None:
-        self.kernel, self._sizes, self._policy, self.waited = kernel, sizes, policy, 0
+    def __init__(self, kernel: Kernel, running: Running, sizes: Sizes, policy: Policy) -> None:
+        self.kernel, self._running, self._sizes, self._policy = kernel, running, sizes, policy
+        self.waited = 0
         self.step_seconds = inf
         self._moved: set[str] = set()
         self._waiting: list[Member] = []
@@ -114,7 +117,7 @@ class Group:
         if batch is None:
             if not self._waiting or len(batches) >= parts:
                 return None
-            batch = Batch(self.kernel, self._sizes, self._moved)
+            batch = Batch(self.kernel, self._running, self._sizes, self._moved)
         self._batches = [*(other for other in batches if other is not batch), batch]
         if whole and not self.brief:
             batch.absorb(idle[1:])

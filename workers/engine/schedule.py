@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import ceil
 from typing import Any
 
@@ -11,6 +11,7 @@ from workers.engine.batch import Advanced, Batch
 from workers.engine.group import Group, group_key
 from workers.engine.member import Member
 from workers.engine.policy import Policy
+from workers.engine.running import Running
 from workers.engine.sizes import Sizes
 from workers.engine.tickets import CancelledError
 
@@ -26,10 +27,15 @@ class Schedule:
         max_rows: the most rows of a batch.
         threads: how many batches are advanced at the same time.
         policy: when groups wait for company.
+        running: how steps are run.
+        examine: called with an error before anybody is told of it; raises if it is the device's, and all must end.
     """
 
-    def __init__(self, max_rows: int, threads: int, policy: Policy) -> None:
+    def __init__(
+        self, max_rows: int, threads: int, policy: Policy, running: Running, examine: Callable[[Exception], None]
+    ) -> None:
         self._max_rows, self._threads, self._policy = max_rows, threads, policy
+        self._running, self._examine = running, examine
         self._groups: dict[Any, Group] = {}  # the one that had its turn last is the last
         self._taken = 0  # batches that are being advanced
 
@@ -48,7 +54,8 @@ class Schedule:
             member: the loop.
             sizes: batch sizes at which its kernel's results agree bit for bit.
         """
-        group = self._groups.setdefault(group_key(member.loop), Group(member.loop.kernel, sizes, self._policy))
+        fresh = Group(member.loop.kernel, self._running, sizes, self._policy)
+        group = self._groups.setdefault(group_key(member.loop), fresh)
         group.add(member)
 
     def take(self) -> tuple[Group, Batch] | None:
@@ -77,16 +84,20 @@ class Schedule:
         return any(group.ready(self._max_rows, parts) and not self._gathers(group) for group in self._groups.values())
 
     def settle(self, group: Group, batch: Batch, advanced: Advanced, seconds: float) -> list[Member]:
-        """Take back a batch after its step, which took so long; gives the members that have no row left to advance."""
+        """Take back a batch after its steps, which took so long; gives the members that have no row left to advance."""
         self._taken -= 1
-        group.step_seconds = min(group.step_seconds, seconds)
+        group.step_seconds = min(group.step_seconds, seconds / max(1, advanced.steps))
         batch.busy = False
         try:
             if not advanced.failed:
-                return batch.settle(advanced.rows)
-            self._fail(group, dict(advanced.failed))
+                return batch.settle(advanced.rows, advanced.steps)
+            failed = dict(advanced.failed)
         except Exception as error:
             self._give_up(group, error)
+            return []
+        for reason in failed.values():
+            self._examine(reason)
+        self._fail(group, failed)
         return []
 
     def _take_from(self, group: Group) -> Batch | None:
@@ -112,6 +123,7 @@ class Schedule:
 
     def _give_up(self, group: Group, error: Exception) -> None:
         """A fault of the engine itself must not leave anybody waiting."""
+        self._examine(error)
         log.error("the engine failed; its group is given up", exc_info=error)
         self._fail(group, dict.fromkeys(group.members(), error))
 

@@ -25,27 +25,47 @@ _MOVE = 37
 """Each row holds the example's numbers so many places further on: rows that only differ in scale agree too easily."""
 
 
-def tried_sizes(max_rows: int) -> list[int]:
+def tried_sizes(max_rows: int, device: torch.device | str = "cpu") -> list[int]:
     """The batch sizes that are tried: four to the octave below the full batch, and the full batch.
 
-    Above 8 rows the next size is at most a fourth larger; up to 8 every size is tried.
+    Above 8 rows the next size is at most a fourth larger; up to 8 every size is tried. On a GPU they are the powers of
+    two: its steps are recorded for each size, and hardly take longer for twice the rows.
     """
     octaves = [1 << k for k in range((max_rows - 1).bit_length())]
-    sizes = {octave + octave * quarter // 4 for octave in octaves for quarter in range(4)}
+    quarters = range(4 if torch.device(device).type == "cpu" else 1)
+    sizes = {octave + octave * quarter // 4 for octave in octaves for quarter in quarters}
     return sorted({size for size in sizes if size < max_rows} | {max_rows})
 
 
-def probe(kernels: Sequence[tuple[Kernel, Rows]], max_rows: int) -> dict[Kernel, Sizes]:
+def probe(
+    kernels: Sequence[tuple[Kernel, Rows]], max_rows: int, device: torch.device | str = "cpu"
+) -> dict[Kernel, Sizes]:
     """The batch sizes at which each kernel gives every row the same bits as in a full batch.
+
+    Where the device has no memory for a full batch, half of it is the full one for that kernel, and so on.
 
     Args:
         kernels: each with one row of state that it accepts.
         max_rows: the full batch.
+        device: where the rows live.
+
+    Raises:
+        torch.OutOfMemoryError: there is no memory for one row.
     """
-    return {kernel: _agreeing(kernel, example, max_rows) for kernel, example in kernels}
+    return {kernel: _fitting(kernel, example, max_rows, device) for kernel, example in kernels}
 
 
-def _agreeing(kernel: Kernel, example: Rows, max_rows: int) -> Sizes:
+def _fitting(kernel: Kernel, example: Rows, max_rows: int, device: torch.device | str) -> Sizes:
+    while True:
+        try:
+            return _agreeing(kernel, example, max_rows, device)
+        except torch.OutOfMemoryError:
+            if max_rows == 1:
+                raise
+        max_rows //= 2
+
+
+def _agreeing(kernel: Kernel, example: Rows, max_rows: int, device: torch.device | str) -> Sizes:
     rows = {k: _varied(v, max_rows + _SHIFT) for k, v in example.items()}
 
     def advance(start: int, size: int) -> Rows:
@@ -61,7 +81,7 @@ def _agreeing(kernel: Kernel, example: Rows, max_rows: int) -> Sizes:
     def agrees(size: int) -> bool:
         return all(torch.equal(v, shifted[k][:size]) for k, v in advance(_SHIFT, size).items())
 
-    return tuple(size for size in tried_sizes(max_rows) if agrees(size))
+    return tuple(size for size in tried_sizes(max_rows, device) if agrees(size))
 
 
 def _varied(value: torch.Tensor, rows: int) -> torch.Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from models.core.loop import Loop, Rows, Task
 from workers.chains.chain import Chain
+from workers.engine.lanes import Mark
 
 R = TypeVar("R")
 
@@ -86,6 +87,7 @@ class Ticket(Generic[R]):
         self._loops = 0
         self._events: queue.SimpleQueue[Preview | None] = queue.SimpleQueue()
         self._result: R | None = None
+        self._made: Mark | None = None
         self._error: Exception | None = None
 
     # For the job's thread
@@ -111,6 +113,8 @@ class Ticket(Generic[R]):
             pass
         if self._error is not None:
             raise self._error
+        if self._made is not None:
+            self._made()
         return self._result  # type: ignore[return-value]
 
     # For the engine's threads
@@ -133,8 +137,9 @@ class Ticket(Generic[R]):
     def show(self, preview: Preview) -> None:
         self._events.put(preview)
 
-    def finish(self, result: R) -> None:
-        self._result = result
+    def finish(self, result: R, made: Mark | None = None) -> None:
+        """The task's result, which is there once the device has come to the mark."""
+        self._result, self._made = result, made
         self._events.put(None)
 
     def end(self, error: Exception) -> None:

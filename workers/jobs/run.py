@@ -7,6 +7,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, final
 
+import torch
+
 from models.core.loop import RowsError, Task
 from models.core.output import Output as TaskOutput
 from pictures.budget import ByteBudget
@@ -31,6 +33,8 @@ log = logging.getLogger(__name__)
 NOT_EXACT = "on this device an image's last bits may depend on the images beside it (differences up to 1e-5)"
 
 OTHER_WEIGHTS = "the model's files were replaced before the job had ended: it was started again with the new ones"
+
+NO_MEMORY = "the worker's device has no memory for one of its images alone; try again later, or use a smaller model"
 
 STARTED_AGAIN = "a worker was lost, and what it had saved could not be used: the job was started again"
 
@@ -94,7 +98,11 @@ class Runner:
             return Status.FAILED, {"error": Failure(kind="storage", detail=detail)}
         except (StoppedError, UnusableModelError):
             raise
-        except Exception:
+        except torch.OutOfMemoryError as error:
+            log.warning("job %s does not fit: %s", record.id, error)
+            return Status.FAILED, {"error": Failure(kind="memory", detail=NO_MEMORY)}
+        except Exception as error:
+            self._engine.examine(error)
             log.exception("job %s failed", record.id)
             detail = "an unexpected error, which the worker has logged; report it with the id of the job"
             return Status.FAILED, {"error": Failure(kind="internal", detail=detail)}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from models.checkpoints import CheckpointError, load_model
+from models.core.devices import settle
 from models.core.model import LoadedModel
 from models.serving import fast_networks
 from service.contract.cards import ModelCard
@@ -140,7 +141,11 @@ class Residency:
 
     def _load(self, ref: str) -> Resident:
         model, card = self._read(ref)
-        sizes = probe(model.kernels.examples(), self._engine.max_rows) if self._exact else {}
+        try:
+            sizes = probe(model.kernels.examples(), self._engine.max_rows, self._device) if self._exact else {}
+        except torch.OutOfMemoryError as error:
+            raise UnusableModelError(f"there is no memory for one of its images: {error}") from error
+        settle(self._device)  # before the engine's own lane reads what this thread has put there
         self._engine.pad_to(sizes)
         exact = self._exact and all(sizes.values())
         log.info("loaded %s (%d bytes%s)", ref, model.kernels.nbytes, "" if exact else ", not bit-exact across batches")

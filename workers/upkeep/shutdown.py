@@ -46,7 +46,7 @@ class Shutdown:
         self._leave(1)
 
 
-def leave() -> None:
-    """End the process with status 0, now: a thread that is inside torch at the interpreter's own end would abort it."""
+def leave(status: int = 0) -> None:
+    """End the process now: a thread that is inside torch at the interpreter's own end would abort it."""
     logging.shutdown()
-    os._exit(0)
+    os._exit(status)

@@ -33,9 +33,10 @@ def step_numbers(trained: RefinementConfig, job: Job, n: int, device: torch.devi
 
 
 def trained_numbers(trained: RefinementConfig, n: int, device: torch.device, *, tau: float) -> Rows:
-    """The same as in training."""
+    """The same as in training; without noise there is no ``tau``."""
     one = torch.ones(n, 1, 1, 1, device=device)
-    return {"eta": one * trained.eta, "rho": one * trained.rho, "tau": one * tau}
+    numbers = {"eta": trained.eta, "rho": trained.rho, **({"tau": tau} if tau else {})}
+    return {name: one * number for name, number in numbers.items()}
 
 
 def label_weights(label: Label | None, classes: Sequence[str], device: torch.device) -> Tensor:

@@ -33,11 +33,12 @@ def chain_numbers(model: Sampled, n: int, s0: float, step_size: float, done: int
     """The numbers of n rows of a chain of ``total`` steps, of which ``done`` are over; see ``kernels.shortrun``.
 
     ``step_size`` multiplies the trained one; ``s0`` is the noise at the start of the chain, a standard deviation, and
-    that of the end is never greater: a chain that starts without noise has none.
+    that of the end is never greater: a chain that starts without noise has none, and lacks the names.
     """
     sampler = model.config.sampler
     one = torch.ones(n, 1, 1, 1, device=model.device)
-    numbers = {"lr": step_size * sampler.lr, "s0": s0, "s1": min(sampler.s1, s0), "k0": done, "total": max(1, total)}
+    noise = {"s0": s0, "s1": min(sampler.s1, s0)} if s0 else {}
+    numbers = {"lr": step_size * sampler.lr, **noise, "k0": done, "total": max(1, total)}
     return {name: one * number for name, number in numbers.items()}
 
 

@@ -26,7 +26,7 @@ def bounded_numbers(n: int, delta: float, drift: float, noise: float, device: to
         n: rows.
         delta: the step is ``delta^2 / 2`` times the gradient.
         drift: the most that a pixel drifts in a step.
-        noise: the standard deviation that a step adds.
+        noise: the standard deviation that a step adds; with none there is no ``tau``.
         device: where the rows live.
     """
     return _numbers(n, delta, drift, 1.0, noise, device)
@@ -39,7 +39,8 @@ def free_numbers(n: int, delta: float, device: torch.device) -> Rows:
 
 def _numbers(n: int, delta: float, drift: float, end: float, noise: float, device: torch.device) -> Rows:
     one = torch.ones(n, 1, 1, 1, device=device)
-    numbers = {"eta": delta**2 / 2, "rho": 0.0, "tau": noise, "kappa": drift, "lo": -end, "hi": end}
+    bounds = {"kappa": drift, "lo": -end, "hi": end}
+    numbers = {"eta": delta**2 / 2, "rho": 0.0, **({"tau": noise} if noise else {}), **bounds}
     return {**{name: one * number for name, number in numbers.items()}, "cut": torch.zeros(n, device=device)}
 
 

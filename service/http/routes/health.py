@@ -54,7 +54,7 @@ async def live() -> Response:
 
 @router.get("/v2/health/ready", response_model=Ready, responses=responses(["unavailable"]), tags=["health"])
 def ready(parts: Parts) -> Response:
-    """Whether jobs can run: Redis answers, and at least one inference worker is ready."""
+    """Whether jobs can run: Redis answers, and at least one inference worker is ready; if none is, why not."""
     kinds: dict[str, int] = {}
     for info in parts.presence.workers().values():
         if info.get("state", "ready") != "ready":  # it still loads models, or hands its jobs back
@@ -62,7 +62,9 @@ def ready(parts: Parts) -> Response:
         kind = str(info.get("kind"))
         kinds[kind] = kinds.get(kind, 0) + 1
     if "inference" not in kinds:
-        raise ServiceError("unavailable", "no inference worker is ready", missing=["inference worker"])
+        why = parts.presence.failure("inference")
+        detail = f"no inference worker is ready; one has ended: {why}" if why else "no inference worker is ready"
+        raise ServiceError("unavailable", detail, missing=["inference worker"])
     return json_of(Ready(ready=True, workers=kinds))
 
 

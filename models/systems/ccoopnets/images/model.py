@@ -120,7 +120,7 @@ class ImageCCoopNets:
 
     def examples(self) -> list[tuple[Kernel, Rows]]:
         one = torch.ones(1, 1, 1, 1, device=self.device)
-        start = {"eta": one, "rho": one * self.config.refinement.rho, "tau": one * 0}
+        start = {"eta": one, "rho": one * self.config.refinement.rho}
         trace = torch.zeros(1, MAX_STEPS, device=self.device)
         y, c = self._ramp(self.config.channels), self._ramp(self.config.condition_channels)
         if self.config.task == "inpaint":

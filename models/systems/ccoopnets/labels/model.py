@@ -95,7 +95,7 @@ class CCoopNets:
 
     def examples(self) -> list[tuple[Kernel, Rows]]:
         x, y, c, one = self._example()
-        start = {"c": c, "eta": one, "rho": one * self.config.refinement.rho, "tau": one * 0}
+        start = {"c": c, "eta": one, "rho": one * self.config.refinement.rho}
         full = {**start, "y": y}
         given = {"y": y, "c": c, "s": one.reshape(1, 1) * STEP_SIZE, "ticks": one.reshape(1).long()}
         inferred = {**given, "x": x, "grad_x": x, "l": one.reshape(1)}

@@ -58,7 +58,7 @@ class EnergyModel:
         return {old: new for energy in self.energies for old, new in energy.resampled(sampler).items()}
 
     def examples(self) -> list[tuple[Kernel, Rows]]:
-        numbers = chain_numbers(self, 1, 0.015, 1.0, 0, 45)
+        numbers = chain_numbers(self, 1, 0.0, 1.0, 0, 45)
         found: list[tuple[Kernel, Rows]] = [(self.begin, numbers)]
         for energy in self.energies:
             y = torch.linspace(-1, 1, self.config.channels * energy.size**2, device=self.device)
