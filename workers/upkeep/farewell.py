@@ -16,4 +16,4 @@ def tell_failure(presence: Presence, kind: str, reason: str) -> None:
     try:
         presence.tell_failure(kind, reason)
     except RedisError as error:
-        log.warning("why this worker ends could not be said: %s", error)
+        log.debug("why this worker ends could not be said: %s", error)
