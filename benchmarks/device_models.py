@@ -25,14 +25,6 @@ Figures: TypeAlias = Iterator[tuple[str, Any]]
 """What a section measures, one figure after the other; it can be stopped between them."""
 
 
-class NoNoise:
-    """For kernels that are told to be quiet."""
-
-    def normal(self, *shape: int) -> Tensor:
-        del shape
-        raise AssertionError("a quiet step draws no noise")
-
-
 class DeviceNoise:
     """Numbers of the device's own generator: what noise costs at least there. They are not the rows' own."""
 

@@ -4,8 +4,8 @@ A row's noise depends on ``(seed, loop, step, draw)`` and on nothing else: not o
 the process was restarted. So a request gives the same image whatever shares its batch, and a chain that was saved as
 ``(state, loop, step)`` goes on exactly where it stopped.
 
-The generator is counter-based, made of integer tensor operations, and runs where the rows live. Bits are the same on
-every device; normal numbers agree to the rounding of the device's logarithm, sine and cosine. Number i of a draw comes
+The generator is counter-based, made of integer operations, and runs where the rows live. Bits are the same on every
+device; normal numbers agree to the rounding of the device's logarithm, sine and cosine. Number i of a draw comes
 from SplitMix64 (Steele et al., OOPSLA 2014),
 
 .. math:: z_i = \mathrm{finalize}(k + (i + 1) \gamma), \quad k = \mathrm{mix}(seed, loop, step, draw)
@@ -21,6 +21,8 @@ from typing import NamedTuple, Self, final
 
 import torch
 from torch import Tensor
+
+from models.core.fused import FusedNoise
 
 STREAM = 2
 """The version of the numbers. A chain that was saved with another one can't go on with the same bytes."""
@@ -89,9 +91,9 @@ class Noise:
     """
 
     def __init__(self, keys: Sequence[Key], device: torch.device | str = "cpu") -> None:
-        self._streams = as_tensor([mix(*key) for key in keys], device)
-        self._steps: Tensor | None = None  # what is still to be folded into the streams
-        self._draw = 0
+        self._streams = as_tensor([mix(key.seed, key.loop) for key in keys], device)
+        self._steps = torch.tensor([key.step for key in keys], dtype=torch.int64, device=device)
+        self._draw = -1
 
     @classmethod
     def at(cls, streams: Tensor, steps: Tensor) -> Self:
@@ -103,31 +105,44 @@ class Noise:
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers, ``[rows, *shape]``."""
         n = math.prod(shape)
-        bits = self._bits((n + 1) // 2)
-        # Half a unit keeps the logarithm finite; the smallest number reaches 6.8 standard deviations.
-        radius = _float(_high(bits)).mul_(2.0**-32).add_(2.0**-33).log_().mul_(-2).sqrt_()
-        angle = _float(bits & _LOW).mul_(2 * math.pi * 2.0**-32)
-        numbers = torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], 1)
+        numbers = _FUSED.normal(*self._next(n))
+        if numbers is None:
+            numbers = _normal(_bits(self._streams, self._steps, self._draw, (n + 1) // 2))
         return numbers[:, :n].reshape(len(numbers), *shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """Uniform numbers in [0, 1), ``[rows, *shape]``: multiples of 2^-24."""
         n = math.prod(shape)
-        bits = self._bits((n + 1) // 2)
+        bits = _FUSED.bits(*self._next(n))
+        if bits is None:
+            bits = _bits(self._streams, self._steps, self._draw, (n + 1) // 2)
         halves = torch.cat([_high(bits) >> 8, (bits & _LOW) >> 8], 1)
         return _float(halves).mul_(2.0**-24)[:, :n].reshape(len(halves), *shape)
 
-    def _bits(self, count: int) -> Tensor:
-        """So many 64-bit numbers a row for the next draw, int64 ``[rows, count]``."""
-        if self._steps is not None:
-            self._streams, self._steps = _fold(self._streams, self._steps), None
-        keys = _fold(self._streams, self._draw)
+    def _next(self, n: int) -> tuple[Tensor, Tensor, int, int]:
+        """Begin a draw of n numbers a row; each 64 bits give two of them."""
         self._draw += 1
-        counters = torch.arange(1, count + 1, device=keys.device).mul_(_GAMMA_S)
-        z = keys[:, None] + counters
-        z = _shifted(z, 30).mul_(_FIRST_S)
-        z = _shifted(z, 27).mul_(_SECOND_S)
-        return _shifted(z, 31)
+        return self._streams, self._steps, self._draw, (n + 1) // 2
+
+
+def _bits(streams: Tensor, steps: Tensor, draw: int, count: int) -> Tensor:
+    """So many 64-bit numbers a row, int64 ``[rows, count]``."""
+    keys = _fold(_fold(streams, steps), draw)
+    z = keys[:, None] + torch.arange(1, count + 1, device=keys.device).mul_(_GAMMA_S)
+    z = _shifted(z, 30).mul_(_FIRST_S)
+    z = _shifted(z, 27).mul_(_SECOND_S)
+    return _shifted(z, 31)
+
+
+def _normal(bits: Tensor) -> Tensor:
+    """Two standard normal numbers of each 64 bits: first all of the cosine, then all of the sine."""
+    # Half a unit keeps the logarithm finite; the smallest number reaches 6.8 standard deviations.
+    radius = _float(_high(bits)).mul_(2.0**-32).add_(2.0**-33).log_().mul_(-2).sqrt_()
+    angle = _float(bits & _LOW).mul_(2 * math.pi * 2.0**-32)
+    return torch.cat([angle.cos().mul_(radius), angle.sin_().mul_(radius)], 1)
+
+
+_FUSED = FusedNoise(_bits, _normal)
 
 
 def _fold(h: Tensor | int, key: Tensor | int) -> Tensor:

@@ -129,7 +129,7 @@ class CoopFlowTrainer:
         chain, seeds = self.config.chain, self.batches.seeds(self._given)
         rows = bounded_numbers(len(real), chain.delta, chain.drift, self._chain_noise(), self.device)
         if not self.config.training.noise_epochs:
-            del rows["tau"]
+            rows.pop("tau", None)
         flow, energy = self.pair.flow.network.eval(), self.pair.energy.network  # proposals without dropout
         t = torch.zeros_like(seeds)
         first, second = (folded([], seeds, t + loop) for loop in (0, 1))
