@@ -42,8 +42,11 @@ class Settings(BaseSettings):
         Path(__file__).resolve().parent.parent / "checkpoints", description="Folder of the shipped models."
     )
     device: str = Field("auto", description="Where models run: auto, cpu, mps, cuda or cuda:N.")
-    exact: bool = Field(
-        True, description="Pad batches to sizes that give the same bits, so that no image depends on its neighbours."
+    exact: bool | None = Field(
+        None,
+        description="Pad batches to sizes that give the same bits, so that no image depends on its neighbours. Absent: "
+        "on a CPU. On a GPU few sizes agree, and a lone image would take as long as a full batch; there images may "
+        "differ in their last bits, and records say so.",
     )
     fast_networks: bool = Field(
         True,

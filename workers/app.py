@@ -56,9 +56,8 @@ of torch; at the default of 5 ms, threads that encode images would hold it up fo
 
 def make_residency(settings: Settings, catalog: Catalog, engine: Engine, device: torch.device) -> Residency:
     """The models of an inference worker."""
-    return Residency(
-        catalog, engine, device, capacity(settings).model_bytes, exact=settings.exact, fast=settings.fast_networks
-    )
+    exact = device.type == "cpu" if settings.exact is None else settings.exact
+    return Residency(catalog, engine, device, capacity(settings).model_bytes, exact=exact, fast=settings.fast_networks)
 
 
 def make_engine(

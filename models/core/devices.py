@@ -20,6 +20,11 @@ def set_arithmetic(*, tf32: bool = False) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
 
 
+def rounds_inputs(device: torch.device) -> bool:
+    """Whether it computes with TF32."""
+    return device.type == "cuda" and (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+
+
 def arithmetic() -> str:
     """What was chosen, in words for reports."""
     fixed = torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark

@@ -9,6 +9,7 @@ from typing import Any, final
 
 import torch
 
+from models.core.devices import rounds_inputs
 from models.core.loop import RowsError, Task
 from models.core.output import Output as TaskOutput
 from pictures.budget import ByteBudget
@@ -31,6 +32,8 @@ from workers.residency.residency import Residency, UnusableModelError
 log = logging.getLogger(__name__)
 
 NOT_EXACT = "on this device an image's last bits may depend on the images beside it (differences up to 1e-5)"
+
+ROUNDED = "computed with TF32, as the worker is set up: values differ by up to 1e-3 from those in full precision"
 
 OTHER_WEIGHTS = "the model's files were replaced before the job had ended: it was started again with the new ones"
 
@@ -118,6 +121,7 @@ class Runner:
             task = partial(resident.model.start, record.task, prepared.job)
             result, warnings = self._drive(record, task, work, tally, resident.digest)
             warnings += [] if resident.exact else [NOT_EXACT]
+            warnings += [ROUNDED] if rounds_inputs(self._engine.device) else []
         return store_outputs(record.id, request, result, prepared, tally), [
             *result.warnings,
             *losses(result),

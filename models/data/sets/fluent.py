@@ -62,7 +62,6 @@ def _render(icons: dict[str, Any], name: str, mode: str) -> NDArray[np.uint8]:
     icon = icons["icons"][name]
     width, height = (icon.get(side, icons[side]) for side in ("width", "height"))
     head = f'xmlns="http://www.w3.org/2000/svg" width="{_SIZE}" height="{_SIZE}" viewBox="0 0 {width} {height}"'
-    import resvg_py  # here: a device that only serves or measures models need not have it
 
     png = resvg_py.svg_to_bytes(f"<svg {head}>{icon['body']}</svg>", background="white", skip_system_fonts=True)
     with Image.open(io.BytesIO(png)) as image:
