@@ -42,6 +42,7 @@ NUMBERS = ("per_class", "parzen_samples", "images")
 @click.option("--leapfrog", default=10, show_default=True, type=click.IntRange(1), help="Likelihood: gradients a move.")
 @click.option("--chains", default=100, show_default=True, type=click.IntRange(2), help="Likelihood: in each direction.")
 @click.option("--tau", default=1.0, show_default=True, help="Likelihood: temperature of the density exp(f / tau).")
+@click.option("--beside", multiple=True, help="CoopFlow: a model to compare it with; several times for several.")
 @data_dir
 @click.option("--write/--no-write", default=True, show_default=True, help="Put the figures on the model's card.")
 def evaluate(reference: str, **options: Any) -> None:
@@ -70,6 +71,9 @@ def evaluate(reference: str, **options: Any) -> None:
     try:
         folder = Catalog(home.model_dirs).folder(reference)
         model = load_model(folder, torch.device("cpu"))
+        folders = {name: Catalog(home.model_dirs).folder(name) for name in options["beside"]}
+        beside = {name: load_model(other, torch.device("cpu")) for name, other in folders.items()}
+        source = replace(source, beside=beside)
         changes = (_likelihood if options["likelihood"] else _images)(model, source, options)
     except ServiceError as error:
         raise click.ClickException(error.detail) from None
@@ -109,7 +113,7 @@ def _likelihood(model: LoadedModel, source: Run, options: dict[str, Any]) -> dic
     from models.evaluation.likelihood import LikelihoodError, Settings
     from models.systems.registry import VARIANTS, variant_of
 
-    if _given(options) or options["choose_steps"]:
+    if _given(options) or options["choose_steps"] or options["beside"]:
         raise EvaluationError("--likelihood measures the density alone; leave out the options of images")
     card = model.card
     density = VARIANTS[variant_of(card)].density

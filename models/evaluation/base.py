@@ -29,6 +29,7 @@ class Run:
         options: what :attr:`Evaluation.options` names.
         progress: is told what begins.
         features: gives the network in whose features images are compared; called only where they are.
+        beside: other models of the kind, that the model is compared with, by the names that one gave.
     """
 
     data: str
@@ -37,6 +38,7 @@ class Run:
     options: Mapping[str, int] = field(default_factory=dict)
     progress: Callable[[str], None] = lambda message: None
     features: Callable[[], Features] = EffNetFeatures
+    beside: Mapping[str, LoadedModel] = field(default_factory=dict)
 
 
 @final
@@ -71,6 +73,7 @@ class Evaluation:
         choose_steps: (bench, run) -> :class:`Choice`; None for models that make no proposals.
         judge: bench -> the share of real test images that its judging classifier recognises; None without one.
         judged: names of the figures that the classifier gives.
+        compares: whether it measures :attr:`Run.beside`.
     """
 
     options: Mapping[str, int]
@@ -79,6 +82,7 @@ class Evaluation:
     choose_steps: Callable[[Any, Run], Choice] | None = None
     judge: Callable[[Any], float | None] = lambda bench: None
     judged: frozenset[str] = frozenset()
+    compares: bool = False
 
     def chosen(self, given: Mapping[str, int]) -> dict[str, int]:
         """All options, those that were given and the defaults of the others.
@@ -97,8 +101,11 @@ class Evaluation:
         Figures that are not to be trusted are set apart: see :func:`models.evaluation.trust.with_caveats`.
 
         Raises:
-            EvaluationError: steps are to be chosen for a model that makes no proposals.
+            EvaluationError: steps are to be chosen for a model that makes no proposals, or models are given to compare
+                it with, which is not done for this kind.
         """
+        if run.beside and not self.compares:
+            raise EvaluationError(f"--beside is for pairs of a flow and an energy; {model.card['name']} is none")
         if choose and self.choose_steps is None:
             name = model.card["name"]
             raise EvaluationError(f"--choose-steps is for models that refine proposals; {name} makes none")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -31,6 +31,7 @@ PROTOCOL: dict[str, str] = {
     "proposal": "the same seeds without refinement: what the flow makes by itself",
     "langevin": "the same chain of the same energy, as many steps, from uniform noise in place of proposals",
     "real": "as many training images in their place",
+    "beside": "as many images by generate, and reconstructions, of other models with the defaults of their cards",
     "kid": "KID (EffNet-Lite0): unbiased kernel distance (degree 3) to {reference} test images, in 1,280 features of "
     "images resized to 128 pixels; lower is better, not comparable with Inception figures",
     "kid_std_error": "standard error of a distance over the images, by a jackknife of ten groups",
@@ -49,13 +50,24 @@ PROTOCOL: dict[str, str] = {
 
 @dataclass(frozen=True, eq=False)
 class PairBench:
-    """A checkpoint with the data that it is measured against, and the card's defaults of each of its tasks."""
+    """A checkpoint with the data that it is measured against.
+
+    Args:
+        beside: models that it is compared with, by name.
+        changed: options of tasks that differ from the card's defaults.
+    """
 
     model: LoadedModel
-    tasks: Mapping[str, Mapping[str, Any]]
     train: ImageData
     valid: ImageData
     test: ImageData
+    beside: Mapping[str, LoadedModel] = field(default_factory=dict)
+    changed: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def defaults(self, model: LoadedModel, task: str) -> dict[str, Any]:
+        """The card's defaults of a task, with what is changed of its options."""
+        found = defaults_for(model, task)
+        return {**found, "options": {**found["options"], **self.changed.get(task, {})}}
 
 
 def prepare(model: LoadedModel, run: Run) -> PairBench:
@@ -69,10 +81,14 @@ def prepare(model: LoadedModel, run: Run) -> PairBench:
         raise EvaluationError(f"--images must be at least {LEAST}")
     if run.options["pictures"] < 1:
         raise EvaluationError("--pictures must be at least 1")
+    if strange := next(
+        (name for name, other in run.beside.items() if other.card["image"] != model.card["image"]), None
+    ):
+        raise EvaluationError(f"{strange} makes images of another size or of other channels, so it can't be compared")
     train, valid, test = splits_for(model, run)
     if fewest := next((data for data in (train, valid, test) if len(data) < LEAST), None):
         raise DataError(f"{fewest.name} has {len(fewest)} images in one split; measuring needs {LEAST} in each")
-    return PairBench(model, {task: defaults_for(model, task) for task in model.tasks}, train, valid, test)
+    return PairBench(model, train, valid, test, run.beside)
 
 
 def evaluate(bench: PairBench, run: Run) -> dict[str, Any]:
@@ -85,7 +101,7 @@ def evaluate(bench: PairBench, run: Run) -> dict[str, Any]:
     some = _some(bench.test, count)
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "generate": lambda: generation(bench, features, images),
-        "reconstruct": lambda: {"reconstruction": reconstruction(bench, some)},
+        "reconstruct": lambda: {"reconstruction": _reconstructions(bench, some)},
         "inpaint": lambda: {"inpainting": inpainting(bench, some)},
         "score": lambda: {"score": {"bits": float(_scores(bench, some, "bits").mean())}},
     }
@@ -112,27 +128,39 @@ def generation(bench: PairBench, features: Features, n: int) -> dict[str, Any]:
         "langevin": _generated(bench, n, start="noise"),
         "real": real,
     }
+    made |= {name: _generated(bench, n, model=other) for name, other in bench.beside.items()}
     distances = {name: kid_with_error(features(images), target) for name, images in made.items()}
     contrast = to_float(bench.train.images).std()
     found = {}
     for name, images in made.items():
         figures = {**_told("kid", distances[name]), "contrast": float(images.std() / contrast)}
-        if name in ("proposal", "langevin"):
+        if name not in ("refined", "real"):
             figures |= _told("margin", distances[name] - distances["refined"])
         found[name] = figures
-    return found
+    return {name: found[name] for name in found if name not in bench.beside} | {
+        "beside": {name: found[name] for name in bench.beside}
+    }
 
 
-def reconstruction(bench: PairBench, images: Tensor) -> dict[str, float]:
-    """How near the chains of the best starts come to images."""
+def reconstruction(bench: PairBench, images: Tensor, model: LoadedModel | None = None) -> dict[str, float]:
+    """How near the chains of the best starts come to images; of the model, or of another one."""
     own = [{"image": image} for image in images]
-    outputs = _alone(bench, "reconstruct", own)
+    outputs = _alone(bench, "reconstruct", own, model)
     traces = [output.numbers["trace"][0] for output in outputs]
     return {
         "mse": _mean([output.numbers["residual"][0] for output in outputs]),
         "psnr": _mean([output.numbers["psnr"][0] for output in outputs]),
         "first_mse": _mean([trace[0] for trace in traces]),
     }
+
+
+def _reconstructions(bench: PairBench, images: Tensor) -> dict[str, Any]:
+    """The same of the model and of those beside it whose chains have learned anything."""
+    others = {
+        name: model for name, model in bench.beside.items() if model.card["tasks"]["generate"]["defaults"]["refine"]
+    }
+    beside = {name: reconstruction(bench, images, model) for name, model in others.items()}
+    return reconstruction(bench, images) | ({"beside": beside} if beside else {})
 
 
 def inpainting(bench: PairBench, images: Tensor) -> dict[str, float]:
@@ -149,17 +177,21 @@ def inpainting(bench: PairBench, images: Tensor) -> dict[str, float]:
     }
 
 
-def _generated(bench: PairBench, n: int, start: str = "flow", **fields: Any) -> Tensor:
-    defaults = bench.tasks["generate"]
-    options = {**defaults["options"], "start": start}
+def _generated(
+    bench: PairBench, n: int, start: str | None = None, model: LoadedModel | None = None, **fields: Any
+) -> Tensor:
+    model = model or bench.model
+    defaults = bench.defaults(model, "generate")
+    options = defaults["options"] | ({} if start is None else {"start": start})
     own = [{"n": len(part), "options": options, **fields} for part in torch.arange(n).split(_CHUNK)]
-    outputs = run_jobs(bench.model, "generate", defaults, own, seed=SEED, at_once=1)
+    outputs = run_jobs(model, "generate", defaults, own, seed=SEED, at_once=1)
     return torch.cat([pictures(output) for output in outputs])
 
 
-def _alone(bench: PairBench, task: str, own: list[dict[str, Any]]) -> list[Any]:
+def _alone(bench: PairBench, task: str, own: list[dict[str, Any]], model: LoadedModel | None = None) -> list[Any]:
     """Jobs one after another: searches end when they are done, so they can't be driven as one batch."""
-    return run_jobs(bench.model, task, bench.tasks[task], own, seed=SEED, at_once=1)
+    model = model or bench.model
+    return run_jobs(model, task, bench.defaults(model, task), own, seed=SEED, at_once=1)
 
 
 def _scores(bench: PairBench, images: Tensor, number: str) -> Tensor:
@@ -181,5 +213,5 @@ def _some(data: ImageData, n: int) -> Tensor:
     return to_float(data.images[order[:n]])
 
 
-EVALUATION = Evaluation(options={"images": 1000, "pictures": 8}, prepare=prepare, evaluate=evaluate)
+EVALUATION = Evaluation(options={"images": 1000, "pictures": 8}, prepare=prepare, evaluate=evaluate, compares=True)
 """Pairs of a flow and an energy: kernel distances of the pair and of each by itself, and how they find images again."""

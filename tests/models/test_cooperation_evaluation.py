@@ -18,18 +18,17 @@ from models.data.images import DataError, ImageData, to_float
 from models.evaluation import cooperation
 from models.evaluation.base import EvaluationError, Run
 from models.evaluation.cooperation import PairBench, generation, inpainting, reconstruction
-from models.evaluation.jobs import defaults_for
 from tests.models.zoo import images, tiny_model
 
 DATA = images(n=40, size=16)
 
 
-def bench(model: LoadedModel | None = None, data: ImageData = DATA) -> PairBench:
+def bench(
+    model: LoadedModel | None = None, data: ImageData = DATA, beside: dict[str, LoadedModel] | None = None
+) -> PairBench:
     model = model or tiny_model("coopflow")
-    tasks: dict[str, Any] = {task: defaults_for(model, task) for task in model.tasks}
-    for task in ("reconstruct", "inpaint"):
-        tasks[task]["options"] = {**tasks[task]["options"], "iterations": 4}
-    return PairBench(model, tasks, data, data, data)
+    few = {"iterations": 4}
+    return PairBench(model, data, data, data, beside or {}, {"reconstruct": few, "inpaint": few})
 
 
 class Pixels:
@@ -61,6 +60,19 @@ def test_the_pair_is_held_against_each_of_its_parts() -> None:
         assert found[name]["kid"] > 0
         assert found[name]["margin"] == pytest.approx(found[name]["kid"] - found["refined"]["kid"])
         assert found[name]["margin"] > 2 * found[name]["margin_std_error"] > 0
+
+
+def test_the_pair_is_held_against_models_beside_it() -> None:
+    model = tiny_model("coopflow")
+    good = replace(model, tasks={**model.tasks, "generate": perfect})
+    found = generation(bench(model, beside={"good": good}), Pixels(), 40)["beside"]["good"]
+    assert found["contrast"] == pytest.approx(1.0)
+    assert found["margin"] < -2 * found["margin_std_error"] < 0
+    assert found["kid"] < 0.1
+    other = replace(model, card={**model.card, "image": {"height": 8, "width": 8, "channels": 3}})
+    given = Run("sample", Path(), options={"images": 10, "pictures": 1}, beside={"other": other})
+    with pytest.raises(EvaluationError, match="other makes images of another size"):
+        cooperation.prepare(model, replace(given, data="digits", root=Path()))
 
 
 def test_searches_come_nearer_to_images_than_they_began() -> None:

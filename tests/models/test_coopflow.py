@@ -154,7 +154,7 @@ def test_a_latent_that_is_inferred_gives_its_image_back() -> None:
 def test_scores_tell_the_density_of_the_flow_and_a_bound_of_its_bits() -> None:
     image = pixels(make("generate", n=1, refine=False))[0]
     few, many = (make("score", image=image, options={"draws": draws}) for draws in (1, 64))
-    _, expected = kernels()._flow.latent(image[None])
+    _, expected = kernels().flow.latent(image[None])
     assert few.numbers["log_q"][0] == pytest.approx(float(expected), rel=1e-4)
     assert few.numbers["log_q"] == many.numbers["log_q"]
     # A mean of densities is at least the mean of their logarithms: more draws lower the bound.

@@ -15,12 +15,16 @@ which takes three times as long."""
 
 
 def abilities(config: Config) -> dict[str, Any]:
-    """The part ``tasks`` of a card. ``step_size`` multiplies the trained delta."""
+    """The part ``tasks`` of a card. ``step_size`` multiplies the trained delta.
+
+    What the pair is compared with has other defaults: an energy that was trained from noise starts there, and a flow
+    whose energy has learned nothing is not refined.
+    """
     tested = round(config.chain.delta_test / config.chain.delta, 4)
     return {
         "generate": _ability(
             config,
-            {"step_size": tested},
+            {"step_size": tested, "refine": config.training.energy_learns},
             {"noise": [0.0, 0.1]},
             {
                 "proposal": {
@@ -30,7 +34,7 @@ def abilities(config: Config) -> dict[str, Any]:
                 },
                 "start": {
                     "type": "string",
-                    "default": "flow",
+                    "default": config.training.start,
                     "choices": ["flow", "noise"],
                     "description": "What is refined: the flow's proposal or, for comparison, uniform noise.",
                 },

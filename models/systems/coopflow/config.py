@@ -101,6 +101,11 @@ class TrainingConfig(BaseConfig):
         """Iterations in which the flow learns the data."""
         return round(self.flow_share * (self.iterations - 1))
 
+    @property
+    def energy_learns(self) -> bool:
+        """Whether any iteration is the energy's."""
+        return self.iterations - 1 > self.flow_iterations
+
     def cooled(self, iteration: int) -> float:
         """What rates are multiplied by at an iteration, for the end of the training."""
         left, length = self.iterations - iteration, self.cool_down * self.iterations

@@ -37,6 +37,7 @@ class CoopFlow:
         flow: a decoder too, see :mod:`models.systems.coopflow.decoder`.
         propose: adds latents ``z`` and their images ``y``.
         scatter: adds uniform noise ``y``.
+        begin: that one of the two from which chains of the training started; searches start there, too.
         render: adds ``y`` to latents ``z``.
         invert: adds the latents ``z`` and the log density ``log_q`` (nats) of images ``y`` at u = 1/2.
         bits: one more draw of noise in ``total``, the log of the sum of densities of ``y`` at random v.
@@ -70,6 +71,7 @@ class CoopFlow:
         self._bound = served(flow.bound, y, torch.full_like(y, 0.5))
         self.propose: Kernel = proposing(self._rendered, config.channels, config.size)
         self.scatter: Kernel = noise_start(config.channels, config.size)
+        self.begin: Kernel = self.scatter if config.training.start == "noise" else self.propose
         self.render: Kernel = self._render
         self.invert: Kernel = self._invert
         self.bits: Kernel = self._bits

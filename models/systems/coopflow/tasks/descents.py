@@ -33,7 +33,7 @@ def descended(model: CoopFlow, job: Job, target: Tensor, known: Tensor, seeds: S
         RowsError: a chain has diverged.
     """
     numbers, steps = model.free(len(seeds), job.step_size), job.steps if job.refine else 0
-    proposed = yield Loop(model.propose, numbers, steps=1, seeds=seeds, name="propose", keep=["y"])
+    proposed = yield Loop(model.begin, numbers, steps=1, seeds=seeds, name="propose", keep=["y"])
     iterations, chain = job.options["iterations"], model.config.chain
     rows = begin(
         {**numbers, "y": proposed["y"]},
