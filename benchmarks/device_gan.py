@@ -180,10 +180,11 @@ class Run:
         for k, (begin, full, end) in enumerate(zip(entered, whole, [*entered[1:], self.images], strict=True)):
             fade = 0.0 if k == 0 else (min(full, end) - begin) / 1000
             took = {"fade": fade, "stable": (end - begin) / 1000 - fade}
-            levels.append({**self.trainer.config.levels[k].model_dump(), **{k: round(v, 3) for k, v in took.items()}})
+            levels.append(self.trainer.config.levels[k].model_copy(update={k: round(v, 3) for k, v in took.items()}))
         found = self.trainer.config.model_dump(mode="json")
-        training = {**found["training"], "iterations": self.iteration}
-        return {**found, "levels": levels, "training": training}
+        # A run of a second may not come to its last level.
+        training = {**found["training"], "iterations": max(self.iteration, growth_iterations(tuple(levels)))}
+        return {**found, "levels": [level.model_dump() for level in levels], "training": training}
 
 
 def configuration(a: argparse.Namespace, data: ImageData) -> Config:

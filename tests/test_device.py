@@ -58,7 +58,7 @@ def test_a_gan_of_fixed_seconds_makes_a_model_that_the_loader_takes(tmp_path: Pa
     found = device_gan.result(tmp_path / "gan.safetensors", "100")
     config = Config.model_validate(found.facts["config"])
     assert config.image_size == 12
-    assert config.training.iterations == found.facts["log"][-1]["iteration"] > 0
+    assert config.training.iterations >= found.facts["log"][-1]["iteration"] > 0
     assert sum(level.fade + level.stable for level in config.levels) == pytest.approx(
         found.facts["log"][-1]["kimg"], abs=0.01
     )

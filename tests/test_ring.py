@@ -58,15 +58,14 @@ def test_both_networks_learn() -> None:
 def test_every_way_gives_results() -> None:
     gan = RingGan(0)
     gan.generator.network.requires_grad_(False)
-    for name, how in ways(3, 2).items():
-        if name != "gd_multi":
-            figures, points = results(gan, how, 1)
-            assert points.shape == (100, 2)
-            assert 0 <= figures["share"] <= 1
+    for name, how in ways(3, 2, 8).items():
+        figures, points = results(gan, how, 1)
+        assert points.shape == (100, 2), name
+        assert 0 <= figures["share"] <= 1
 
 
 def test_the_command_trains_measures_and_draws(tmp_path: Path) -> None:
-    few = ["--iterations", "2", "--temperatures", "2", "--leapfrogs", "2", "--any-generator"]
+    few = ["--iterations", "2", "--temperatures", "2", "--leapfrogs", "2", "--starts", "8", "--any-generator"]
     files = ["--picture", str(tmp_path / "a.png"), "--json", str(tmp_path / "a.json")]
     result = CliRunner().invoke(main, [*few, *files])
     assert result.exit_code == 0, result.output
