@@ -13,7 +13,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from models.metrics.pictures import ms_ssim, psnr, ssim
 from models.samplers.cogeneration import Cogeneration
 from models.samplers.observation import Observation, Operator, avg_pool, chain, whole, window
 from models.serving import fast_networks
-from models.systems.aishmc.calibration import piloted
+from models.systems.aishmc.calibration import calibrate, piloted
 from models.systems.aishmc.config import Config
 from models.systems.aishmc.model import GanModel, generator_of
 from models.systems.aishmc.solver import Settings, diagnostics, solve
@@ -57,14 +57,14 @@ class Subject:
         size: pixels of the side of the images.
         channels: of them.
         classes: that the decoder is told, by name; empty for one without.
-        sigma: as its card has it; None: not measured.
+        calibration: of a progressive GAN, see ``models.systems.aishmc.calibration``; may be empty.
     """
 
     kernels: Cogeneration
     size: int
     channels: int
     classes: Sequence[str] = ()
-    sigma: float | None = None
+    calibration: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def margin(self) -> int:
@@ -89,7 +89,7 @@ class Subject:
 def _gan(model: GanModel, card: Mapping[str, Any]) -> Subject:
     del card
     c = model.config
-    return Subject(model.kernels, c.image_size, c.channels, sigma=model.calibration.get("sigma"))
+    return Subject(model.kernels, c.image_size, c.channels, calibration=model.calibration)
 
 
 def _labels(model: CCoopNets, card: Mapping[str, Any]) -> Subject:
@@ -110,8 +110,8 @@ DECODERS: Mapping[str, Callable[[Any, Mapping[str, Any]], Subject]] = {
 """The decoder of a model, by its variant."""
 
 
-def subject(path: Path, mark: str, device: torch.device) -> Subject:
-    """Of a checkpoint's folder, or of a file of ``benchmarks.device_gan``."""
+def subject(path: Path, mark: str, device: torch.device, valid: ImageData | None = None, pilots: int = 0) -> Subject:
+    """Of a checkpoint's folder, or of a file of ``benchmarks.device_gan``, which is calibrated on validation images."""
     if path.is_dir():
         model = load_model(path, device)
         return DECODERS[variant_of(model.card)](model.kernels, model.card)
@@ -119,7 +119,10 @@ def subject(path: Path, mark: str, device: torch.device) -> Subject:
     config = Config.model_validate(found.facts["config"])
     generator = generator_of(config)
     fill({"generator": generator}, found.tensors)
-    return _gan(GanModel(config, generator, {}, device), {})
+    gan = GanModel(config, generator, {}, device)
+    if valid is not None and pilots:
+        gan = GanModel(config, generator, calibrate(gan, valid, temperatures=pilots), device)
+    return _gan(gan, {})
 
 
 def seen_of(one: Subject, image: Tensor, hidden: Tensor | None, factor: int) -> Observation:
@@ -217,11 +220,15 @@ def _mean(values: Tensor) -> dict[str, float]:
 
 def settings(one: Subject, question: Question, valid: ImageData, a: argparse.Namespace) -> Settings:
     """With a table of step sizes from a few validation images."""
-    sigma = a.sigma or one.sigma or 0.2
     how = Settings(
-        sigma=sigma, temperatures=a.temperatures, leapfrogs=a.leapfrogs, starts=a.starts, step_sizes=a.step_sizes
+        sigma=sigma_of(one, a),
+        temperatures=a.temperatures,
+        leapfrogs=a.leapfrogs,
+        starts=a.starts,
+        step_sizes=a.step_sizes,
+        table=one.calibration.get("step_sizes", {}).get("upscale" if question.factor else "inpaint"),
     )
-    if how.adapts:
+    if how.adapts or how.table is not None:
         return how
     data = sample(valid, _PILOTED, one)
     seen, _ = question.observations(one, to_float(data.images))
@@ -229,10 +236,21 @@ def settings(one: Subject, question: Question, valid: ImageData, a: argparse.Nam
     return _with(how, table=piloted(one.kernels, seen, how, conditions))
 
 
-def measured(one: Subject, a: argparse.Namespace) -> dict[str, Any]:
+def sigma_of(one: Subject, a: argparse.Namespace) -> float:
+    return float(a.sigma or one.calibration.get("sigma", 0.2))
+
+
+def measured(a: argparse.Namespace) -> dict[str, Any]:
+    begun = time.monotonic()
     data = {split: read_npz(a.data)[split] for split in ("train", "valid", "test")}
+    one = subject(a.model, a.mark, torch.device(a.device), data["valid"], a.calibrate)
+    report: dict[str, Any] = {"sigma": sigma_of(one, a)}
+    if a.calibrate:
+        report["calibration"] = dict(one.calibration)
+    print(f"ready after {time.monotonic() - begun:.0f} s", json.dumps(report), flush=True)
+    if a.out:
+        a.out.write_text(json.dumps(report, indent=1))
     questions = [Question("hole")] + [Question(f"upscale {k}", k) for k in a.factors if one.size % k == 0]
-    report: dict[str, Any] = {"sigma": a.sigma or one.sigma or 0.2}
     for question in questions:
         how = settings(one, question, data["valid"], a)
         for split in ("train", "test"):
@@ -259,13 +277,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--factors", type=int, nargs="*", default=FACTORS)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--calibrate", type=int, default=0, help="a file of device_gan: temperatures of its pilots")
     parser.add_argument("--plain", action="store_true", help="do not trace the decoder")
     parser.add_argument("--out", type=Path)
     a = parser.parse_args(arguments)
     torch.set_num_threads(a.threads)
     torch.set_flush_denormal(True)
     with fast_networks(not a.plain):
-        measured(subject(a.model, a.mark, torch.device(a.device)), a)
+        measured(a)
 
 
 if __name__ == "__main__":

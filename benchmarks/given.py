@@ -96,7 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     image = to_float(data.images)[0]
     given = ways(one, image)
     seen = [observation for observation, _ in given.values()]
-    how = Settings(sigma=a.sigma or one.sigma or 0.2, temperatures=a.temperatures, leapfrogs=a.leapfrogs)
+    how = Settings(
+        sigma=a.sigma or one.calibration.get("sigma", 0.2), temperatures=a.temperatures, leapfrogs=a.leapfrogs
+    )
     how = Settings(**{**vars(how), "table": piloted(one.kernels, seen, how, [{}] * len(seen))})
     annealed = completed(one, seen, how, a.chains)
     descent = completed(one, seen, Settings(**{**vars(how), "solver": "gd_single"}), 1)

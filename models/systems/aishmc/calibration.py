@@ -68,7 +68,7 @@ def _observations(model: GanModel, images: Tensor) -> dict[str, list[Observation
     small = pooled(model, factor)
     border = model.padded(images)
     hidden = holes(len(images), size, _SEED)
-    known = model.padded(1 - hidden, 0.0)
+    known = model.padded(1 - hidden, 0.0).to(model.device)
     whole = [all_of(model, image) for image in images]
     found = {
         "inpaint": [Observation(one.operator, one.y, m) for one, m in zip(whole, known, strict=True)],
