@@ -11,8 +11,10 @@ from coopserve.commands.data import data
 from coopserve.commands.demo import demo
 from coopserve.commands.evaluate import evaluate
 from coopserve.commands.healthcheck import healthcheck
+from coopserve.commands.jobs import jobs
 from coopserve.commands.keys import keys
 from coopserve.commands.models import models
+from coopserve.commands.run import run
 from coopserve.commands.settings import settings
 from coopserve.commands.train import train
 from coopserve.configured import data_dir, settings_from
@@ -26,6 +28,8 @@ def main() -> None:
     """Train and serve cooperative, energy-based image models."""
 
 
+main.add_command(run)
+main.add_command(jobs)
 main.add_command(train)
 main.add_command(evaluate)
 main.add_command(models)
