@@ -41,10 +41,11 @@ class Api:
         return card
 
     def able(self, task: str, *, proposal: bool) -> str | None:
-        """The name of the first model that can do a task, with an initializer or without; None if there is none."""
+        """The name of the first model that refines images in a task, with an initializer or without; else None."""
         entries = _json(self._http.get("/v1/models"))["items"]
         cards = [entry["card"] for entry in entries if entry["card"] and task in entry["card"]["tasks"]]
-        names = [card["name"] for card in cards if card["tasks"][task]["limits"]["proposal"] is proposal]
+        limits = {card["name"]: card["tasks"][task]["limits"] for card in cards}
+        names = [name for name, one in limits.items() if one["proposal"] is proposal and one["trained_steps"] > 0]
         return names[0] if names else None
 
     def upload(self, png: bytes) -> str:

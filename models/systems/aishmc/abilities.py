@@ -10,7 +10,7 @@ from models.systems.aishmc.solver import Scope, SolverName
 
 FACTORS = (2, 8)
 """By which pictures may be enlarged, if the factor divides the model's size."""
-_LIMITS = {"max_n": 16, "max_steps": 0, "trained_steps": 0, "noise": [0.0, 0.0]}
+_LIMITS = {"max_n": 16, "max_steps": 0, "trained_steps": 0, "noise": [0.0, 0.0], "proposal": False}
 _DEFAULTS = {"n": 1, "steps": 0, "step_size": 1.0, "noise": 0.0, "refine": True}
 _OWN_LIMITS: Mapping[str, Mapping[str, Any]] = {
     "generate": {"max_n": 64, "step_size": [1.0, 1.0]},
