@@ -54,9 +54,13 @@ def services(file: str = FILES[0]) -> dict[str, dict[str, Any]]:
 
 
 def built_services() -> list[Service]:
-    """The services that have a Dockerfile, as they run on a host without a GPU."""
+    """The services that have a Dockerfile, as they run on a host without a GPU: none of those for further GPUs."""
     main, cpu = map(services, FILES)
-    return [_service(name, said, cpu.get(name, {})) for name, said in main.items() if "build" in said]
+    return [
+        _service(name, said, cpu.get(name, {}))
+        for name, said in main.items()
+        if "build" in said and "profiles" not in said
+    ]
 
 
 def _service(name: str, said: Mapping[str, Any], override: Mapping[str, Any]) -> Service:

@@ -2,7 +2,8 @@
 #   docker build --file docker/worker.Dockerfile --tag coopserve-worker .
 
 FROM python:3.11-slim-bookworm AS build
-ARG EXTRAS=worker,s3
+# evaluate: the features by which the trainer judges its models.
+ARG EXTRAS=worker,evaluate,s3
 # Package indexes for pip, if not the default. They decide which build of torch the image has: on PyPI it is the build
 # for CUDA, with all CUDA libraries except the driver, which the host provides.
 ARG PIP_INDEX_URL
@@ -34,6 +35,7 @@ ENV PATH=/app/bin:/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     MPLCONFIGDIR=/tmp/matplotlib \
+    PYTORCH_KERNEL_CACHE_PATH=/tmp/torch-kernels \
     NVIDIA_VISIBLE_DEVICES=all \
     NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     COOPSERVE_DATA_DIR=/data \

@@ -53,6 +53,12 @@ class Settings(BaseSettings):
         description="Trace networks and prepack their weights when a model is loaded, and on a GPU replay steps from "
         "CUDA graphs; off, they run as they are written, with the same images up to rounding.",
     )
+    gpu_share: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="Part of the GPU's memory that a worker or trainer may take; on one GPU their parts add up to 1.",
+    )
     tf32: bool = Field(
         False,
         description="Let a GPU round the inputs of convolutions and matrix products to 10 bits (TF32): up to twice as "

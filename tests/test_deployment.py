@@ -95,16 +95,42 @@ def test_only_what_has_keys_or_passwords_is_published() -> None:
 
 
 def test_without_a_gpu_no_device_is_reserved() -> None:
-    reserving = {name for name, said in services().items() if "deploy" in said}
+    reserving = {name for name, said in services().items() if "deploy" in said and "profiles" not in said}
     override = services(FILES[1])
     assert reserving == set(override) == {"worker", "trainer"}
     for said in override.values():
         assert said == {"deploy": None, "environment": {"COOPSERVE_DEVICE": "cpu"}}
 
 
+def gpu_of(said: dict[str, Any]) -> str:
+    (device,) = said["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["capabilities"]) == ("nvidia", ["gpu"])
+    (id,) = device["device_ids"]
+    return str(id)
+
+
+def test_every_gpu_has_a_worker_of_its_own_and_the_trainer_shares_one() -> None:
+    """A container has one GPU, which is its first: so the setting is the same for all."""
+    said = services()
+    workers = {name: gpu_of(each) for name, each in said.items() if each.get("command") == ["coopserve", "worker"]}
+    assert workers.pop("worker") == "${WORKER_GPU:-0}"
+    assert workers == {f"worker-gpu{k}": str(k) for k in range(1, 8)}
+    assert all(said[name]["profiles"] == [f"gpu{gpu}"] for name, gpu in workers.items())
+    assert gpu_of(said["trainer"]) == "${TRAINER_GPU:-0}"
+    shares = {name: str(said[name]["environment"]["COOPSERVE_GPU_SHARE"]) for name in ("worker", "trainer", *workers)}
+    assert shares.pop("worker") == "${WORKER_GPU_SHARE:-0.5}"
+    assert shares.pop("trainer") == "${TRAINER_GPU_SHARE:-0.5}"
+    assert set(shares.values()) == {"1"}
+
+
+def test_the_worker_image_has_what_the_trainer_judges_with() -> None:
+    extras = re.findall(r"^ARG EXTRAS=(.*)$", (ROOT / "docker" / "worker.Dockerfile").read_text(), re.MULTILINE)
+    assert {"worker", "evaluate"} <= set(extras[0].split(","))
+
+
 def test_every_setting_that_is_named_exists() -> None:
     texts = [COMPOSE, EXAMPLE, *(file.read_text() for file in DOCKERFILES)]
-    named = {name for text in texts for name in re.findall(r"COOPSERVE_[A-Z_]+", text)}
+    named = {name for text in texts for name in re.findall(r"COOPSERVE_[A-Z_0-9]+", text)}
     assert named <= SETTINGS
     for service in built_services():
         fields = {name.removeprefix("COOPSERVE_").lower(): value for name, value in service.environment.items()}
@@ -118,7 +144,7 @@ def test_every_variable_that_compose_reads_is_in_the_example_and_the_other_way_r
     secrets = {secret["environment"] for secret in yaml.load(COMPOSE, Loader)["secrets"].values()}
     read = passed_on | secrets | set(re.findall(r"\$\{(\w+)", COMPOSE))
     assert {"PUBLISH", "METRICS_KEY", "AWS_ACCESS_KEY_ID"} <= read
-    assert set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE, flags=re.MULTILINE)) == read | {"COMPOSE_PROFILES"}
+    assert set(re.findall(r"^#?([A-Z_0-9]+)=", EXAMPLE, flags=re.MULTILINE)) == read | {"COMPOSE_PROFILES"}
 
 
 def test_every_command_exists() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from models.core.devices import probed
 from pictures.budget import ByteBudget
 from service.contract.catalog import Catalog
 from service.contract.jobs import JobRecord
@@ -45,6 +46,7 @@ from workers.training import TrainingWorker
 from workers.upkeep.farewell import tell_failure
 from workers.upkeep.heart import Heart
 from workers.upkeep.janitor import Janitor
+from workers.upkeep.pulse import Pulse
 from workers.upkeep.shutdown import Shutdown, leave
 
 log = logging.getLogger(__name__)
@@ -94,13 +96,14 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
         leave(1)
 
     engine = make_engine(settings, device, on_failure=failed)
+    pulse = Pulse(lambda: probed(device), failed)
     catalog = Catalog(settings.model_dirs)
     residency = make_residency(settings, catalog, engine, device)
     warming = Warming(catalog, residency, engine)
 
     def figures() -> Mapping[str, Any]:
         return {
-            "state": "draining" if worker.draining else "ready" if warming.ready.is_set() else "starting",
+            "state": _state(worker.draining, pulse.silent, warming.ready.is_set()),
             "engine_threads": engine.threads,
             "engine_steps_total": engine.steps,
             "engine_rows_total": engine.rows_advanced,
@@ -152,9 +155,12 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
         # Jobs are taken at once, also those of a worker that was lost: their models are loaded first.
         for thread in (engine, warming, heart, janitor, controller):
             thread.start()
+        if device.type != "cpu":
+            pulse.start()
 
     def close() -> None:
         warming.stop(settings.drain_seconds)
+        pulse.stop()
         janitor.stop()
         controller.stop()
         engine.stop()
@@ -165,6 +171,12 @@ def make_inference_worker(settings: Settings) -> WorkerProcess:
 
     shutdown = Shutdown(lambda: worker.drain(settings.drain_seconds), settings.drain_seconds)
     return WorkerProcess(celery, INFERENCE_QUEUE, places, begin, shutdown, close)
+
+
+def _state(draining: bool, silent: bool, ready: bool) -> str:
+    if silent:
+        return "stuck"
+    return "draining" if draining else "ready" if ready else "starting"
 
 
 def make_training_worker(settings: Settings) -> WorkerProcess:

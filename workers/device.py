@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from dataclasses import dataclass
 from math import ceil
+from pathlib import Path
 from typing import final
 
 import torch
@@ -12,8 +14,10 @@ import torch
 from models.core.devices import probed, set_arithmetic
 from service.settings import Settings
 
-_GPU_SHARE = 0.8
-"""Part of a GPU's memory that a training may take."""
+log = logging.getLogger(__name__)
+
+_TRAINING_SHARE = 0.8
+"""Part of the process's memory on a GPU that a training may take."""
 
 
 def choose_device(setting: str) -> str:
@@ -26,14 +30,20 @@ def choose_device(setting: str) -> str:
 def training_memory(settings: Settings, device: torch.device) -> int:
     """The most memory that a training may take on a device, in bytes."""
     if settings.training_memory_bytes is None and device.type == "cuda":
-        return int(_GPU_SHARE * torch.cuda.get_device_properties(device).total_memory)
+        return int(_TRAINING_SHARE * _memory(settings, device))
     return settings.training_memory
+
+
+def _memory(settings: Settings, device: torch.device) -> int:
+    """What the process may take of a GPU's memory, in bytes."""
+    return int(settings.gpu_share * torch.cuda.get_device_properties(device).total_memory)
 
 
 class DeviceError(Exception):
     """There is no such device here; the message says what to do."""
 
 
+_DRIVER = Path("/proc/driver/nvidia/version")
 _DRIVERS = {"11": "450.80.02", "12": "525.60.13", "13": "580.65.06"}
 """The oldest driver for Linux that runs programs built for a version of CUDA (NVIDIA, CUDA compatibility)."""
 
@@ -92,8 +102,7 @@ def capacity(settings: Settings) -> Capacity:
     """What the settings say, else what suits the device."""
     usual, name = _ON_CPU, choose_device(settings.device)
     if name.startswith("cuda"):
-        total = torch.cuda.get_device_properties(torch.device(name)).total_memory
-        usual = Capacity(_GPU_ROWS, _GPU_PLACES, int(_GPU_MODELS * total))
+        usual = Capacity(_GPU_ROWS, _GPU_PLACES, int(_GPU_MODELS * _memory(settings, torch.device(name))))
     return Capacity(
         settings.max_rows or usual.rows,
         settings.worker_threads or usual.places,
@@ -115,7 +124,14 @@ def prepare_torch(settings: Settings, batches: int = 1) -> torch.device:
     set_arithmetic(tf32=settings.tf32)
     share = ceil((len(os.sched_getaffinity(0)) - 1) / batches)
     torch.set_num_threads(settings.torch_threads or max(1, share))
-    return torch.device(choose_device(settings.device))
+    device = torch.device(choose_device(settings.device))
+    if device.type == "cuda" and settings.gpu_share < 1:
+        torch.cuda.set_per_process_memory_fraction(settings.gpu_share, device.index or 0)
+    if settings.device == "auto" and device.type == "cpu" and _DRIVER.exists():
+        log.warning(
+            "this machine has an NVIDIA GPU that torch can't use, so models run on the CPU: %s", _advice("cuda")
+        )
+    return device
 
 
 def engine_threads(settings: Settings) -> int:

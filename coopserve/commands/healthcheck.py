@@ -37,11 +37,18 @@ def _check_worker(settings: Settings, kind: str) -> None:
     """A worker announces itself while its heart beats; nothing but Redis need be asked."""
     try:
         with connect(settings.broker_url) as client:
-            workers = Presence(client).workers()
+            presence = Presence(client)
+            workers, why = presence.workers(), presence.failure(kind)
     except (RedisError, ValueError) as error:
         raise click.ClickException(f"Redis does not answer: {error}") from None
     states = [said["state"] for id, said in workers.items() if id.startswith(id_prefix(kind))]
     if not states:
-        raise click.ClickException(f"no {kind} worker of this machine has announced itself lately")
+        raise click.ClickException(f"no {kind} worker of this machine has announced itself lately{_ended(why)}")
     if set(states) == {"starting"}:
         raise click.ClickException(f"the {kind} worker is still starting")
+    if set(states) == {"stuck"}:
+        raise click.ClickException(f"the device of the {kind} worker does not answer")
+
+
+def _ended(why: str | None) -> str:
+    return f"; one has ended: {why}" if why else ""

@@ -81,11 +81,13 @@ def test_a_worker_is_healthy_while_it_announces_itself(
     assert "no " + kind in check(part, redis_url=redis_url).output
     own = new_id(kind)
     assert own.startswith(id_prefix(kind))
-    for state, exit_code in {"starting": 1, "ready": 0, "draining": 0}.items():
+    for state, exit_code in {"starting": 1, "ready": 0, "draining": 0, "stuck": 1}.items():
         presence.announce(own, {"kind": kind, "state": state}, 60)
         assert check(part, redis_url=redis_url).exit_code == exit_code
     presence.leave(own)
     assert check(part, redis_url=redis_url).exit_code == 1
+    CliRunner().invoke(main, [part], env={"COOPSERVE_REDIS_URL": redis_url, "COOPSERVE_DEVICE": "cuda:99"})
+    assert "one has ended: the device 'cuda:99' can't be used" in check(part, redis_url=redis_url).output
 
 
 def test_without_redis_a_worker_is_not_healthy() -> None:

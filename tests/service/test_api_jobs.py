@@ -249,6 +249,18 @@ def test_ready_needs_an_inference_worker(api: httpx.Client, presence: Presence) 
     assert api.get("/v2/health/ready").status_code == 503
 
 
+def test_health_says_why_no_worker_is_ready(api: httpx.Client, presence: Presence) -> None:
+    presence.announce("w", {"kind": "inference", "state": "stuck"}, 10)
+    assert "the device of one does not answer" in api.get("/v2/health/ready").json()["detail"]
+    presence.leave("w")
+    presence.tell_failure("training", "no room")
+    assert api.get("/v2/health/ready").json()["detail"] == "no inference worker is ready"
+    presence.tell_failure("inference", "the device 'cuda' can't be used: the driver is too old")
+    assert "one has ended: the device 'cuda' can't be used" in api.get("/v2/health/ready").json()["detail"]
+    presence.announce("w", {"kind": "inference", "state": "ready"}, 10)
+    assert api.get("/v2/health/ready").status_code == 200
+
+
 def test_a_silent_worker_is_forgotten(presence: Presence) -> None:
     presence.announce("w", {"kind": "inference"}, 0.01)
     time.sleep(0.03)

@@ -56,14 +56,20 @@ async def live() -> Response:
 def ready(parts: Parts) -> Response:
     """Whether jobs can run: Redis answers, and at least one inference worker is ready; if none is, why not."""
     kinds: dict[str, int] = {}
+    stuck: list[str] = []
     for info in parts.presence.workers().values():
-        if info.get("state", "ready") != "ready":  # it still loads models, or hands its jobs back
+        kind, state = str(info.get("kind")), info.get("state", "ready")
+        if state == "stuck":
+            stuck.append(kind)
+        if state != "ready":  # it still loads models, hands its jobs back, or its device does not answer
             continue
-        kind = str(info.get("kind"))
         kinds[kind] = kinds.get(kind, 0) + 1
     if "inference" not in kinds:
-        why = parts.presence.failure("inference")
-        detail = f"no inference worker is ready; one has ended: {why}" if why else "no inference worker is ready"
+        detail = "no inference worker is ready"
+        if why := parts.presence.failure("inference"):
+            detail += f"; one has ended: {why}"
+        elif "inference" in stuck:
+            detail += "; the device of one does not answer"
         raise ServiceError("unavailable", detail, missing=["inference worker"])
     return json_of(Ready(ready=True, workers=kinds))
 
