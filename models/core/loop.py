@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor
@@ -83,32 +83,61 @@ class Loop:
         return result if self.keep is None else {k: v for k, v in result.items() if k in self.keep}
 
 
-def diverged(loop: Loop, rows: Rows) -> dict[int, str]:
+class Condition(NamedTuple):
+    """How a row is at the end of a loop.
+
+    Args:
+        broken: the first of its names with a number that is NaN or infinite; None: there is none.
+        reach: the greatest absolute value of its ``y``; 0 without one.
+    """
+
+    broken: str | None
+    reach: float
+
+
+SOUND = Condition(None, 0.0)
+
+
+def conditions(rows: Rows) -> list[Condition]:
+    """How rows are, in one read from their device.
+
+    Args:
+        rows: the end of rows, or what their kernel has changed of them.
+    """
+    floats = {name: value.flatten(1) if value.dim() > 1 else value[:, None] for name, value in rows.items()}
+    floats = {name: value for name, value in floats.items() if value.is_floating_point() and value.shape[1]}
+    if not floats:
+        return [SOUND] * len(next(iter(rows.values()), ()))
+    facts = [(~value.isfinite()).any(1).float() for value in floats.values()]
+    reach = floats["y"].abs().amax(1).float() if "y" in floats else torch.zeros_like(facts[0])
+    *broken, reaches = torch.stack([*facts, reach]).tolist()
+    return [
+        Condition(next((name for name, bad in zip(floats, row, strict=True) if bad), None), reach)
+        for *row, reach in zip(*broken, reaches, strict=True)
+    ]
+
+
+def diverged(loop: Loop, ends: Sequence[Condition]) -> dict[int, str]:
     """The rows that have diverged in a loop, by number, each with the reason.
 
     They have a number that is NaN or infinite, or their ``y`` is beyond the loop's bound.
 
     Args:
         loop: which has ended.
-        rows: the end of its rows, or what its kernel has changed of them.
+        ends: of its rows.
     """
     found: dict[int, str] = {}
-    for name, value in rows.items():
-        # One number tells: NaN and infinity survive a sum.
-        if value.is_floating_point() and not math.isfinite(value.sum().item()):
-            broken = (~value.flatten(1).isfinite().all(1) if value.dim() > 1 else ~value.isfinite()).nonzero()
-            reason = f"the chain diverged: {name} is not finite; lower step_size or noise"
-            found |= {row: reason for row in broken.flatten().tolist() if row not in found}
-    if loop.bound is not None and "y" in rows:
-        beyond = (rows["y"].abs() > loop.bound).flatten(1).any(1).nonzero()
-        reason = f"the chain left the range of images (|Y| > {loop.bound:g}); lower step_size, steps or noise"
-        found |= {row: reason for row in beyond.flatten().tolist() if row not in found}
+    for row, (broken, reach) in enumerate(ends):
+        if broken is not None:
+            found[row] = f"the chain diverged: {broken} is not finite; lower step_size or noise"
+        elif loop.bound is not None and reach > loop.bound:
+            found[row] = f"the chain left the range of images (|Y| > {loop.bound:g}); lower step_size, steps or noise"
     return found
 
 
 def check_rows(loop: Loop, rows: Rows) -> None:
     """Raise :class:`RowsError` if any row has diverged in a loop."""
-    for reason in diverged(loop, rows).values():
+    for reason in diverged(loop, conditions(rows)).values():
         raise RowsError(reason)
 
 

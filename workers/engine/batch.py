@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from models.core.loop import Kernel, Rows
+from models.core.loop import SOUND, Kernel, Rows, conditions
 from models.core.noise import as_tensor
 from workers.chains.chain import Part, on_cpu
 from workers.engine.member import Member, Slot
@@ -193,12 +193,24 @@ class Batch:
                 previews.setdefault((member, step), []).append(place)
         for (member, step), places in previews.items():
             member.show(step, self._numbers(places), {k: v[places] for k, v in rows.items()})
-        for member, places in finished.items():
-            member.collect(self._numbers(places), _taken({k: rows[k] for k in rows if k in self._moved}, places))
-            self._leave(places)
+        if finished:
+            self._collect(finished)
         if None not in self._slots and self._age >= self._due:  # shown, but nobody left: find the next time
             self._rebase()
         return [member for member in finished if member.complete]
+
+    def _collect(self, finished: Mapping[Member, Sequence[int]]) -> None:
+        """Give members the rows at these places, which leave; the device is asked once how all of them are."""
+        moved = _taken(
+            {k: v for k, v in self._rows.items() if k in self._moved},
+            [place for places in finished.values() for place in places],
+        )
+        ends, start = conditions(moved) or [SOUND] * sum(map(len, finished.values())), 0
+        for member, places in finished.items():
+            end = start + len(places)
+            member.collect(self._numbers(places), {k: v[start:end] for k, v in moved.items()}, ends[start:end])
+            self._leave(places)
+            start = end
 
     def parts(self, members: Collection[Member]) -> dict[Member, Part]:
         """Where the rows of members are. It costs little: kernels are pure, so no tensor is copied."""
@@ -240,7 +252,7 @@ class Batch:
 
 def _taken(rows: Rows, places: Sequence[int]) -> Rows:
     """Copies of the rows at these places."""
-    first, last = places[0], places[-1]
-    if last - first + 1 == len(places):
-        return {k: v[first : last + 1].clone() for k, v in rows.items()}
+    first, end = places[0], places[0] + len(places)
+    if list(places) == list(range(first, end)):
+        return {k: v[first:end].clone() for k, v in rows.items()}
     return {k: v[list(places)] for k, v in rows.items()}

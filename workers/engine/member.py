@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.core.loop import Loop, Rows, RowsError, diverged, without
+from models.core.loop import Condition, Loop, Rows, RowsError, conditions, diverged, without
 from models.core.noise import mix
 from workers.chains.chain import Chain, Part, Snapshot, on_cpu
 from workers.engine.tickets import Preview, Ticket
@@ -39,6 +39,10 @@ class Member:
         self._pictures: dict[int, dict[int, tuple[Tensor, float | None]]] = {}  # step -> row -> what is to be shown
         self._shown: dict[int, set[int]] = {}  # step -> rows that were shown
         self._finished = [row for row, step in enumerate(self.steps) if step >= loop.steps]
+        self._ends: dict[int, Condition] = {}
+        if self._finished:  # elsewhere
+            ends = conditions({k: v[self._finished] for k, v in self.rows.items()})
+            self._ends.update(zip(self._finished, ends, strict=True))
         self._moved: Rows = {}  # what its kernel changes, of the rows that have finished; else they are as at the start
 
     def shown_at(self, step: int) -> bool:
@@ -86,8 +90,9 @@ class Member:
             return {k: v[begin:end] for k, v in self.rows.items()}
         return {k: v[self.todo[begin:end]] for k, v in self.rows.items()}
 
-    def collect(self, numbers: Sequence[int], moved: Rows) -> None:
+    def collect(self, numbers: Sequence[int], moved: Rows, ends: Sequence[Condition]) -> None:
         """Keep what the kernel has made of some of its rows, which have finished, by their numbers."""
+        self._ends.update(zip(numbers, ends, strict=True))
         if list(numbers) == list(range(self.size)):  # all at once, as most jobs end
             self._moved = moved
         else:
@@ -119,7 +124,7 @@ class Member:
         Raises:
             RowsError: all have diverged.
         """
-        lost = diverged(self.loop, self._moved)
+        lost = diverged(self.loop, [self._ends[row] for row in range(self.size)])
         if lost and len(lost) == self.size:
             raise RowsError(next(iter(lost.values())))
         return {**self.rows, **(without(self._moved, lost) if lost else self._moved)}
