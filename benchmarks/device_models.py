@@ -25,19 +25,6 @@ Figures: TypeAlias = Iterator[tuple[str, Any]]
 """What a section measures, one figure after the other; it can be stopped between them."""
 
 
-class DeviceNoise:
-    """Numbers of the device's own generator: what noise costs at least there. They are not the rows' own."""
-
-    def __init__(self, rows: int, device: torch.device) -> None:
-        self._rows, self._device = rows, device
-
-    def normal(self, *shape: int) -> Tensor:
-        return torch.randn(self._rows, *shape, device=self._device)
-
-    def uniform(self, *shape: int) -> Tensor:
-        return torch.rand(self._rows, *shape, device=self._device)
-
-
 class DoubleNoise:
     """The rows' own numbers in double precision."""
 
