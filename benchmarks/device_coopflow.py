@@ -6,8 +6,9 @@ process take turns on streams of their own, so that a pair and what it is compar
 likelihood, the energy alone from noise) have the same time: an iteration of a pair costs what two of the others cost,
 so these have a turn in every second round. It needs torch, numpy, safetensors, tqdm and pydantic alone.
 
-``OUT`` gets, for each: ``NAME.safetensors`` (averaged weights, from which ``--go-on`` begins), ``NAME.json`` (the
+``OUT`` gets, for each: ``NAME.safetensors`` (averaged weights), ``NAME.json`` (the
 configuration that came of it, curves), ``NAME.npz`` (images that it makes); ``--tar`` packs them after each save.
+``--publish MODEL --of NAME --models FOLDER --images-of DATA`` makes a model to serve of them.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ _ENDLESS, _BATCH = 10**7, 32
 _MARKS = (0.5, 0.75)
 _HEALTHY = 0.1
 """Of the time between two states that a training which diverges goes back to."""
-_MOST_ROLLBACKS = 3
+_LEAST_RATE = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,6 @@ class Recipe:
         given["training"] |= {
             "average": 0.995,
             "batch_size": _BATCH,
-            "precision": "fp32",  # in TensorFloat-32: casts cost more than they save
             "ramp": 100,
             **shares,
             **self.training,
@@ -92,26 +92,28 @@ def _chain(steps: int, delta: float, delta_test: float | None = None) -> dict[st
     return {"steps": steps, "delta": delta, "delta_test": delta_test or round(4 / 3 * delta, 4)}
 
 
-_FASHION: dict[str, Any] = {"width": 24, "chain": _chain(20, 0.08)}
-_EMOJI: dict[str, Any] = {"preset": "small-rgb32", "data": "emoji32", "width": 24, "chain": _chain(20, 0.08)}
-_PAIR: dict[str, Any] = {"lr_energy": 2e-4, "lr_flow": 3e-5}
+_FASHION: dict[str, Any] = {"width": 24, "chain": _chain(30, 0.1, 0.1)}
+_EMOJI: dict[str, Any] = {"preset": "small-rgb32", "data": "emoji32", "width": 24, "chain": _chain(30, 0.1, 0.1)}
+_STEEP = {"cut": 0.25}
+"""Chains go far in a training of minutes: of their drift more is beyond its bound than in one of days."""
+_PAIR: dict[str, Any] = {"lr_energy": 1e-4, "lr_flow": 1e-4, "guards": _STEEP}
 _FLOW: dict[str, Any] = {"flow": 1.0, "every": 2, "learned": ("flow",)}
 _ENERGY: dict[str, Any] = {
     "flow": 0.0,
     "warm_up": 1.0,
-    "training": {"lr_energy": 2e-4, "start": "noise"},
+    "training": {"lr_energy": 1e-4, "start": "noise", "guards": {"cut": 1.0}},
     "every": 2,
     "learned": ("energy",),
 }
 
 RECIPES: dict[str, Recipe] = {
-    "fashion": Recipe(**_FASHION, flow=0.35, warm_up=0.15, training=_PAIR),
+    "fashion": Recipe(**_FASHION, flow=0.2, warm_up=0.2, training=_PAIR),
     "fashion-flow": Recipe(**{**_FASHION, **_FLOW}),
     "fashion-energy": Recipe(**{**_FASHION, **_ENERGY}),
-    "emoji": Recipe(**_EMOJI, flow=0.4, warm_up=0.15, training=_PAIR),
+    "emoji": Recipe(**_EMOJI, flow=0.25, warm_up=0.2, training=_PAIR),
     "emoji-flow": Recipe(**{**_EMOJI, **_FLOW}),
     "emoji-energy": Recipe(**{**_EMOJI, **_ENERGY}),
-    "toy": Recipe(preset="tiny", training={"norm_images": 16, "batch_size": 4}),
+    "toy": Recipe(preset="tiny", flow=0.0, warm_up=0.1, training={"norm_images": 16, "batch_size": 4}),
     "toy-flow": Recipe(preset="tiny", **_FLOW, training={"norm_images": 16, "batch_size": 4}),
 }
 
@@ -127,26 +129,8 @@ class Run:
         self.lengths: dict[str, int] = {}
         self.rollbacks, self.ended = 0, False
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-        self._healthy: dict[str, Tensor] = {}
-        self._kept, self._goes_on = 0.0, False
-
-    def go_on(self, folder: Path) -> None:
-        """Begin at the averages of an earlier run, in the last phase that it was in."""
-        facts, tensors = (
-            json.loads((folder / f"{self.name}.json").read_text()),
-            load_file(folder / f"{self.name}.safetensors"),
-        )
-        pair = self.trainer.pair
-        for name, learner in (("flow", pair.flow), ("energy", pair.energy)):
-            if name not in self.recipe.learned:
-                continue
-            weights = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
-            for network in (learner.network, learner.served):
-                network.load_state_dict(weights)
-        while pair.phase < facts["phase"]:
-            self.trainer.leave_stage()
-        self.iteration, self.lengths, self._goes_on = facts["iterations"], facts["lengths"], True
-        self.log = facts["log"]
+        self._healthy: dict[str, Tensor] = self.trainer.state()
+        self._kept = 0.0
 
     def on_stream(self) -> AbstractContextManager[Any]:
         return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
@@ -156,9 +140,9 @@ class Run:
         recipe, pair = self.recipe, self.trainer.pair
         ends = {1: recipe.flow, 2: recipe.flow + (1 - recipe.flow) * recipe.warm_up}
         with self.on_stream():
-            if not self._goes_on and done >= ends.get(pair.phase, math.inf):
+            if done >= ends.get(pair.phase, math.inf):
                 self.trainer.leave_stage()
-            rate = min(1.0, (1 - done) / recipe.cool_down) * 0.5**self.rollbacks
+            rate = min(1.0, (1 - done) / recipe.cool_down) * max(0.5**self.rollbacks, _LEAST_RATE)
             metrics = self.trainer.step(self.iteration, max(rate, 0.0), self.rollbacks)
             name = pair.phase.name.lower()
             self.lengths[name] = self.lengths.get(name, 0) + 1
@@ -180,17 +164,16 @@ class Run:
         self.rollbacks += 1
         print(self.name, "DIVERGED", reason, flush=True)
         self.log.append({"iteration": self.iteration, "diverged": reason})
-        if self.rollbacks > _MOST_ROLLBACKS or not self._healthy:
-            self.ended = True
-        else:
-            self.trainer.load_state(self._healthy)
+        self.trainer.load_state(self._healthy)
 
     def save(self, out: Path, facts: Mapping[str, Any], images: int) -> None:
         """The averaged weights, the configuration as it came out with the curves, and images."""
         pair = self.trainer.pair
         with self.on_stream():
             tensors = self.trainer.export()
-            made = dict(zip(("flow", "energy"), map(to_uint8, self.trainer.pairs(images)), strict=True))
+            made = (
+                dict(zip(("flow", "energy"), map(to_uint8, self.trainer.pairs(images)), strict=True)) if images else {}
+            )
         if len(self.recipe.learned) == 1:  # only compared with
             tensors = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
         tensors = {k: v for k, v in tensors.items() if k.split(".")[0] in self.recipe.learned}
@@ -208,18 +191,21 @@ class Run:
         told = {"config": config, **facts, **counts, "phase": int(pair.phase), "log": self.log}
         save_file(tensors, out / f"{self.name}.safetensors")
         (out / f"{self.name}.json").write_text(json.dumps(told))
-        arrays: dict[str, Any] = {name: made[name].numpy() for name in self.recipe.learned}
+        arrays: dict[str, Any] = {name: made[name].numpy() for name in self.recipe.learned if made}
         np.savez_compressed(out / f"{self.name}.npz", **arrays)
 
 
 def train(runs: Sequence[Run], seconds: float, save: Callable[[float], None]) -> None:
     """Until the time is over, an iteration of each in turn."""
     started, marks, rounds = time.monotonic(), list(_MARKS), 0
-    while (passed := time.monotonic() - started) < seconds and (going := [run for run in runs if not run.ended]):
+    while going := [run for run in runs if not run.ended]:
+        passed = time.monotonic() - started
+        if passed >= seconds and rounds >= max(run.recipe.every for run in runs):  # each has had a turn
+            break
         rounds += 1
         for run in [run for run in going if rounds % run.recipe.every == 0]:
             try:
-                run.advance(passed / seconds, passed)
+                run.advance(min(passed / seconds, 1.0), passed)
             except (RuntimeError, ValueError):
                 traceback.print_exc()
                 run.ended = True
@@ -270,19 +256,66 @@ def pack(out: Path, tar: Path) -> None:
     staging.rename(tar)
 
 
-def main() -> None:
+def publish(name: str, recipe: str, out: Path, models: Path, data: str) -> Path:
+    """A model to serve of what a run has left in a folder. Networks that learned nothing are those of the pair."""
+    from models.checkpoints import publish as written
+    from models.systems.registry import VARIANTS
+    from workers.plans import data_facts
+
+    facts = json.loads((out / f"{recipe}.json").read_text())
+    files = [out / f"{recipe.split('-')[0]}.safetensors", out / f"{recipe}.safetensors"]
+    tensors = {k: v for path in files for k, v in load_file(path).items()}
+    tensors = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    shown = {"name": f"{data}/train", "images": facts["images"]}
+    config = Config.model_validate(facts["config"])
+    beside = ", ".join(facts["beside"])
+    origin = {
+        "run": f"{name}-{facts['device'].split()[1].lower() if ' ' in facts['device'] else facts['device']}",
+        "data": shown,
+        "command": f"python -m benchmarks.device_coopflow --recipe {recipe} {beside.replace(',', '')} --data FOLDER "
+        f"--out OUT --seconds {facts['seconds']:g}",
+        "iterations": facts["iterations"],
+        "wall_seconds": facts["seconds"],
+        "rollbacks": facts["rollbacks"],
+        "seed": 0,
+        "device": f"{facts['device']}, in turns with {beside}, and beside other trainings",
+        "threads": 1,
+        "versions": {"python": "3.12", "coopserve": "0.1.0", "torch": facts["torch"]},
+    }
+    card = {
+        "name": name,
+        "title": f"{VARIANTS['coopflow'].title} trained on {data}",
+        **dict.fromkeys(("description", "license", "notice"), ""),
+        "system": "coopflow",
+        "variant": "coopflow",
+        **VARIANTS["coopflow"].card(config, ()),
+        "training": origin,
+        "metrics": {},
+        "known_weaknesses": [],
+        **data_facts(data),
+    }
+    return written(models, card, tensors)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recipe", choices=RECIPES, nargs="+", required=True, help="trained in turns")
-    parser.add_argument("--data", type=Path, required=True, help="the folder of archives")
+    parser.add_argument("--recipe", choices=RECIPES, nargs="+", default=[], help="trained in turns")
+    parser.add_argument("--data", type=Path, help="the folder of archives")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--tar", type=Path, help="where the folder is packed")
-    parser.add_argument("--go-on", type=Path, help="the folder of an earlier run of the same recipes")
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--images", type=int, default=1000, help="that each makes at the end")
     parser.add_argument("--device", default="cuda")
-    a = parser.parse_args()
+    parser.add_argument("--publish", help="in place of training: the name of the model")
+    parser.add_argument("--of", choices=RECIPES, help="publish: what was trained")
+    parser.add_argument("--models", type=Path, help="publish: the folder of models")
+    parser.add_argument("--images-of", help="publish: the data set, by its name here")
+    a = parser.parse_args(arguments)
+    if a.publish:
+        print(publish(a.publish, a.of, a.out, a.models, a.images_of))
+        return
     began, device = time.monotonic(), torch.device(a.device)
-    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = False  # the flow must invert
     torch.set_num_threads(1)
     a.out.mkdir(parents=True, exist_ok=True)
     archives = {RECIPES[name].data for name in a.recipe}
@@ -292,8 +325,6 @@ def main() -> None:
     for name in a.recipe:
         try:
             runs.append(Run(name, RECIPES[name], data[RECIPES[name].data], device))
-            if a.go_on:
-                runs[-1].go_on(a.go_on)
         except (RuntimeError, ValueError, OSError):
             traceback.print_exc()
     print(f"{card}, torch {torch.__version__}: ready after {time.monotonic() - began:.1f} s", flush=True)
@@ -301,9 +332,16 @@ def main() -> None:
     def save(mark: float) -> None:
         for run in runs:
             beside = [other.name for other in runs if other is not run]
-            facts = {"recipe": run.name, "device": card, "torch": torch.__version__, "seconds": a.seconds}
+            images = len(run.trainer.batches)
+            facts = {
+                "recipe": run.name,
+                "images": images,
+                "device": card,
+                "torch": torch.__version__,
+                "seconds": a.seconds,
+            }
             try:
-                run.save(a.out, {**facts, "share": mark, "beside": beside}, a.images if mark == 1 else 64)
+                run.save(a.out, {**facts, "share": mark, "beside": beside}, a.images if mark == 1 else 0)
             except (RuntimeError, ValueError):
                 traceback.print_exc()
         if a.tar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from benchmarks import decoders, device_gan
+from benchmarks import decoders, device_coopflow, device_gan
 from benchmarks.device_models import Shipped
 from benchmarks.device_times import steps
 from benchmarks.device_training import RECIPES, Drawings, Holes, Run, Trainer, train
@@ -47,6 +48,22 @@ def test_a_recipe_makes_a_model_that_the_loader_takes(recipe: str, folder: Path,
     assert run.valid["1"]["psnr_0"] > 0
     config = ImageConfig.model_validate(run.trainer.config.model_dump(mode="json"))
     fill({"initializer": unet(config), "solver": PairSolver(config)}, load_file(tmp_path / "model.safetensors"))
+
+
+def test_a_pair_and_a_flow_in_turns_make_models_that_the_loader_takes(tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
+    np.savez(tmp_path / "fashion.npz", images_train=pictures)
+    out, models = tmp_path / "out", tmp_path / "models"
+    given = ["--data", str(tmp_path), "--out", str(out), "--tar", str(tmp_path / "all.tar"), "--device", "cpu"]
+    device_coopflow.main(["--recipe", "toy", "toy-flow", *given, "--seconds", "1", "--images", "2"])
+    with tarfile.open(tmp_path / "all.tar") as archive:
+        assert {f"toy{kind}" for kind in (".json", ".npz", ".safetensors", "-flow.json")} <= set(archive.getnames())
+    for recipe, refines in (("toy", True), ("toy-flow", False)):
+        what = ["--publish", f"a-{recipe}", "--of", recipe, "--images-of", "fashion-mnist"]
+        device_coopflow.main([*what, "--out", str(out), "--models", str(models)])
+        model = load_model(models / f"a-{recipe}" / "1", CPU)
+        assert model.card["tasks"]["generate"]["defaults"]["refine"] is refines
+        assert model.card["training"]["iterations"] >= 1
 
 
 def test_a_gan_of_fixed_seconds_makes_a_model_that_the_loader_takes(tmp_path: Path) -> None:

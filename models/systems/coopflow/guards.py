@@ -11,9 +11,8 @@ from torch import Tensor
 
 from models.systems.coopflow.config import GuardConfig
 
-_HISTORY = 200
-_ENOUGH = 50
-"""Norms that are remembered for their median, and how many make one."""
+_HISTORY = 10
+"""Norms that are remembered for their median. Few: an energy that begins to learn has six times as much in as many."""
 _WINDOW = 500
 _BROKEN_SHARE = 0.01
 """More than this share of so many iterations being skipped is no accident."""
@@ -41,12 +40,11 @@ class Remembered:
         later = torch.cat([self._numbers[1:], number.detach().double()[None]])
         self._numbers.copy_(later if wanted is None else torch.where(wanted, later, self._numbers))
 
-    def median(self, enough: int) -> Tensor:
-        """Of the numbers; infinite if they are fewer than ``enough``."""
-        count = (~self._numbers.isnan()).sum()
-        ordered = self._numbers.sort()[0]  # what is not known comes last
-        middle = ordered.gather(0, torch.stack([(count - 1).clamp(min=0) // 2, count // 2]).clamp(max=len(ordered) - 1))
-        return torch.where(count >= enough, middle.mean(), torch.inf)
+    def median(self) -> Tensor:
+        """Of the numbers; infinite while there are fewer than can be remembered."""
+        ordered, half = self._numbers.sort()[0], len(self._numbers) // 2
+        middle = ordered[half - 1 : half + 1].mean() if len(self._numbers) % 2 == 0 else ordered[half]
+        return torch.where(self._numbers.isnan().any(), torch.inf, middle)
 
     def known(self) -> Tensor:
         """The numbers, oldest first, on the CPU."""
@@ -89,9 +87,9 @@ class Guards:
         allowed = torch.stack([value.double() for value in metrics.values()]).isfinite().all()
         for name, limit in (("flow", self._config.flow_norm), ("energy", self._config.energy_norm)):
             if (norm := metrics.get(f"norm_{name}")) is not None:
-                usual = norm <= self._config.jump * self._norms[name].median(_ENOUGH)
+                usual = norm <= self._config.jump * self._norms[name].median()
                 if name == "flow":
-                    usual = usual | (metrics["bits"] <= self._usual_bits.median(_ENOUGH) + _LOST_BITS)
+                    usual = usual | (metrics["bits"] <= self._usual_bits.median() + _LOST_BITS)
                 allowed = allowed & (norm <= limit) & usual
         return allowed
 
