@@ -36,6 +36,7 @@ from service.contract.errors import invalid
 from service.contract.jobs import TASKS, JobRequest
 from service.pictures.fitting import fit
 from service.pictures.intake import named
+from service.pictures.samples import SAMPLES
 from service.pictures.surfaces import FittedSurface, coefficients_of, fit_surface
 from service.settings import Settings
 from surfaces.mesh import MeshLimits
@@ -95,9 +96,9 @@ class Images(Sequence[Image.Image]):
 class LocalModel:
     """A model that runs in this process. Its methods take the fields of the requests of the same names.
 
-    A field that is a picture may be a PIL image, a path, the bytes of a file or a data URI; a surface may be the path,
-    bytes or data URI of a mesh file, or a list of coefficients. Besides, every method takes ``sampler``: a
-    :data:`Sampler` that takes the place of the model's own refinement.
+    A field that is a picture may be a PIL image, a path, the bytes of a file, a data URI or the id of a sample picture; a
+    surface may be the path, bytes or data URI of a mesh file, or a list of coefficients. Besides, every method takes
+    ``sampler``: a :data:`Sampler` that takes the place of the model's own refinement.
 
     Args:
         card: what it is and can do.
@@ -118,6 +119,7 @@ class LocalModel:
         meshes: MeshLimits,
     ) -> None:
         self.card, self.device, self._limits, self._max_restored = card, device, limits, max_restored
+        self.folder = folder
         self._meshes = meshes
         self.model = load_model(folder, device)
 
@@ -258,6 +260,8 @@ def _picture(name: str, value: Any, limits: PictureLimits) -> Image.Image:
             return buffer.getvalue()
         if isinstance(value, bytes):
             return value
+        if isinstance(value, str) and value in SAMPLES:
+            return SAMPLES[value].png
         if isinstance(value, str) and value.startswith("data:"):
             return file_of_data_uri(value, limits.max_bytes)
         if isinstance(value, str | os.PathLike):

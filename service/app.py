@@ -28,7 +28,19 @@ from service.http.openai_images.errors import ErrorsInItsShape
 from service.http.openapi import describe
 from service.http.problems import responses
 from service.http.root import UnderRoot
-from service.http.routes import datasets, docs, health, images, jobs, models, presets, tasks, trainings, webhooks
+from service.http.routes import (
+    datasets,
+    docs,
+    health,
+    images,
+    jobs,
+    models,
+    playground,
+    presets,
+    tasks,
+    trainings,
+    webhooks,
+)
 from service.observe import process as observability
 from service.pictures.intake import PICTURES_A_REQUEST
 from service.pictures.shelf import Shelf
@@ -118,6 +130,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.include_router(router, dependencies=[needs(Scope.USE)])  # whose errors have a shape of their own
     app.include_router(health.router)
     app.include_router(docs.build(_TITLE, "/openapi.json"))
+    app.include_router(playground.build())
     if settings.otel:
         _trace(app)
     webhooks.describe(app.webhooks)

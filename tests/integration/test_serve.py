@@ -39,7 +39,7 @@ def test_it_is_ready_soon_and_says_where_swagger_ui_is(server: Server, capsys: p
     with capsys.disabled():
         print(f" [ready after {server.ready_seconds:.1f} s] ", end="")
     assert server.ready_seconds < READY_SECONDS
-    wait_for(lambda: f"Swagger UI at {server.url}/docs" in server.output())
+    wait_for(lambda: f"open {server.url}/ in a browser" in server.output())
     names = {part.cmdline()[-1] for part in server.parts()}
     assert {"worker", "trainer", "api"} <= names
     assert len(server.parts()) == 4  # and the database

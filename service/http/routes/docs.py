@@ -7,7 +7,6 @@ from importlib.resources import files
 
 from fastapi import APIRouter, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from starlette.responses import RedirectResponse
 
 _ASSETS = {
     "swagger-ui-bundle.js": "text/javascript",
@@ -18,7 +17,7 @@ _CACHE = {"Cache-Control": "public, max-age=86400"}
 
 
 def build(title: str, openapi_url: str) -> APIRouter:
-    """The page, its assets, and the redirection from the root."""
+    """The page and its assets."""
     router = APIRouter(include_in_schema=False)
     # Addresses are relative to /docs, so they hold behind a proxy that adds a path.
     page = get_swagger_ui_html(
@@ -36,7 +35,6 @@ def build(title: str, openapi_url: str) -> APIRouter:
         if media_type == "image/png":
             router.add_api_route("/favicon.ico", _always(asset))
     router.add_api_route("/docs", _always(page))
-    router.add_api_route("/", _always(RedirectResponse("/docs")))
     return router
 
 

@@ -85,6 +85,7 @@ def _add(router: APIRouter, name: str, request_type: type[JobRequest]) -> None:
         description=f"{rest.strip()}\n\n{_ANSWERS}",
         response_model=JobRecord,
         status_code=202,
+        openapi_extra={"x-pictures": request_type.pictures} if request_type.pictures else None,
         responses={
             200: {
                 "model": JobRecord,
