@@ -54,9 +54,7 @@ def serve(device: str | None, trainer: bool, repair: bool, **given: Any) -> None
     settings = settings_from(device=device, **given)
 
     def announce(address: str) -> None:
-        click.echo(
-            f"coopserve is ready: open {address}/ in a browser; the API is at {address}/docs (Ctrl-C stops it)"
-        )
+        click.echo(f"coopserve is ready: open {address}/ in a browser; the API is at {address}/docs (Ctrl-C stops it)")
 
     try:
         Supervisor(settings, trainer=trainer, repair=repair).run(announce)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from PIL import Image
@@ -21,8 +20,8 @@ _IMAGES = 4
 
 
 def portrait(model: LocalModel) -> Image.Image | None:
-    """Up to four results of the model on a square sheet, with the sample pictures; None if it makes no images."""
-    for task in _TASKS:
+    """Up to four results of the model on a square sheet, with the sample pictures; None if it makes no such images."""
+    for task in _TASKS if model.card.surface is None else ():
         if task in model.card.tasks:
             return contact_sheet([picture.convert("RGB") for picture in _results(model, task)], gap=0)
     return None
@@ -38,15 +37,14 @@ def keep_portrait(model: LocalModel) -> bool:
 
 
 def _results(model: LocalModel, task: str) -> list[Image.Image]:
-    fields: Mapping[str, Any] = {
-        k: v for k, v in TASKS[task].example.items() if k in (*TASKS[task].pictures, "options")
-    }
+    fields: dict[str, Any] = {k: v for k, v in TASKS[task].example.items() if k in (*TASKS[task].pictures, "options")}
     classes, limits = model.card.classes, model.card.tasks[task].limits
     if task == "generate" and classes is not None:
         picked = [classes[len(classes) * k // _IMAGES] for k in range(min(_IMAGES, len(classes)))]
         return [model.run(task, label=label, seed=_SEED)[0] for label in picked]
     if task == "translate" and model.card.condition is None:  # from such an image as it makes, not from line art
         fields = {"image": "sample-face"}
-    label = {"label": classes[0]} if classes is not None and task == "translate" else {}
+    if classes is not None and task == "translate":
+        fields["label"] = classes[0]
     n = min(_IMAGES, limits.max_n) if limits.chance else 1
-    return model.run(task, **fields, **label, n=n, seed=_SEED)[:]
+    return model.run(task, **fields, n=n, seed=_SEED)[:]

@@ -16,7 +16,7 @@ from service.contract.jobs import JobRecord, recipe_text
 from service.contract.records import Status
 from service.http.negotiation import Form
 from service.http.routes.common import answer_with
-from service.pictures.places import job_extra, job_image
+from service.pictures.places import job_extra, job_image, job_surface
 from service.pictures.sheets import contact_sheet, write_archive
 from service.services import Services
 
@@ -73,15 +73,16 @@ def _archive(parts: Services, record: JobRecord, files: dict[int, bytes]) -> byt
     digits = max(1, math.ceil(math.log10(len(files) + 1)))
     for k, png in files.items():
         entries[f"{k:0{digits}}.{format}"] = png if format == "png" else encoded(picture_of(png), format)
-        for name, value in _pictures_beside(parts, record, k):
-            entries[f"{k:0{digits}}-{name}.png"] = value
+        for name, value in _beside(parts, record, k):
+            entries[f"{k:0{digits}}-{name}"] = value
     file = io.BytesIO()
     write_archive(file, entries)
     return file.getvalue()
 
 
-def _pictures_beside(parts: Services, record: JobRecord, k: int) -> Iterator[tuple[str, bytes]]:
+def _beside(parts: Services, record: JobRecord, k: int) -> Iterator[tuple[str, bytes]]:
+    """What else was made of an output, pictures and surfaces, by the names of their files."""
     for name, value in record.outputs[k].extras.items():
-        place = job_extra(record.id, k, name)
-        if value == place.url:
-            yield name, parts.blobs.get(place.key)
+        for place, ending in ((job_extra(record.id, k, name), "png"), (job_surface(record.id, k), "obj")):
+            if value == place.url:
+                yield f"{name}.{ending}", parts.blobs.get(place.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from torch import Tensor
 
 import coopserve
 from coopserve.local import LocalModel
+from coopserve.portraits import keep_portrait
 from models.core.jobs import GenerateJob
 from models.core.loop import Kernel, Rows, run
 from models.core.noise import Noise
 from models.samplers.langevin import Value, ascend, langevin
 from service.contract.errors import ServiceError
 from service.contract.jobs import TASKS
+from service.pictures.samples import SAMPLES
 from workers.jobs.pictures import pictures_of
 
 
@@ -52,6 +55,26 @@ def test_a_trajectory_leads_from_the_proposal_to_the_image(fashion: LocalModel) 
 
 def test_every_task_of_the_service_is_a_method() -> None:
     assert all(callable(getattr(LocalModel, task)) for task in TASKS)
+
+
+def test_a_portrait_shows_what_a_model_makes(fashion: LocalModel, tmp_path: Path) -> None:
+    model = copy(fashion)
+    model.folder = tmp_path
+    assert keep_portrait(model)
+    with Image.open(tmp_path / "sample.png") as sheet:
+        sheet.load()
+    labels = [fashion.card.classes[k] for k in (0, 2, 5, 7)]  # type: ignore[index]
+    assert sheet.size == (56, 56)
+    for k, label in enumerate(labels):
+        x, y = 28 * (k % 2), 28 * (k // 2)
+        shown = sheet.crop((x, y, x + 28, y + 28))
+        assert same([shown], [fashion.generate(label=label, seed=7)[0].convert("RGB")])
+
+
+def test_a_sample_picture_is_named_by_its_id(fashion: LocalModel) -> None:
+    options = {"latent_steps": 1}
+    named = fashion.reconstruct(image="sample-shirt", options=options, seed=1)
+    assert same(list(named), list(fashion.reconstruct(image=SAMPLES["sample-shirt"].draw(), options=options, seed=1)))
 
 
 def test_pictures_come_as_images_files_and_bytes(fashion: LocalModel, tmp_path: Path) -> None:

@@ -285,7 +285,10 @@ def test_a_proxy_may_show_it_under_a_path(
             assert http.get(at + missing["type"]).json()["type"] == missing["type"]
             moved = http.get(f"{at}{path}/v1/jobs/")
             assert (moved.status_code, moved.headers["location"]) == (307, f"{path}/v1/jobs")
-            assert http.get(f"{at}{path}/", follow_redirects=True).url == f"{at}{path}/docs"
+            shown = http.get(f"{at}{path}/playground", follow_redirects=True)
+            assert shown.url == f"{at}{path}/"
+            assert f'src="{path}/playground/app.js"' in shown.text
+            assert http.get(f"{at}{path}/playground/app.js").headers["content-type"].startswith("text/javascript")
             assert http.get(f"{at}{path}/openapi.json").json()["servers"] == [{"url": path}]
             assert '"openapi.json"' in http.get(f"{at}{path}/docs").text.replace("'", '"')
         assert httpx.get(f"{url}/v2/health/live").status_code == 200  # as on the machine itself

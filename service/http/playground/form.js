@@ -9,6 +9,8 @@ const NEVER = ["model", "options", "webhook", "preview_every"];
 
 /** Whether a model with this card can be told a field of a task. */
 const APPLIES = {
+  image: (card) => !card.surface,
+  surface: (card) => card.surface,
   label: (card) => card.classes,
   labels: (card) => card.classes,
   seeds: (card) => !card.classes && !card.condition,
@@ -55,6 +57,7 @@ export class Form {
     const label = titled(name);
     if (name === "label") return this.put(name, classes(this.card.classes, label, hint));
     if (name === "labels") return this.put(name, kind.minItems === 2 ? pair(label, (k) => picker(this.card.classes, `${k ? "To" : "From"}`)) : classes(this.card.classes, label, hint, true));
+    if (/data URI/.test(field.description)) return this.put(name, attached(label, hint));
     if (kind.type === "array") return this.put(name, pair(label, (k) => number({ label: k ? "To" : "From", hint: "", low: kind.items.minimum, high: kind.items.maximum, step: 1 })));
     if (kind.enum) return this.put(name, select(label, hint, kind.enum, field.default));
     if (kind.type === "boolean") return this.put(name, toggle(label, hint, Boolean(field.default)));
@@ -62,7 +65,7 @@ export class Form {
     if (kind.type === "integer" || kind.type === "number") {
       return this.put(name, { ...number({ label, hint, low: kind.minimum, high: kind.maximum, step: kind.type === "integer" ? 1 : "any", value: field.default }), absent: field.default });
     }
-    return this.put(name, /data URI/.test(field.description) ? attached(label, hint) : line(label, hint, field.default));
+    return this.put(name, line(label, hint, field.default));
   }
 
   pictureRow(name, field) {
