@@ -96,8 +96,8 @@ class Images(Sequence[Image.Image]):
 class LocalModel:
     """A model that runs in this process. Its methods take the fields of the requests of the same names.
 
-    A field that is a picture may be a PIL image, a path, the bytes of a file, a data URI or the id of a sample picture; a
-    surface may be the path, bytes or data URI of a mesh file, or a list of coefficients. Besides, every method takes
+    A field that is a picture may be a PIL image, a path, the bytes of a file, a data URI or the id of a sample picture;
+    a surface may be the path, bytes or data URI of a mesh file, or a list of coefficients. Besides, every method takes
     ``sampler``: a :data:`Sampler` that takes the place of the model's own refinement.
 
     Args:
