@@ -54,7 +54,7 @@ def ways(one: Subject, image: Tensor) -> dict[str, tuple[Observation, Tensor]]:
 def completed(one: Subject, seen: Sequence[Observation], how: Settings, chains: int) -> list[Tensor]:
     """Pictures ``[chains, C, H, W]`` for each."""
     tasks = [solve(one.kernels, each, how, row_seeds(7, chains)) for each in seen]
-    return [one.cropped(rows["image"]) for rows in run_together(tasks)]
+    return [one.cropped(rows["image"]) for rows in run_together(tasks, device=one.kernels.device)]
 
 
 def sheet(rows: Sequence[tuple[str, Sequence[Tensor]]], heads: Sequence[str]) -> Image.Image:
@@ -81,34 +81,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--mark", default="100", help="of a file of device_gan: 50, 75 or 100")
     parser.add_argument("--data", type=Path, required=True, help="an npz file with images_train and images_test")
     parser.add_argument("--split", choices=("train", "test"), default="test")
-    parser.add_argument("--image", type=int, default=0, help="its number in the split")
+    parser.add_argument(
+        "--image", type=int, nargs="+", default=[0], help="its number in the split; several: a file each"
+    )
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--temperatures", type=int, default=200)
     parser.add_argument("--leapfrogs", type=int, default=10)
     parser.add_argument("--sigma", type=float)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     a = parser.parse_args(arguments)
     torch.set_num_threads(a.threads)
     torch.set_flush_denormal(True)
-    one = subject(a.model, a.mark, torch.device("cpu"))
-    data = read_npz(a.data)[a.split].subset([a.image]).fit(one.size, one.channels)
-    image = to_float(data.images)[0]
-    given = ways(one, image)
-    seen = [observation for observation, _ in given.values()]
+    one = subject(a.model, a.mark, torch.device(a.device))
+    data = read_npz(a.data)[a.split].fit(one.size, one.channels)
     how = Settings(
         sigma=a.sigma or one.calibration.get("sigma", 0.2), temperatures=a.temperatures, leapfrogs=a.leapfrogs
     )
+    a.out.parent.mkdir(parents=True, exist_ok=True)
+    for k in a.image:
+        path = a.out if len(a.image) == 1 else a.out.with_stem(f"{a.out.stem}-{k}")
+        drawn(one, to_float(data.images[k]), how, a.chains).save(path, optimize=True)
+        print(path, flush=True)
+
+
+def drawn(one: Subject, image: Tensor, how: Settings, chains: int) -> Image.Image:
+    """The picture of pictures of an image ``[C, H, W]``."""
+    given = ways(one, image)
+    seen = [observation for observation, _ in given.values()]
     how = Settings(**{**vars(how), "table": piloted(one.kernels, seen, how, [{}] * len(seen))})
-    annealed = completed(one, seen, how, a.chains)
+    annealed = completed(one, seen, how, chains)
     descent = completed(one, seen, Settings(**{**vars(how), "solver": "gd_single"}), 1)
     rows = [
-        (name, [shown, *chains, *single, image])
-        for (name, (_, shown)), chains, single in zip(given.items(), annealed, descent, strict=True)
+        (name, [shown, *found, *single, image])
+        for (name, (_, shown)), found, single in zip(given.items(), annealed, descent, strict=True)
     ]
-    heads = ["given", *["annealed", *[""] * (a.chains - 1)], "descent", "true"]
-    a.out.parent.mkdir(parents=True, exist_ok=True)
-    sheet(rows, heads).save(a.out, optimize=True)
+    return sheet(rows, ["given", *["annealed", *[""] * (chains - 1)], "descent", "true"])
 
 
 if __name__ == "__main__":
