@@ -100,9 +100,13 @@ model has half of the places: enough for a full batch of jobs of one image."""
 
 def capacity(settings: Settings) -> Capacity:
     """What the settings say, else what suits the device."""
-    usual, name = _ON_CPU, choose_device(settings.device)
-    if name.startswith("cuda"):
-        usual = Capacity(_GPU_ROWS, _GPU_PLACES, int(_GPU_MODELS * _memory(settings, torch.device(name))))
+    name = choose_device(settings.device)
+    return suited(settings, _memory(settings, torch.device(name)) if name.startswith("cuda") else None)
+
+
+def suited(settings: Settings, gpu_bytes: int | None) -> Capacity:
+    """The same for so many bytes that the process may take of a GPU; None: it computes on a CPU."""
+    usual = _ON_CPU if gpu_bytes is None else Capacity(_GPU_ROWS, _GPU_PLACES, int(_GPU_MODELS * gpu_bytes))
     return Capacity(
         settings.max_rows or usual.rows,
         settings.worker_threads or usual.places,

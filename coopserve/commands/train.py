@@ -125,6 +125,7 @@ def _as_option(field: str, value: object) -> str:
 
 
 def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> Plan:
+    from models.core.devices import set_arithmetic
     from models.data.catalog import read
     from models.metrics.effnet import installed_features
     from models.systems.registry import VARIANTS
@@ -148,6 +149,7 @@ def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> 
     )
     owner = sole_owner(Catalog(home.model_dirs).owners(options["name"]))
     device = training_device(options["device"] or home.device)
+    set_arithmetic(tf32=home.tf32)
     return Plan(
         variant=variant,
         config=fit(variant, chosen, data),

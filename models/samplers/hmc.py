@@ -21,6 +21,7 @@ from typing import TypeAlias, final
 import torch
 from torch import Tensor
 
+from models.core.devices import full_precision
 from models.core.loop import Kernel, Rows
 from models.core.noise import Noise
 from models.samplers.spaces import Space
@@ -82,9 +83,9 @@ class Hmc:
         return {**rows, "q": q, "v": v}
 
     def evaluate(self, rows: Rows, x: Tensor) -> tuple[Tensor, Tensor]:
-        """f, float64 ``[rows]``, and its gradient at x."""
+        """f, float64 ``[rows]``, and its gradient at x: never rounded to TF32, for differences of f decide moves."""
         x = x.detach().requires_grad_(True)
-        with torch.enable_grad():
+        with full_precision(), torch.enable_grad():
             f = self._value({**rows, "x": x})
             (g,) = torch.autograd.grad(f.sum(), x)
         return f.detach().double(), g.contiguous()  # of a sum it may be one number, expanded

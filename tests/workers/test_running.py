@@ -213,6 +213,31 @@ def test_only_a_row_that_does_not_fit_alone_fails() -> None:
             assert equal(ticket.result(), alone)
 
 
+class Tight(torch.Tensor):
+    """Numbers of which more than three rows can't be put together."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.cat and sum(len(part) for part in args[0]) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().__torch_function__(func, types, args, kwargs or {})
+
+
+def test_rows_for_which_there_is_no_memory_wait() -> None:
+    """Those of a batch go on, and others join when they have left."""
+
+    def moved(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+        return {**rows, "x": rows["x"] + 1}
+
+    def task(rows: int, steps: int) -> Any:
+        return (yield Loop(moved, {"x": torch.zeros(rows, 2).as_subclass(Tight)}, steps, range(rows)))
+
+    with engine_of(PlainLane()) as engine:
+        tickets = [engine.submit(task(rows, steps)) for rows, steps in ((2, 9), (3, 4), (1, 20))]
+        for ticket, (rows, steps) in zip(tickets, ((2, 9), (3, 4), (1, 20)), strict=True):
+            assert torch.equal(ticket.result()["x"].as_subclass(torch.Tensor), torch.full((rows, 2), float(steps)))
+
+
 def test_a_lost_device_ends_the_engine_and_fails_nobody() -> None:
     """Its tasks are told that it has stopped: they go on elsewhere, from what was saved last."""
     lane, told = RecordingLane(), list[Exception]()

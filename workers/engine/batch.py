@@ -84,8 +84,8 @@ class Batch:
         self._count()
         held = len(self._steps) if kept else 0  # a one-step kernel may have added names that fresh rows lack
         slots = [*(slot for slot in self._slots if slot), *fresh]
-        self._slots, self.size = list(slots), len(slots)
         if not slots:
+            self._slots, self.size = [], 0
             self._rows, self._steps, self._streams = {}, self._steps[:0], self._streams[:0]
             return
         order = [*kept, *range(held, held + len(fresh))]
@@ -97,7 +97,7 @@ class Batch:
         if order != list(range(held + len(fresh))):
             index = torch.tensor(order, device=device)
             joined = {k: v.index_select(0, index) for k, v in joined.items()}
-        self._rows = joined
+        self._slots, self.size, self._rows = list(slots), len(slots), joined  # not before there was memory for them
         for slot in fresh:
             slot.base -= self._age  # they begin now
         self._rebase()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Collection
 from math import ceil, inf
 from typing import Any
 
+import torch
+
 from models.core.loop import Kernel, Loop, Rows
 from workers.chains.chain import Part, Snapshot
 from workers.engine.batch import Batch
@@ -131,7 +133,7 @@ class Group:
         return batch
 
     def _admit(self, batch: Batch, free: int) -> None:
-        """Add up to so many waiting rows to a batch."""
+        """Add up to so many waiting rows to a batch, fewer where the device has no memory for them."""
         fresh: list[Slot] = []
         parts: list[Rows] = []
         ends: dict[Member, int] = {}
@@ -140,7 +142,14 @@ class Group:
             fresh += [Slot(member, row) for row in member.todo[start:end]]
             parts.append(member.starts(start, end))
             ends[member] = end
-        batch.pack(fresh, parts)
+        try:
+            batch.pack(fresh, parts)
+        except torch.OutOfMemoryError:
+            if free > 1:
+                self._admit(batch, free // 2)
+            elif not batch.size:
+                raise
+            return  # those that are in it go on, and make room
         for member, end in ends.items():
             member.admitted = end
         self._waiting = [member for member in self._waiting if member.admitted < len(member.todo)]
