@@ -143,8 +143,8 @@ class Run:
             if done >= ends.get(pair.phase, math.inf):
                 self.trainer.leave_stage()
             rate = min(1.0, (1 - done) / recipe.cool_down) * max(0.5**self.rollbacks, _LEAST_RATE)
-            metrics = self.trainer.step(self.iteration, max(rate, 0.0), self.rollbacks)
             name = pair.phase.name.lower()
+            metrics = self.trainer.step(self.iteration, max(rate, 0.0), self.rollbacks)
             self.lengths[name] = self.lengths.get(name, 0) + 1
             self.iteration += 1
             if metrics:
