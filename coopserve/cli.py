@@ -17,6 +17,7 @@ from coopserve.commands.models import models
 from coopserve.commands.run import run
 from coopserve.commands.settings import settings
 from coopserve.commands.train import train
+from coopserve.commands.travel import export, import_model, pull, push, remove
 from coopserve.configured import data_dir, settings_from
 from coopserve.parts import HOPELESS, StartError
 from service.settings import Settings
@@ -33,6 +34,8 @@ main.add_command(jobs)
 main.add_command(train)
 main.add_command(evaluate)
 main.add_command(models)
+for command in (export, import_model, remove, push, pull):
+    models.add_command(command)
 main.add_command(keys)
 main.add_command(data)
 main.add_command(demo)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from models.systems.registry import load_from
 
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
+_REMOVED = ".removed"
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 
@@ -47,18 +49,33 @@ def versions(root: Path, name: str) -> dict[int, Path]:
 
 
 def latest_version(root: Path, name: str) -> int:
-    """The greatest version of a model in a folder of models; 0 if there is none."""
-    return max(versions(root, name), default=0)
+    """The greatest version of a model that is or was in a folder of models; 0 if there is none."""
+    return max([*versions(root, name), _removed(root / name)])
 
 
 def publish(root: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], *, after: int = 0) -> Path:
+    """Write the next version of a model from its tensors; arguments and result are those of :func:`install`.
+
+    Args:
+        root: the folder of models.
+        card: of the model; ``training.run`` on it says whose work it is.
+        tensors: what the system's ``load`` expects.
+        after: the new version is greater than this.
+    """
+    run = str(card.get("training", {}).get("run", ""))
+    return install(root, card, lambda staging: save_file(dict(tensors), staging / WEIGHTS), run=run, after=after)
+
+
+def install(
+    root: Path, card: Mapping[str, Any], fill: Callable[[Path], object], *, run: str = "", after: int = 0
+) -> Path:
     """Write the next version of a model: it is written beside the others and appears whole, by one renaming.
 
     Args:
         root: the folder of models.
-        card: must hold ``name``; ``version`` and ``files`` are filled in here. What a killed publication of the same
-            training (``training.run``) has left is deleted.
-        tensors: what the system's ``load`` expects.
+        card: must hold ``name``; ``version`` and ``files`` are filled in here.
+        fill: writes the weights into the folder that it is given; if it fails, nothing of it stays.
+        run: whose work it is: what it has left when it was killed is deleted.
         after: the new version is greater than this.
 
     Returns:
@@ -66,19 +83,19 @@ def publish(root: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], 
     """
     home = root / str(card["name"])
     home.mkdir(parents=True, exist_ok=True)
-    mark = f".staging-{card.get('training', {}).get('run', '')}-"
+    mark = f".staging-{run}-"
     for left in [path for path in home.iterdir() if path.name.startswith(mark)]:
         shutil.rmtree(left, ignore_errors=True)
     staging = Path(tempfile.mkdtemp(prefix=mark, dir=home))
     try:
-        return _publish(staging, home, card, tensors, after)
+        fill(staging)
+        return _place(staging, home, card, after)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
 
 
-def _publish(staging: Path, home: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], after: int) -> Path:
-    save_file(dict(tensors), staging / WEIGHTS)
+def _place(staging: Path, home: Path, card: Mapping[str, Any], after: int) -> Path:
     (staging / WEIGHTS).chmod(0o644)  # another user may serve it
     staging.chmod(0o755)
     settle(staging / WEIGHTS)
@@ -95,6 +112,22 @@ def _publish(staging: Path, home: Path, card: Mapping[str, Any], tensors: Mappin
         else:
             settle(home)
             return published
+
+
+def remove(folder: Path) -> None:
+    """Delete a version of a model. Its number is not given again: workers may have it in memory under that number."""
+    home, version = folder.parent, int(folder.name)
+    replace_text(home / _REMOVED, f"{max(version, _removed(home))}\n")
+    gone = folder.rename(home / f".removed-{folder.name}-{os.getpid()}")
+    shutil.rmtree(gone)
+
+
+def _removed(home: Path) -> int:
+    """The greatest version of a model that was deleted; 0 if there is none."""
+    try:
+        return int((home / _REMOVED).read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def write_card(directory: Path, card: Mapping[str, Any]) -> None:
