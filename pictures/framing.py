@@ -99,26 +99,6 @@ def on_white(picture: Image.Image, channels: int) -> Image.Image:
     return flat
 
 
-_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # with which Pillow turns colour into grey
-
-
-def with_lightness(picture: Image.Image, other: Image.Image) -> Image.Image:
-    """The colours of a picture on the lightness of another of its size.
-
-    The differences of the channels from their lightness are shortened alike where a channel would leave the range, so
-    that the lightness is the other's, to half a level.
-    """
-    result = Image.new("RGB", picture.size)
-    for band in bands(picture.size):
-        rgb = np.asarray(picture.crop(band).convert("RGB"), dtype=np.float32)
-        grey = np.asarray(other.crop(band).convert("L"), dtype=np.float32)[:, :, None]
-        colour = rgb - (rgb @ _LUMA)[:, :, None]
-        room = np.where(colour > 0, 255 - grey, grey) / np.maximum(np.abs(colour), 1e-3)
-        whole = grey + colour * np.minimum(room.min(2, keepdims=True), 1)
-        result.paste(Image.fromarray(np.rint(whole).clip(0, 255).astype(np.uint8)), band)
-    return result
-
-
 def _size(box: Box) -> Size:
     return box[2] - box[0], box[3] - box[1]
 

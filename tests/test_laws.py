@@ -25,6 +25,8 @@ from workers.engine.sizes import Sizes, probe
 
 CASES = [(name, task) for name, tiny in ZOO.items() for task in tiny.card()["tasks"]]
 MAX_ROWS = 8
+WITHOUT_CHANCE = {"embed"}
+"""Tasks whose output is a function of the picture alone."""
 TOLERANCE = {"atol": 1e-5, "rtol": 0.0}
 
 
@@ -100,7 +102,7 @@ def test_a_model_does_what_its_card_says(name: str) -> None:
 def test_same_seed_same_output_and_another_seed_another(name: str, task: str) -> None:
     first = make(name, task)
     assert same(first, make(name, task))
-    assert not same(first, make(name, task, seed=6))
+    assert same(first, make(name, task, seed=6)) == (task in WITHOUT_CHANCE)
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)

@@ -42,7 +42,7 @@ NUMBERS = ("per_class", "parzen_samples", "images")
 @click.option("--leapfrog", default=10, show_default=True, type=click.IntRange(1), help="Likelihood: gradients a move.")
 @click.option("--chains", default=100, show_default=True, type=click.IntRange(2), help="Likelihood: in each direction.")
 @click.option("--tau", default=1.0, show_default=True, help="Likelihood: temperature of the density exp(f / tau).")
-@click.option("--beside", multiple=True, help="CoopFlow: a model to compare it with; several times for several.")
+@click.option("--beside", multiple=True, help="A model to compare it with; several times for several.")
 @data_dir
 @click.option("--write/--no-write", default=True, show_default=True, help="Put the figures on the model's card.")
 def evaluate(reference: str, **options: Any) -> None:

@@ -187,6 +187,18 @@ class ScoreJob(Job):
     mask: Tensor | None = None
 
 
+@final
+@dataclass(frozen=True, kw_only=True, eq=False)
+class EmbedJob(Job):
+    """``embed``: a picture as a vector; ``n`` is 1.
+
+    Args:
+        image: as the model takes its conditions, or an image such as it makes.
+    """
+
+    image: Tensor
+
+
 JOBS: dict[str, type[Job]] = {
     "generate": GenerateJob,
     "translate": TranslateJob,
@@ -198,5 +210,6 @@ JOBS: dict[str, type[Job]] = {
     "restyle": RestyleJob,
     "reconstruct": ReconstructJob,
     "score": ScoreJob,
+    "embed": EmbedJob,
 }
 """The class of each task's jobs."""

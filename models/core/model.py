@@ -42,6 +42,7 @@ class Tasks(TypedDict, Generic[M], total=False):
     restyle: Callable[[M, jobs.RestyleJob], Task[Output]]
     reconstruct: Callable[[M, jobs.ReconstructJob], Task[Output]]
     score: Callable[[M, jobs.ScoreJob], Task[Output]]
+    embed: Callable[[M, jobs.EmbedJob], Task[Output]]
 
 
 @final

@@ -19,6 +19,7 @@ from models.systems.ccoopnets.images.variant import IMAGES
 from models.systems.ccoopnets.labels.variant import LABELS
 from models.systems.cfebm.generation.variant import GENERATION
 from models.systems.cfebm.translation.variant import TRANSLATION
+from models.systems.cgml.images.variant import CGML_IMAGES
 from models.systems.coopflow.variant import COOPFLOW
 
 VARIANTS: dict[str, Variant] = {
@@ -28,6 +29,7 @@ VARIANTS: dict[str, Variant] = {
     "cfebm/translation": TRANSLATION,
     "coopflow": COOPFLOW,
     "aishmc/pgan": PGAN,
+    "cgml/images": CGML_IMAGES,
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -78,6 +78,12 @@ class TaskCard(CardPart):
     limits: TaskLimits = Field(description="Bounds of what a request may ask for.")
     options: dict[OptionName, Option] = Field(
         default_factory=dict, description="What requests of this task may set in `options`, by name."
+    )
+
+    lightness: Literal["luma", "cielab"] = Field(
+        "luma",
+        description="What `colorize` keeps of a picture: the weighted sum of its channels by which libraries make it "
+        "grey, or L* of CIE L*a*b*.",
     )
 
     @model_validator(mode="before")

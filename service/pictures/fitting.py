@@ -13,8 +13,9 @@ from typing import TypeAlias
 from PIL import Image
 
 from pictures.framing import Box, Fit, Frame, Size, on_white
+from pictures.lightness import LIGHTNESS
 from pictures.masks import of_mask, of_transparency
-from service.contract.cards import ImageShape, ModelCard
+from service.contract.cards import ModelCard
 from service.contract.errors import invalid
 from service.contract.jobs import JobRequest, Role, shape_of
 
@@ -67,7 +68,7 @@ def fit(request: JobRequest, card: ModelCard, given: Pictures, max_restored: int
     if hole is not None:
         warnings += _left_out(request, frames[_field(request, Role.IMAGE)], hole)
     fitted = {
-        name: _fitted(picture, frames[name], shape_of(request, role, card), hidden if role is Role.IMAGE else None)
+        name: _fitted(_plain(request, card, picture, role), frames[name], hidden if role is Role.IMAGE else None)
         for name, picture, role in _roles(request, given)
         if role is not Role.MASK
     }
@@ -121,8 +122,14 @@ def _frame(request: JobRequest, card: ModelCard, picture: Image.Image, role: Rol
     return Frame.of(picture.size, (shape.width, shape.height), how, hole if role is not Role.CONDITION else None)
 
 
-def _fitted(picture: Image.Image, frame: Frame, shape: ImageShape, hidden: Image.Image | None) -> Image.Image:
-    plain = on_white(picture, shape.channels)
+def _plain(request: JobRequest, card: ModelCard, picture: Image.Image, role: Role) -> Image.Image:
+    """A picture on white, grey or in colour as the model takes it; of one to colour its lightness."""
+    if role is Role.GREY:
+        return LIGHTNESS[card.tasks[request.task].lightness].grey(picture)
+    return on_white(picture, shape_of(request, role, card).channels)
+
+
+def _fitted(plain: Image.Image, frame: Frame, hidden: Image.Image | None) -> Image.Image:
     if hidden is not None:
         # What is hidden must not show in the pixels beside it once the picture is scaled.
         plain.paste("white", (0, 0, *plain.size), hidden)

@@ -54,6 +54,7 @@ TINY: dict[str, Mapping[str, Any]] = {
     "cfebm": {"network.c": 8},
     "coopflow": {"size": 16, "image_size": 16, "training.batch_size": 4, "training.norm_images": 16},
     "aishmc": {"network.most": 16, "network.latent": 64},
+    "cgml": {"training.batch_size": 4, "training.descents": 2},
     "toy": {},
 }
 """For each system values that make its presets small; with fewer channels no batch sizes agree to the bit."""
@@ -66,6 +67,7 @@ QUICK: dict[str, tuple[str, Mapping[str, Any]]] = {
     "cfebm": ("tiny", {"network.c": 2, "training.iterations": 80}),
     "coopflow": ("tiny", {**TINY["coopflow"], "training.iterations": 25}),
     "aishmc": ("tiny", {"network.most": 2, "training.iterations": 130}),
+    "cgml": ("tiny", {"training.iterations": 20}),
     "toy": ("plain", {}),
 }
 """For each system a preset that generates, and values with which it trains to its end in a moment."""
@@ -115,6 +117,9 @@ ZOO: dict[str, Tiny] = {
     "coopflow": Tiny("coopflow", "tiny", images),
     "aishmc": Tiny("aishmc", "tiny", lambda: images(size=12)),
     "aishmc-colour": Tiny("aishmc", "tiny", lambda: images(size=16, channels=3)),
+    "cgml-translate": Tiny("cgml", "tiny", lambda: pairs().fit(16)),
+    "cgml-colorize": Tiny("cgml", "tiny", lambda: images(size=12, channels=3), {"task": "colorize"}),
+    "cgml-inpaint": Tiny("cgml", "tiny", lambda: images(size=16), {"task": "inpaint"}),
     "toy": Tiny("toy", "plain", images),
 }
 """At least one model of every system; together they do every task."""
@@ -189,6 +194,8 @@ FEW: dict[str, Any] = {
     "chains": 2,
     "starts": 16,
     "sigma": 0.7,
+    "uncertainty": 2,
+    "trajectory": 2,
     "step_sizes": "row",  # long steps of chains are chaotic: they make much of the last bit
 }
 """Options with which a job is done in a moment, by name, for tasks that have them."""
@@ -214,6 +221,7 @@ FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     },
     "reconstruct": lambda card: {"image": picture(card["image"]), "label": _SOFT},
     "score": _score,
+    "embed": lambda card: {"n": 1, "image": picture(card["condition"] or card["image"])},
 }
 """For every task its own fields, given the model's card."""
 

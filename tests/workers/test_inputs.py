@@ -19,6 +19,7 @@ from models.data.images import to_uint8
 from pictures.budget import ByteBudget
 from pictures.decoding import read
 from pictures.files import PictureLimits
+from pictures.lightness import LIGHTNESS
 from pictures.png import png_of
 from service.contract.cards import ModelCard
 from service.contract.errors import NotFoundError, UnprocessableError
@@ -41,7 +42,16 @@ DECODER = card(
     image={"height": 8, "width": 8, "channels": 3},
     tasks={"upscale": {**card()["tasks"]["generate"], "options": FACTOR}, "colorize": card()["tasks"]["generate"]},
 )
-CARDS = {content["name"]: ModelCard.model_validate(content) for content in [*cards(), DECODER]}
+COLOURS = card(
+    "toy-colours",
+    classes=None,
+    image={"height": 8, "width": 8, "channels": 3},
+    tasks={
+        "colorize": {**card()["tasks"]["generate"], "lightness": "cielab"},
+        "embed": card()["tasks"]["generate"],
+    },
+)
+CARDS = {content["name"]: ModelCard.model_validate(content) for content in [*cards(), DECODER, COLOURS]}
 LIMITS, BUDGET = PictureLimits(2**22, 2**24), ByteBudget(2**24)
 
 
@@ -101,6 +111,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "denoise": ("toy-energy", {"image": noise(8, 8)}, {}),
     "upscale": ("toy-decoder", {"image": noise(2, 2)}, {"options": {"factor": 4}}),
     "colorize": ("toy-decoder", {"image": noise(8, 8)}, {}),
+    "embed": ("toy-colours", {"image": noise(8, 8)}, {}),
     "interpolate": ("toy-pairs", {"images": [noise(8, 8), noise(8, 8)]}, {"mix": "energy"}),
     "restyle": (
         "toy-classes",
@@ -186,6 +197,19 @@ def test_of_a_picture_to_colour_the_lightness_is_taken(blobs: Blobs) -> None:
     picture = noise(16, 16)
     job = prepared(blobs, "colorize", "toy-decoder", {"image": picture}).job
     assert same(job.image, picture.convert("L").resize((8, 8), Image.Resampling.LANCZOS))
+
+
+def test_a_model_of_colours_is_given_and_keeps_the_lightness_of_cielab(blobs: Blobs) -> None:
+    """A grey of L* = 53.24, which is 127 of 255, and not the luma of red, which is 76."""
+    red = Image.new("RGB", (16, 16), (255, 0, 0))
+    ready = requested(blobs, "colorize", "toy-colours", {"image": red}, restore=True)[1]
+    assert set(((ready.job.image + 1) * 127.5).round().flatten().tolist()) == {127.0}
+    assert ready.restore
+    with ready.restore.opened() as restored:
+        blue, own = (restored(Image.new("RGB", (8, 8), colour)) for colour in ((30, 60, 200), (255, 0, 0)))
+    assert own.getpixel((3, 3)) == (255, 0, 0)
+    assert LIGHTNESS["cielab"].grey(blue).getextrema() == (127, 127)
+    assert blue.getpixel((3, 3))[2] > blue.getpixel((3, 3))[0] + 50
 
 
 @pytest.mark.parametrize("size", [(8, 8), (32, 24)])

@@ -53,7 +53,7 @@ def prepare(inputs: Inputs, request: JobRequest, card: ModelCard, blobs: Blobs, 
     return Prepared(
         build(request, reading),
         getattr(request, "animate", False),
-        restoration(inputs, request, blobs, budget),
+        restoration(inputs, request, card, blobs, budget),
         inputs.placing,
     )
 
@@ -164,6 +164,10 @@ def _score(request: tasks.Score, given: Reading) -> jobs.ScoreJob:
     )
 
 
+def _embed(request: tasks.Embed, given: Reading) -> jobs.EmbedJob:
+    return jobs.EmbedJob(**_shared(request), image=given.picture("image"))
+
+
 BUILDERS: Mapping[str, Callable[[Any, Reading], Job]] = {
     "generate": _generate,
     "translate": _translate,
@@ -175,5 +179,6 @@ BUILDERS: Mapping[str, Callable[[Any, Reading], Job]] = {
     "restyle": _restyle,
     "reconstruct": _reconstruct,
     "score": _score,
+    "embed": _embed,
 }
 """From a request and its pictures to a job, by task."""

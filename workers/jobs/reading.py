@@ -14,7 +14,8 @@ from torch import Tensor
 from models.data.images import to_float
 from pictures.budget import ByteBudget
 from pictures.decoding import memory
-from pictures.framing import Frame, with_lightness
+from pictures.framing import Frame
+from pictures.lightness import LIGHTNESS, LightnessName
 from pictures.png import picture_of, size_of
 from service.contract.cards import ModelCard
 from service.contract.errors import NotFoundError
@@ -68,13 +69,13 @@ class Restoration:
         load: gives the picture, without transparency, and the pixels that a result may change (0 or 255; None: all that
             the model saw). They are in memory for as long as :meth:`opened` lasts, and no longer.
         budget: memory for them.
-        keeps_lightness: results have the lightness of the picture that was sent, pixel by pixel.
+        lightness: what results have of the picture that was sent, pixel by pixel; None: nothing.
     """
 
     frame: Frame
     load: Callable[[], tuple[Image.Image, Image.Image | None]]
     budget: ByteBudget
-    keeps_lightness: bool = False
+    lightness: LightnessName | None = None
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Image.Image], Image.Image]]:
@@ -84,7 +85,7 @@ class Restoration:
 
             def restored(result: Image.Image) -> Image.Image:
                 full = self.frame.undo(result, base, hidden)
-                return with_lightness(full, base) if self.keeps_lightness else full
+                return LIGHTNESS[self.lightness].taken(full, base) if self.lightness else full
 
             yield restored
 
@@ -115,7 +116,9 @@ def tensor_of(coefficients: Floats) -> Tensor:
     return torch.from_numpy(coefficients).to(torch.float32)
 
 
-def restoration(inputs: Inputs, request: JobRequest, blobs: Blobs, budget: ByteBudget) -> Restoration | None:
+def restoration(
+    inputs: Inputs, request: JobRequest, card: ModelCard, blobs: Blobs, budget: ByteBudget
+) -> Restoration | None:
     """How results are brought back to the size of the job's picture; None if its request does not ask for it."""
     if inputs.frame is None:
         return None
@@ -125,7 +128,8 @@ def restoration(inputs: Inputs, request: JobRequest, blobs: Blobs, budget: ByteB
         base = picture_of(_file(BASE, inputs.pictures[BASE], blobs))
         return base, picture_of(_file(HIDDEN, hidden, blobs)) if hidden else None
 
-    return Restoration(inputs.frame, read, budget, getattr(request, "keeps_lightness", False))
+    kept = card.tasks[request.task].lightness if getattr(request, "keeps_lightness", False) else None
+    return Restoration(inputs.frame, read, budget, kept)
 
 
 def _fitted(name: str, kept: str, request: JobRequest, card: ModelCard, blobs: Blobs) -> Image.Image:

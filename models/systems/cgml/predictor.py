@@ -30,9 +30,11 @@ class Predictor(nn.Module):
         self.second = nn.Linear(config.hidden, config.hidden)
         self.displacement = nn.Linear(config.hidden, config.latent)
         self.length = nn.Linear(config.hidden, 1)
-        nn.init.zeros_(self.displacement.weight)  # at first a row stays: a random move would be many steps long
-        nn.init.zeros_(self.displacement.bias)
+        # z is few numbers beside h, and all depends on them: with the usual weights it would hardly be seen at first.
+        nn.init.normal_(self.first.weight[:, self._code :])
         with torch.no_grad():
+            for parameter in self.displacement.parameters():
+                parameter.mul_(_FIRST_LENGTH)  # else the first moves would be many steps long
             self.length.bias.fill_(math.log(math.expm1(_FIRST_LENGTH * self._scale)))
 
     def given(self, h: Tensor) -> Tensor:

@@ -275,6 +275,25 @@ class Score(FittedRequest):
         return {"label": known_mix(self.label, card.classes or [])}
 
 
+class Embed(FittedRequest):
+    """Give a picture as a vector of numbers, for search and for classifiers.
+
+    Gives no image: `outputs` has one entry without a url, whose `extras` hold the `vector` and its `length`. Vectors
+    compare only within one version of one model, which the record names.
+    """
+
+    task: ClassVar[str] = "embed"
+    example: ClassVar[dict[str, Any]] = {"model": "fluent-cgml", "image": "sample-face-outline"}
+    pictures: ClassVar[Mapping[str, Role]] = {"image": Role.CONDITION}
+
+    n: int | None = Field(None, ge=1, le=1, description="One: a vector does not depend on chance.")
+    image: PictureRef = Field(description=f"The picture. {PICTURE_FORMS}")
+
+    def settle(self, card: ModelCard, seed: int) -> dict[str, Any]:
+        """Nothing of its own."""
+        return {}
+
+
 TASKS: dict[str, type[JobRequest]] = {
     "generate": Generate,
     "translate": Translate,
@@ -286,5 +305,6 @@ TASKS: dict[str, type[JobRequest]] = {
     "restyle": Restyle,
     "reconstruct": Reconstruct,
     "score": Score,
+    "embed": Embed,
 }
 """Every task that a client can ask for."""

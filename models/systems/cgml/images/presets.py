@@ -76,7 +76,7 @@ PRESETS: dict[str, Config] = {
     "fluent-64-translate": _small("translate", SMALL_64, 8000, training=_MOVED, line_art=True),
     "tiny": _small(
         "translate",
-        NetworkConfig(stem=(8, 16), bottleneck=8, latent=4, hidden=16),
+        NetworkConfig(stem=(32, 32), bottleneck=32, latent=8, hidden=32),
         40,
         training={"batch_size": 4, "descents": 2},
     ),

@@ -9,9 +9,9 @@ from models.core.loop import Loop, Task
 from models.core.noise import row_seeds
 from models.core.output import Output
 from models.core.rows import pictures, repeat
-from models.systems.ccoopnets.images.drawings import upright
 from models.systems.ccoopnets.images.model import ImageCCoopNets
 from models.systems.ccoopnets.refinement import refine, step_numbers
+from models.systems.drawings import upright
 
 
 def interpolate(model: ImageCCoopNets, job: InterpolateJob) -> Task[Output]:

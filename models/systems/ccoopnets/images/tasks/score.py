@@ -8,9 +8,9 @@ from models.core.output import Output
 from models.core.rows import repeat
 from models.data.holes import centred_square
 from models.systems.ccoopnets.images.conditions import condition_of
-from models.systems.ccoopnets.images.drawings import upright
 from models.systems.ccoopnets.images.model import ImageCCoopNets
 from models.systems.ccoopnets.refinement import step_numbers
+from models.systems.drawings import upright
 from models.systems.judging import judge
 
 

@@ -9,9 +9,9 @@ from models.core.loop import Kernel, Loop, Task
 from models.core.noise import row_seeds
 from models.core.output import Output
 from models.core.rows import begin_film, end_film, pictures, repeat
-from models.systems.ccoopnets.images.drawings import upright
 from models.systems.ccoopnets.images.model import ImageCCoopNets
 from models.systems.ccoopnets.refinement import refine, step_numbers
+from models.systems.drawings import upright
 
 
 class Filmed(NamedTuple):
