@@ -182,13 +182,14 @@ class Run:
             self.trainer.leave_stage()
 
     def save(self, out: Path, mark: float, facts: Mapping[str, Any]) -> None:
+        """Write the model as it is served, in half precision, over what was written before."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         tensors = {
             f"{k}": v.to(torch.float16) if v.is_floating_point() else v for k, v in self.trainer.export().items()
         }
-        save_file(tensors, out / f"{self.name}-{round(100 * mark)}.safetensors")
-        told = {**facts, "name": self.name, "iterations": self.iteration, "log": self.log}
+        save_file(tensors, out / f"{self.name}.safetensors")
+        told = {**facts, "name": self.name, "iterations": self.iteration, "share_of_time": mark, "log": self.log}
         config = self.config.model_dump(mode="json")
         (out / f"{self.name}.json").write_text(json.dumps({**told, "config": config}))
 

@@ -99,7 +99,8 @@ def _by_bands(picture: Image.Image, other: Image.Image, change: Callable[[Floats
 
 
 def _floats(picture: Image.Image) -> Floats:
-    return np.asarray(picture, dtype=np.float32) / 255
+    values: Floats = np.asarray(picture, dtype=np.float32) / np.float32(255)
+    return values
 
 
 def _levels(values: Floats) -> NDArray[np.uint8]:

@@ -105,7 +105,7 @@ class Evaluation:
                 it with, which is not done for this kind.
         """
         if run.beside and not self.compares:
-            raise EvaluationError(f"--beside is for pairs of a flow and an energy; {model.card['name']} is none")
+            raise EvaluationError(f"--beside is for models that are compared with others; {model.card['name']} is none")
         if choose and self.choose_steps is None:
             name = model.card["name"]
             raise EvaluationError(f"--choose-steps is for models that refine proposals; {name} makes none")
