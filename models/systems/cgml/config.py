@@ -24,12 +24,14 @@ class TrainingConfig(BaseConfig):
     histogram of colours is from a uniform one. ``deterministic``: the same networks with the latent 0, without search
     and predictor, as a measure for the others.
 
-    ``shift`` moves images by up to half of so many pixels, ``mirror`` flips half of them.
+    ``predictor_rate``: how many times the rate of H and G that of the predictor is. ``shift`` moves images by up to
+    half of so many pixels, ``mirror`` flips half of them.
     """
 
     iterations: Count
     batch_size: Annotated[int, Field(ge=2)] = 20
     learning_rate: Positive = 5e-4
+    predictor_rate: Positive = 1.0
     halved: bool = True
     betas: tuple[float, float] = (0.9, 0.999)
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.999

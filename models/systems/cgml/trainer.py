@@ -81,8 +81,9 @@ class CgmlTrainer:
         """What an iteration reads of the host, written to the device."""
         self.clock.set(iteration, salt)
         self.fit.search.finding.fill_(float(iteration < self._training.calibration * self._training.iterations))
-        for learner in (self.fit.coder, self.fit.predictor):
-            learner.schedule(lr_scale * self._training.rate(iteration))
+        rate = lr_scale * self._training.rate(iteration)
+        self.fit.coder.schedule(rate)
+        self.fit.predictor.schedule(rate * self._training.predictor_rate)
 
     def iterate(self) -> Figures:
         """The rest of the iteration, without a word to the host: on a GPU one graph, captured anew in each stage."""

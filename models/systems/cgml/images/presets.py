@@ -47,8 +47,13 @@ def _paper(size: int, task: str = "translate", *, images: int = 50_000, **own: A
 
 
 def _small(task: str, network: NetworkConfig, iterations: int, *, training: dict[str, Any], **own: Any) -> Config:
-    """10 descents; the batch that a CPU bears."""
-    fields = {"iterations": iterations, "batch_size": 16 if network.side == 64 else 32, **training}
+    """10 descents; the batch that a CPU bears.
+
+    The size of steps is found anew until H and G rest: while G learns to use the latent its gradient grows by fifty
+    times, and a size of the first tenth made all steps as long as they may be.
+    """
+    batch = 16 if network.side == 64 else 32
+    fields = {"iterations": iterations, "batch_size": batch, "predictor_rate": 2.0, "calibration": 0.8, **training}
     return Config.model_validate(
         {"task": task, "image_size": network.side, "network": network, "training": TrainingConfig(**fields), **own}
     )
