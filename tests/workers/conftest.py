@@ -24,6 +24,7 @@ from tests.models.zoo import ZOO
 from tests.service.submitting import SubmittingStore
 from workers.device import capacity
 from workers.engine.engine import Engine
+from workers.engine.lanes import Lane
 from workers.jobs.lacking import KIND, Lacking
 from workers.jobs.worker import InferenceWorker
 from workers.residency.residency import Residency
@@ -99,11 +100,13 @@ class Bench:
         self.heart.stop()
 
 
-def make_bench(settings: Settings, client: redis.Redis, name: str, blobs: Blobs | None = None) -> Bench:
+def make_bench(
+    settings: Settings, client: redis.Redis, name: str, blobs: Blobs | None = None, lane: Lane | None = None
+) -> Bench:
     store = SubmittingStore(client, JobRecord)
     blobs, catalog = blobs or Blobs(settings.blobs_dir), Catalog(settings.model_dirs)
     room = capacity(settings)
-    engine = Engine(room.rows, checkpoint_seconds=settings.checkpoint_seconds)
+    engine = Engine(room.rows, checkpoint_seconds=settings.checkpoint_seconds, lane=lane)
     residency = Residency(catalog, engine, torch.device("cpu"), room.model_bytes)
     sent: list[Queued] = []
     presence = Presence(client)

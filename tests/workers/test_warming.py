@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -14,10 +14,20 @@ from models.core.loop import Loop, Rows, Task
 from models.core.noise import Noise
 from service.contract.catalog import Catalog
 from tests.workers.conftest import publish_tiny
+from tests.workers.recording import RecordingLane
 from workers.engine.engine import Engine
 from workers.engine.sizes import tried_sizes
 from workers.residency.residency import Residency
 from workers.residency.warming import Warming
+
+
+class Unloading:
+    """Stands for the models of a worker whose device is lost."""
+
+    budget = 10**9
+
+    def use(self, ref: str) -> None:
+        raise torch.AcceleratorError(f"CUDA error while loading {ref}")
 
 
 class Room:
@@ -39,6 +49,16 @@ def test_the_newest_of_each_name_is_loaded_and_damage_survived(tmp_path: Path, c
     assert set(room.residency.resident()) == {"a@2"}
     assert "b@1 can't be loaded" in caplog.text
     assert room.warming.ready.is_set()
+
+
+def test_a_worker_whose_device_is_lost_never_becomes_ready(tmp_path: Path) -> None:
+    room, lane, told = Room(tmp_path, "a", "b"), RecordingLane(), list[Exception]()
+    lane.fault = "CUDA error: an illegal memory access was encountered"
+    engine = Engine(max_rows=16, lane=lane, on_failure=told.append)
+    warming = Warming(room.catalog, cast("Residency", Unloading()), engine, rest_seconds=0.0)
+    warming.run()
+    assert not warming.ready.is_set()
+    assert ["illegal memory access" in str(error) for error in told] == [True]
 
 
 def test_batch_sizes_are_known_once_a_model_is_loaded(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 import redis
+import torch
 
 from service.contract.records import Status
 from service.pictures.blobs import Blobs
 from service.settings import Settings
 from service.store.types import Queued
 from tests.workers.conftest import Bench, make_bench, publish_tiny
+from tests.workers.recording import RecordingLane
 from tests.workers.test_inference import InThread, eventually, files
 from workers.jobs.run import STARTED_AGAIN
 
@@ -165,4 +167,28 @@ def test_a_slow_model_takes_half_of_the_room(settings: Settings, client: redis.R
         thread.join(60)
     assert {bench.store.get(id).status for id in [*slow, quick]} == {Status.SUCCEEDED}
     assert not client.exists("{coopserve:job}:held:worker-1")
+    bench.stop()
+
+
+class BreakingLane(RecordingLane):
+    """A device that is lost when the first step is recorded."""
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        self.fault = "CUDA error: an illegal memory access was encountered"
+        raise torch.AcceleratorError(self.fault)
+
+
+def test_jobs_of_a_worker_that_lost_its_device_are_done_by_another(
+    settings: Settings, client: redis.Redis, other: Bench
+) -> None:
+    expected = files(other, other.run(**LONG).id, 4)
+    bench = make_bench(settings, client, "worker-1", lane=BreakingLane())
+    bench.start()
+    job = InThread(bench, **LONG)
+    assert job.end() is Status.QUEUED  # a process would be gone by now, and its lease would run out
+    assert bench.worker.draining
+    other.worker.run()
+    record = other.store.get(job.id)
+    assert (record.status, record.error) == (Status.SUCCEEDED, None)
+    assert files(other, job.id, 4) == expected
     bench.stop()

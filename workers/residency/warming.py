@@ -9,6 +9,7 @@ import time
 from service.contract.catalog import Catalog
 from service.contract.catalog import Model as CatalogModel
 from workers.engine.engine import Engine
+from workers.engine.tickets import StoppedError
 from workers.residency.residency import Residency, UnusableModelError
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,14 @@ class Warming(threading.Thread):
             self.join(timeout)
 
     def run(self) -> None:
-        """Load the models."""
+        """Load the models. On a device that is lost the worker never becomes ready."""
+        try:
+            self._load_all()
+        except StoppedError:
+            return
+        self.ready.set()
+
+    def _load_all(self) -> None:
         newest = [e for e in self._catalog.list() if e.card and e.ref == self._catalog.get(e.name).ref]
         total = 0
         for entry in sorted(newest, key=_pixels):
@@ -61,7 +69,6 @@ class Warming(threading.Thread):
             if self.ready.is_set() and not self._rest():
                 break
             self._load(entry.ref)
-        self.ready.set()
 
     def _load(self, ref: str) -> None:
         try:
@@ -69,7 +76,8 @@ class Warming(threading.Thread):
                 self.ready.set()
         except UnusableModelError as error:
             log.warning("%s can't be loaded: %s", ref, error)
-        except Exception:  # one model must not keep the worker from serving the others
+        except Exception as error:  # one model must not keep the worker from serving the others
+            self._engine.examine(error)
             log.exception("%s can't be loaded", ref)
 
     def _rest(self) -> bool:
