@@ -22,9 +22,10 @@ def job_image(id: str, k: int, format: Format = "png") -> Place:
     return Place(f"jobs/{id}/{k}.png", f"{JobRecord.path}/{id}/images/{k}{query}")
 
 
-def job_preview(id: str, step: int) -> Place:
-    """The unfinished images of a job after a step."""
-    return Place(f"jobs/{id}/previews/{step}.png", f"{JobRecord.path}/{id}/previews/{step}")
+def job_preview(id: str, step: int, row: int = 0) -> Place:
+    """Unfinished images of a job after a step, of which ``row`` is the first: rows may come to a step in several parts."""
+    key, url = f"jobs/{id}/previews/{step}", f"{JobRecord.path}/{id}/previews/{step}"
+    return Place(f"{key}-{row}.png", f"{url}?row={row}") if row else Place(f"{key}.png", url)
 
 
 def job_extra(id: str, k: int, name: str) -> Place:

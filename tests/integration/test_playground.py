@@ -21,6 +21,7 @@ from playwright.sync_api import Browser, Locator, Page, Response, Route, expect,
 
 from models.checkpoints import publish
 from service.access.keys import Keys, Scope
+from service.pictures.samples import SAMPLES
 from service.settings import Settings
 from service.store.connection import connect
 from tests.integration.client import finished, post, submit, succeeded
@@ -135,6 +136,29 @@ def sample(page: Page, name: str, title: str) -> None:
     page.get_by_role("dialog").get_by_role("button", name=title).click()
 
 
+def drop(page: Page, target: str, file: bytes) -> None:
+    """Drop a PNG file on a part of the page."""
+    script = """([target, data]) => {
+        const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+        const event = { dataTransfer, bubbles: true, cancelable: true };
+        document.querySelector(target).dispatchEvent(new DragEvent("drop", event));
+    }"""
+    page.evaluate(script, [target, base64.b64encode(file).decode()])
+
+
+def paste(page: Page, file: bytes) -> None:
+    """Paste a PNG file into the page."""
+    script = """(data) => {
+        const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+        const clipboardData = new DataTransfer();
+        clipboardData.items.add(new File([bytes], "pasted.png", { type: "image/png" }));
+        document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData, bubbles: true }));
+    }"""
+    page.evaluate(script, base64.b64encode(file).decode())
+
+
 def nothing_sticks_out(page: Page) -> None:
     wide, there = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
     assert wide <= there
@@ -206,7 +230,7 @@ def test_images_are_made_and_their_refinement_is_watched(page: Page, site: str) 
         assert archive.namelist() == ["job.json", "0.png", "1.png", "2.png"]
 
 
-def test_a_mix_of_classes_a_reload_and_the_same_picture_again(page: Page, site: str, tmp_path: Path) -> None:
+def test_a_mix_of_classes_a_reload_and_the_same_picture_again(page: Page, site: str) -> None:
     choose(page, site, "fashion-ccoopnets", "generate")
     for name in ("Bag", "Coat"):
         page.get_by_role("button", name=name, exact=True).click()
@@ -219,10 +243,8 @@ def test_a_mix_of_classes_a_reload_and_the_same_picture_again(page: Page, site: 
     assert pixels(page, results.locator("img").last).tobytes() == first.tobytes()
     with page.expect_download() as download:
         page.get_by_role("button", name="Download result 2").click()
-    file = tmp_path / "again.png"
-    download.value.save_as(file)
     choose(page, site, "fashion-cfebm", "generate")
-    page.get_by_label("A picture of this server to repeat").set_input_files(file)
+    drop(page, "main", download.value.path().read_bytes())
     expect(page.locator('[data-task="generate"]')).to_have_attribute("aria-pressed", "true")
     expect(page.locator('[data-ref^="fashion-ccoopnets"]')).to_have_attribute("aria-pressed", "true")
     expect(page.get_by_role("slider", name="Weight of Bag")).to_be_visible()
@@ -255,7 +277,9 @@ def test_line_art_is_drawn_and_coloured(page: Page, site: str) -> None:
 
 def test_a_mask_is_painted_over_the_picture(page: Page, site: str) -> None:
     choose(page, site, "tiny-holes", "inpaint")
-    sample(page, "image", "A yellow smiling face")
+    paste(page, SAMPLES["sample-shirt"].png)
+    expect(page.locator('[data-field="image"] .place img')).to_have_attribute("alt", "Image: pasted.png")
+    drop(page, '[data-field="image"]', SAMPLES["sample-face"].png)
     page.locator('[data-field="mask"]').get_by_role("button", name="Paint").click()
     stroke(page, (0.6, 0.4), (0.75, 0.4))
     page.get_by_role("button", name="Use the drawing").click()

@@ -16,6 +16,7 @@ from PIL import Image
 
 from models.core.loop import Loop
 from service.contract.records import Progress, Status
+from service.pictures.places import job_preview
 from tests.workers.conftest import Bench, make_bench, publish_tiny
 from workers.jobs.run import NOT_EXACT
 
@@ -205,6 +206,21 @@ def test_previews_and_progress_are_announced(bench: Bench, client: redis.Redis) 
     with Image.open(io.BytesIO(bench.blobs.get(f"jobs/{record.id}/previews/20.png"))) as picture:
         assert picture.size == (2 * 28, 28)
     assert events[-1] == ("status", {"status": "succeeded", "attempt": 1})
+
+
+def test_previews_that_come_in_parts_are_kept_apart(bench: Bench, client: redis.Redis) -> None:
+    """Of twelve images eight are advanced at first: the others come to the same step later."""
+    record = bench.run(n=12, steps=4, preview_every=2)
+    entries: Any = client.xrange(bench.store.events_key(record.id))
+    previews = [json.loads(fields["data"]) for _, fields in entries if fields["event"] == "preview"]
+    parts = [preview for preview in previews if preview["step"] == 2]
+    assert sorted(row for part in parts for row in part["rows"]) == list(range(12))
+    assert len({part["url"] for part in parts}) == len(parts) > 1
+    for part in parts:
+        place = job_preview(record.id, 2, part["rows"][0])
+        assert place.url == part["url"]
+        with Image.open(io.BytesIO(bench.blobs.get(place.key))) as picture:
+            assert picture.width == len(part["rows"]) * picture.height
 
 
 def test_a_worker_that_was_taken_over_commits_nothing(bench: Bench, client: redis.Redis) -> None:

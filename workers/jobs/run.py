@@ -171,7 +171,7 @@ class Runner:
     def _show(self, record: JobRecord, preview: Preview, tally: Tally) -> None:
         """Publish a preview. It is a convenience: if it can't be stored, the job goes on."""
         try:
-            place = job_preview(record.id, preview.step)
+            place = job_preview(record.id, preview.step, preview.rows[0])
             tally.put(place.key, png(strip(preview.images.nan_to_num(-1.0))))
             data = {
                 "step": preview.step,

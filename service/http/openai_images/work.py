@@ -149,7 +149,7 @@ class Work:
     def _partial(self, id: str, event: Event, kind: str, index: int) -> list[ServerSentEvent]:
         data = json.loads(event.data)
         try:
-            strip = self.parts.blobs.get(job_preview(id, data["step"]).key)
+            strip = self.parts.blobs.get(job_preview(id, data["step"], data["rows"][0]).key)
         except FileNotFoundError:  # it is a convenience
             return []
         files = self.encoder.parts(strip, len(data["rows"]))

@@ -115,7 +115,7 @@ export class Form {
     const entries = Object.entries(this.ability.options || {});
     if (!entries.length) return null;
     const rows = entries.map(([name, option]) => {
-      const hint = option.description, label = titled(name);
+      const hint = option.description.replaceAll("`", ""), label = titled(name);
       const field = option.type === "boolean" ? toggle(label, hint, option.default)
         : option.type === "string" ? select(label, hint, option.choices, option.default)
         : number({ label, hint, low: option.range[0], high: option.range[1], step: option.type === "integer" ? 1 : "any", value: option.default, slide: option.range[1] - option.range[0] <= 1000 });
@@ -255,7 +255,7 @@ function attached(label, hint) {
 }
 
 const picker = (names, label) => {
-  const field = select(label, "", names, names[0]);
+  const field = select(label, "", names, label === "To" ? names.at(-1) : names[0]);
   return { ...field, write: (next) => field.write(heaviest(next)) };
 };
 const heaviest = (label) => (label && typeof label === "object" ? Object.entries(label).sort((a, b) => b[1] - a[1])[0][0] : label);

@@ -5,6 +5,8 @@ import { showCode } from "./code.js";
 import { ago, button, dialog, h, seconds, short, titled, toast, words } from "./dom.js";
 import { Film, Refinement } from "./refinement.js";
 
+const FROM_THE_PICTURE = ["score", "denoise"]; // whose refinement starts from what was given
+
 /** The request that a record holds, without what the server has filled in by itself. */
 export function asked(record) {
   const body = {};
@@ -32,7 +34,7 @@ export class JobView {
     this.element = h("article", { class: "job" },
       h("header", {}, h("div", { class: "row wrap" }, h("h2", {}, titled(record.task)), h("span", { class: "tag" }, record.model), this.status), this.meter, this.actions),
       this.grid, this.refinement.element, this.about);
-    once(`/v1/models/${record.model}`).then((card) => this.refinement.call(card.tasks[record.task]?.limits.proposal === false ? "Start" : "Proposal"), () => {});
+    once(`/v1/models/${record.model}`).then((card) => this.refinement.call(FROM_THE_PICTURE.includes(record.task) ? "Given" : card.tasks[record.task]?.limits.proposal === false ? "Start" : "Proposal"), () => {});
     this.draw();
     this.followed = this.follow();
   }
@@ -210,7 +212,7 @@ function extra(name, value) {
     return figure;
   }
   if (Array.isArray(value) && value.length > 2 && value.every((one) => typeof one === "number")) {
-    return h("figure", { class: "wide" }, chart({ title: titled(name), unit: "place", lines: [{ points: value.map((one, k) => [k, one]), kind: "main" }] }), h("figcaption", {}, titled(name)));
+    return h("figure", { class: "wide" }, chart({ title: titled(name), unit: name.startsWith("trace") ? "step" : "place", lines: [{ points: value.map((one, k) => [k, one]), kind: "main" }] }), h("figcaption", {}, titled(name)));
   }
   return h("div", { class: "number" }, h("small", {}, titled(name)), h("strong", {}, typeof value === "object" ? told(value) : short(value)));
 }

@@ -264,10 +264,13 @@ def job_preview_image(
     request: Request,
     id: JobId,
     step: Annotated[int, Path(ge=0, le=10**9, description="The step that the preview event names.", examples=[5])],
+    row: Annotated[
+        int, Query(ge=0, le=9999, description="The first image that it shows: where not all come to a step at once.")
+    ] = 0,
 ) -> Response:
     """Get the unfinished images of a job after a step, as one PNG; its address is in the `preview` event."""
     check_owner(parts.jobs, id, who)
-    answer = picture(parts, request, job_preview(id, step).key)
+    answer = picture(parts, request, job_preview(id, step, row).key)
     if answer is None:
         raise no_picture(parts.jobs.get(id), f"preview of step {step}")
     return answer
