@@ -23,7 +23,7 @@ def job_image(id: str, k: int, format: Format = "png") -> Place:
 
 
 def job_preview(id: str, step: int, row: int = 0) -> Place:
-    """Unfinished images of a job after a step, of which ``row`` is the first: rows may come to a step in several parts."""
+    """Unfinished images of a job after a step, from ``row`` on: rows may come to a step in several parts."""
     key, url = f"jobs/{id}/previews/{step}", f"{JobRecord.path}/{id}/previews/{step}"
     return Place(f"{key}-{row}.png", f"{url}?row={row}") if row else Place(f"{key}.png", url)
 
