@@ -196,8 +196,14 @@ def make_training_worker(settings: Settings) -> WorkerProcess:
     def figures() -> Mapping[str, Any]:
         return {"state": "draining" if worker.draining else "ready", MEMORY_FIGURE: memory}
 
-    heart = Heart(store, Presence(client), settings, "training", name, figures)
-    worker = TrainingWorker(store, blobs, heart, send, settings, name)
+    presence = Presence(client)
+
+    def lost(error: Exception) -> None:
+        tell_failure(presence, "training", str(error))
+        leave(1)
+
+    heart = Heart(store, presence, settings, "training", name, figures)
+    worker = TrainingWorker(store, blobs, heart, send, settings, name, lost)
     janitor = Janitor(store, send, worker.waiting, delete, settings.lease_seconds)
     celery = make_celery(settings)
 

@@ -93,6 +93,7 @@ class TrainingWorker:
         send: puts a record's id on the queue again.
         settings: folders, device, times.
         worker: this worker's id.
+        lost: called when the device can't be used any more; the training in work is left to its lease.
     """
 
     def __init__(
@@ -103,9 +104,10 @@ class TrainingWorker:
         send: Callable[[Queued], None],
         settings: Settings,
         worker: str,
+        lost: Callable[[Exception], None] = lambda error: None,
     ) -> None:
         self._store, self._blobs, self._heart, self._settings = store, blobs, heart, settings
-        self._send, self._worker = send, worker
+        self._send, self._worker, self._lost = send, worker, lost
         self._stopping = threading.Event()
 
     @property
@@ -140,6 +142,10 @@ class TrainingWorker:
                     patiently(lambda: self._store.finish(id, record.attempt, status, **fields))
             except (StaleAttemptError, RedisError) as error:
                 log.warning("not committed: %s", error)
+            except DeviceError as error:  # no fault of the training: it goes on from what it has saved, elsewhere
+                log.critical("the trainer can't go on: %s", error)
+                self._stopping.set()
+                self._lost(error)
 
     def _check_lease(self, record: TrainingRecord) -> None:
         """A trainer that was suspended for long may have lost the training without knowing it yet.
@@ -163,7 +169,11 @@ class TrainingWorker:
             raise TrainingError(f"the name {name} belongs to somebody else now; choose another")
 
     def _outcome(self, record: TrainingRecord, work: _Work) -> tuple[Status, dict[str, Any]] | None:
-        """How the training ends, with the fields that go with it; None if it is handed back unfinished."""
+        """How the training ends, with the fields that go with it; None if it is handed back unfinished.
+
+        Raises:
+            DeviceError: the device can't be used.
+        """
         try:
             self._check_name(record)
             training = self._prepare(record, work)
@@ -176,15 +186,20 @@ class TrainingWorker:
             folder = training.publish(self._settings.models_dir, beside=self._settings.checkpoints_dir)
         except (TrainingError, DataError) as error:
             return Status.FAILED, {"error": Failure(kind="training-failed", detail=str(error))}
-        except (StaleAttemptError, RedisError):  # its lease will run out, and it goes on from what it has saved
-            raise
+        except (StaleAttemptError, RedisError, DeviceError):
+            raise  # its lease will run out, and it goes on from what it has saved
         except OSError as error:
             log.exception("training %s failed", record.id)
             detail = (
                 f"its files could not be written or read ({error.strerror or type(error).__name__}); try again later"
             )
             return Status.FAILED, {"error": Failure(kind="storage", detail=detail)}
+        except torch.OutOfMemoryError as error:
+            log.warning("training %s does not fit: %s", record.id, error)
+            detail = "the device has no memory for it: choose a smaller batch_size or image_size"
+            return Status.FAILED, {"error": Failure(kind="training-failed", detail=detail)}
         except Exception:
+            usable_device(self._settings.device)
             log.exception("training %s failed", record.id)
             detail = "an unexpected error, which the trainer has logged; report it with the id of the training"
             return Status.FAILED, {"error": Failure(kind="internal", detail=detail)}
@@ -215,7 +230,7 @@ class TrainingWorker:
             direction=request.direction,
         )
         self._warn_of(record, work, [] if source in DATASETS else left_out(Path(source)))
-        device = training_device(self._settings.device)
+        device = usable_device(self._settings.device)
         plan = Plan(
             variant=variant,
             config=fit(variant, chosen, data),

@@ -49,16 +49,18 @@ class Trainers:
         self.sent: list[Queued] = []
         self.owner: str | None = None
         self.hearts: list[Heart] = []
+        self.lost: list[Exception] = []
         settings.datasets_dir.mkdir(parents=True)
         shutil.copy(SAMPLE, settings.datasets_dir / "sample.npz")
         save_domains(settings.datasets_dir / "horses", trainA=5, trainB=4)
 
-    def worker(self, name: str = "trainer-1") -> TrainingWorker:
-        heart = Heart(self.store, Presence(self.client), self.settings, "training", name, dict)
+    def worker(self, name: str = "trainer-1", device: str = "cpu") -> TrainingWorker:
+        settings = self.settings.model_copy(update={"device": device})
+        heart = Heart(self.store, Presence(self.client), settings, "training", name, dict)
         heart.start()
         self.hearts.append(heart)
         blobs = Blobs(self.settings.blobs_dir)
-        return TrainingWorker(self.store, blobs, heart, self.sent.append, self.settings, name)
+        return TrainingWorker(self.store, blobs, heart, self.sent.append, settings, name, self.lost.append)
 
     def submit(self, **changes: Any) -> str:
         body = {"data": "sample", "name": "mine", "iterations": 6, "batch_size": 4, **changes}
@@ -259,6 +261,16 @@ def test_trainers_may_be_lost_as_long_as_the_training_gets_further(trainers: Tra
     error = trainers.store.get(id).error
     assert error is not None
     assert error.kind == "worker-lost"
+
+
+def test_a_trainer_whose_device_is_dead_fails_no_training(trainers: Trainers) -> None:
+    id, broken = trainers.submit(), trainers.worker("trainer-1", "cuda:99")
+    broken.run(id)
+    assert ["'cuda:99' can't be used" in str(error) for error in trainers.lost] == [True]
+    assert (broken.draining, trainers.store.get(id).status) == (True, Status.RUNNING)
+    eventually(lambda: trainers.store.requeue_expired())
+    trainers.worker("trainer-2").run(id)
+    assert trainers.store.get(id).status is Status.SUCCEEDED
 
 
 def test_a_running_training_is_not_started_twice(trainers: Trainers) -> None:
