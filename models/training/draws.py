@@ -35,6 +35,8 @@ class Purpose(IntEnum):
     MIXTURE = 6
     INSTANCE_NOISE = 7
     DEQUANTISATION = 7
+    MATCHING = 7
+    OUTLIERS = 8
 
 
 @final

@@ -7,8 +7,9 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from models.systems.cfebm.chain import mixed
 from models.systems.cfebm.config import GenerationConfig, StageConfig, TranslationConfig, growth_iterations
-from models.systems.cfebm.fit import EnergyFit, mixed
+from models.systems.cfebm.fit import EnergyFit
 from models.systems.cfebm.growth import Growth
 from models.systems.cfebm.networks import Energy
 from models.systems.cfebm.presets import GENERATION_PRESETS, TRANSLATION_PRESETS

@@ -139,3 +139,8 @@ def _joined(rows: Rows, images: Tensor) -> Rows:
     """Further rows that start at these images, with the numbers of the others."""
     more = {name: value[:1].expand(len(images), *value.shape[1:]) for name, value in rows.items()} | {"y": images}
     return {name: torch.cat([value, more[name]]) for name, value in rows.items()}
+
+
+def mixed(coarse: Tensor, noise: Tensor, alpha: float) -> Tensor:
+    r"""The start of a single-growth chain: :math:`\sqrt{1 - \alpha^2}\, x + \alpha\, U`; at alpha 1 noise alone."""
+    return (1 - alpha**2) ** 0.5 * coarse + alpha * noise

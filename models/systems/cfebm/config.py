@@ -71,7 +71,21 @@ class TrainingConfig(BaseConfig):
     ``spoiled`` is the share of chains that start, at the size of their stage, from observed images with noise of a
     standard deviation up to ``spoiled_std``, every second one also with a square hole full of noise. The paper has no
     such chains. But where growth is chained nothing noisy or incomplete passes the finest energy, and there f means
-    nothing: the model makes images, but can neither denoise nor complete them, nor tell noise from them.
+    nothing: the model makes images, but can neither denoise nor complete them, nor tell noise from them. With
+    ``outlined`` every fourth of these starts is the outline of an image instead, whole or a part of it: line drawings
+    are images that f must know not to be photographs.
+
+    ``matching`` is the share of the iterations beyond those of the growth that come first and fit f by energy matching,
+    which needs no chains (:mod:`models.systems.cfebm.matching`), at ``matching_rate``. A step of the chain should then
+    be about 1/n, n its steps. In the rest of the first stage the mismatch stays in the loss, beside ``contrast`` times
+    the contrastive one.
+
+    ``outliers`` weighs a term that ranks observed images above others that are none, made of them: outlines, means of
+    two, plain ones, and corrupted ones (:func:`models.systems.cfebm.generation.corruption.outliers`), by
+    :func:`models.systems.cfebm.matching.misranking`. Neither paper has it; without it f tells little of what is far
+    from every chain.
+
+    ``ema`` is the decay of the average of the weights that is frozen with each stage, drawn from and served; 0: none.
     """
 
     iterations: Count
@@ -80,6 +94,12 @@ class TrainingConfig(BaseConfig):
     data_noise: NonNegative = 0.0
     spoiled: Annotated[float, Field(ge=0, lt=1)] = 0.0
     spoiled_std: NonNegative = 0.5
+    outlined: bool = False
+    matching: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    matching_rate: Positive = 1e-3
+    contrast: Positive = 1.0
+    outliers: NonNegative = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
     flip: bool = False
     guards: GuardConfig = GuardConfig()
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -121,6 +141,12 @@ class Config(BaseConfig):
         return growth_iterations(coarser) + -(-last.phase // last.batch_size) if coarser else 1
 
     @property
+    def matched(self) -> int:
+        """Iterations of energy matching, with which the first stage begins."""
+        training = self.training
+        return int(training.matching * (training.iterations - self._least_iterations()))
+
+    @property
     def size(self) -> int:
         """Pixels of the side at the last stage."""
         return self.stages[-1].size
@@ -155,6 +181,10 @@ class TranslationConfig(Config):
         if self.training.spoiled:
             raise ValueError(
                 "the chains of a translation start at images of the other domain: training.spoiled must be 0"
+            )
+        if self.training.matching:
+            raise ValueError(
+                "energy matching begins with noise, a translation with images: training.matching must be 0"
             )
         return self
 

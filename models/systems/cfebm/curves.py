@@ -7,6 +7,9 @@ from models.training.curves import Curve
 _PIXELS = "pixels -1..1"
 
 CURVES = {
+    "mismatch": Curve(
+        "squared distance of the gradient from straight paths", good="falls, to what paths that cross leave"
+    ),
     "gap": Curve("value of real images less chain ends", good="about 0; far from it one has won", headline=True),
     "jump": Curve("norm of the gradient over its median", good="about 1; far above it the update is undone"),
     "f_data": Curve("value of real images", good="steady, without running away"),

@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from models.core.loop import Kernel, Rows, Task, run
 from models.samplers.shortrun import shortrun
-from models.systems.cfebm.chain import Segment, annealed, chain_numbers, resized, walk
+from models.systems.cfebm.chain import Segment, annealed, chain_numbers, mixed, resized, walk
 from models.systems.cfebm.config import Config, StageConfig
-from models.systems.cfebm.growth import Growth, rate_factor
+from models.systems.cfebm.growth import Growth, rate
 from models.systems.cfebm.guards import harm, measures, strained
+from models.systems.cfebm.matching import Paths, mismatch, misranking
 from models.systems.cfebm.networks import Energy, Kernels, fold, fuse, value
 from models.training.draws import Draws
 from models.training.learner import Learner, below, copied, mixed_precision
@@ -47,13 +49,16 @@ class EnergyFit:
 
     def _begin(self, growth: Growth, network: Energy) -> None:
         """A place in the growth, with a fresh Adam and nothing for the guards to remember."""
-        stage, betas = self.config.stages[growth.stage], self.config.training.betas
-
-        def rate(iteration: int) -> float:
-            return stage.learning_rate * rate_factor(self.config, iteration)
-
+        stage, training = self.config.stages[growth.stage], self.config.training
         self.growth = growth
-        self.learner = Learner("live", network, rate, betas=betas, moments="opt")
+        self.learner = Learner(
+            "live",
+            network,
+            partial(rate, self.config, stage),
+            betas=training.betas,
+            decay=training.ema or None,
+            moments="opt",
+        )
         self.norms: list[float] = []
         self.strained = 0
 
@@ -90,10 +95,13 @@ class EnergyFit:
         """A step of the short run under plain kernels."""
         return shortrun(lambda rows: self._f(kernels, rows["y"], alpha))
 
-    def segments(self) -> list[Segment]:
-        """The chain at this place of the growth (Algorithm 2 and appendix A.8)."""
+    def segments(self, *, served: bool = False) -> list[Segment]:
+        """The chain at this place of the growth (Algorithm 2 and appendix A.8).
+
+        ``served``: under the averaged weights, where there are any.
+        """
         stages, last, alpha = self.config.stages[: self.growth.stage + 1], self.stage, self.alpha
-        live = _plain(self.live, last.size if alpha == 1 else None)
+        live = _plain(self.learner.served if served else self.live, last.size if alpha == 1 else None)
         finest = self._step(live, alpha), last.size
         if self.config.growth == "chained":
             sized = zip(self.frozen, [stage.size for stage in stages], strict=False)
@@ -105,7 +113,9 @@ class EnergyFit:
         before = annealed([(self._step(live), coarse.size)], [int(coarse.steps * (1 - alpha))])
         return [*before, *annealed([finest], [last.steps])]
 
-    def draw(self, start: Tensor, keys: Sequence[int], corrupted: Tensor | None = None) -> Tensor:
+    def draw(
+        self, start: Tensor, keys: Sequence[int], corrupted: Tensor | None = None, *, served: bool = False
+    ) -> Tensor:
         """Chain ends in [-1, 1] at the size of the stage.
 
         Args:
@@ -114,15 +124,18 @@ class EnergyFit:
                 corner.
             keys: one seed a row.
             corrupted: images from which the last rows of a generation start, in the last segment.
+            served: under the averaged weights, where there are any.
 
         Raises:
             RowsError: the chain has diverged.
         """
-        return run(self._chain(start, keys, corrupted), device=self.device)["y"].detach()
+        return run(self._chain(start, keys, corrupted, self.segments(served=served)), device=self.device)["y"].detach()
 
-    def _chain(self, start: Tensor, keys: Sequence[int], corrupted: Tensor | None) -> Task[Rows]:
+    def _chain(
+        self, start: Tensor, keys: Sequence[int], corrupted: Tensor | None, segments: Sequence[Segment]
+    ) -> Task[Rows]:
         """The chain that is served, while the network grows."""
-        segments, single = self.segments(), self.config.growth == "single"
+        single = self.config.growth == "single"
         start = start[: len(keys) - (0 if corrupted is None else len(corrupted))]
 
         def corner(size: int) -> Tensor:
@@ -141,7 +154,15 @@ class EnergyFit:
 
     # The update
 
-    def step(self, data: Tensor, chain: Tensor, iteration: int, lr_scale: float = 1.0) -> dict[str, float]:
+    def step(
+        self,
+        data: Tensor,
+        chain: Tensor,
+        iteration: int,
+        lr_scale: float = 1.0,
+        paths: Paths | None = None,
+        outliers: Tensor | None = None,
+    ) -> dict[str, float]:
         """Descend mean f(chain) - mean f(data), unless a guard says that this update would do harm.
 
         Args:
@@ -149,20 +170,56 @@ class EnergyFit:
             chain: as many chain ends.
             iteration: of the training, for the rate.
             lr_scale: what the rate is multiplied by.
+            paths: with these, ``training.contrast`` times that, and the mismatch with them.
+            outliers: with these, ``training.outliers`` times their ranking below the data as well.
 
         Returns:
             What is worth logging, to be judged by :meth:`harm`; if that gives a reason, nothing was changed but the
             singular vectors.
         """
         self.live.train()
-        f = self._f(fuse(self.live.effective()), torch.cat([data, chain]), self.alpha)
-        self.learner.backward(f[len(data) :].mean() - f[: len(data)].mean())
-        f_data, f_chain = (float(part.detach().mean()) for part in f.split(len(data)))
+        kernels = fuse(self.live.effective())
+        f = self._f(kernels, torch.cat([data, chain]), self.alpha)
+        f_data, f_chain = (part.mean() for part in f.split(len(data)))
+        loss = f_chain - f_data
+        if paths is not None:
+            loss = self.config.training.contrast * loss + self._mismatch(kernels, paths)
+        loss = loss + self._ranking(kernels, f[: len(data)], outliers)
+        self.learner.backward(loss)
+        return self._updated(data, chain, f_data, f_chain, iteration, lr_scale)
+
+    def match(
+        self, paths: Paths, iteration: int, lr_scale: float = 1.0, outliers: Tensor | None = None
+    ) -> dict[str, float]:
+        """Descend the mismatch with straight paths, without a chain, under the same guards; returns as :meth:`step`."""
+        self.live.train()
+        kernels = fuse(self.live.effective())
+        loss = self._mismatch(kernels, paths)
+        ranking = 0.0 if outliers is None else self._ranking(kernels, self._f(kernels, paths[0], 1.0), outliers)
+        self.learner.backward(loss + ranking)
+        zero, images = torch.zeros((), device=self.device), paths[0]
+        return self._updated(images, images, zero, zero, iteration, lr_scale) | {"mismatch": float(loss.detach())}
+
+    def _mismatch(self, kernels: Kernels, paths: Paths) -> Tensor:
+        return mismatch(lambda images: self._f(kernels, images, 1.0), *paths)
+
+    def _ranking(self, kernels: Kernels, f_data: Tensor, outliers: Tensor | None) -> Tensor | float:
+        """``training.outliers`` times how far each is from being ranked below an observed image."""
+        if outliers is None:
+            return 0.0
+        f = self._f(kernels, outliers, self.alpha)
+        return self.config.training.outliers * misranking(f, f_data[: len(f)], outliers[0].numel())
+
+    def _updated(
+        self, data: Tensor, chain: Tensor, f_data: Tensor, f_chain: Tensor, iteration: int, lr_scale: float
+    ) -> dict[str, float]:
+        """Apply the gradients unless they would do harm; what is worth logging."""
         norm = self.learner.gradient_norm()
+        values, ends = (float(mean.detach()) for mean in (f_data, f_chain))
         metrics = measures(data, chain) | {
-            "f_data": f_data,
-            "f_chain": f_chain,
-            "gap": f_data - f_chain,
+            "f_data": values,
+            "f_chain": ends,
+            "gap": values - ends,
             "gradient": norm,
             "sigma_max": max(self.live.singular_values().values()) if math.isfinite(norm) else math.nan,
             "jump": norm / statistics.median(self.norms) if len(self.norms) >= _ENOUGH else 1.0,
@@ -205,7 +262,7 @@ class EnergyFit:
         self.draws.weights(stage)
         self._begin(Growth(stage), before.network.grow(self.config.stages[stage].size))
         if self.config.growth == "chained":
-            self.frozen.append(before.network.eval().requires_grad_(False))
+            self.frozen.append(before.served.eval().requires_grad_(False))
         else:
             self.learner.load_moments(before.moments())
 
@@ -231,7 +288,7 @@ class EnergyFit:
 
     def export(self) -> dict[str, Tensor]:
         """The plain kernels of all networks that the chain passes: ``net{size}.LAYER.weight`` and ``.bias``."""
-        nets = [*self.frozen, self.live]
+        nets = [*self.frozen, self.learner.served]
         sizes = [stage.size for stage in self.config.stages[: self.growth.stage + 1]][-len(nets) :]
         found: dict[str, Tensor] = {}
         for net, size in zip(nets, sizes, strict=True):
@@ -249,8 +306,3 @@ def _plain(net: Energy, size: int | None) -> dict[str, Tensor]:
     with torch.no_grad():
         fused = fuse(net.eval().effective())
         return {name: kernel.detach() for name, kernel in (fused if size is None else fold(fused, size)).items()}
-
-
-def mixed(coarse: Tensor, noise: Tensor, alpha: float) -> Tensor:
-    r"""The start of a single-growth chain: :math:`\sqrt{1 - \alpha^2}\, x + \alpha\, U`; at alpha 1 noise alone."""
-    return (1 - alpha**2) ** 0.5 * coarse + alpha * noise

@@ -8,11 +8,20 @@ from typing import NamedTuple
 from models.systems.cfebm.config import Config, StageConfig, growth_iterations
 
 
-def rate_factor(config: Config, iteration: int) -> float:
-    """What the stage's learning rate is multiplied by: 1 in the growth, then falling linearly to ``lr_final``."""
-    begin, end = growth_iterations(config.stages), config.training.iterations
+def rate(config: Config, stage: StageConfig, iteration: int) -> float:
+    """The learning rate: the stage's in the growth, then falling linearly to ``lr_final`` times it; so does that of
+    energy matching over its iterations.
+    """
+    t = config.training
+    if iteration < config.matched:
+        return t.matching_rate * _falling(t.lr_final, iteration, 0, config.matched)
+    grown = config.matched + growth_iterations(config.stages)
+    return stage.learning_rate * _falling(t.lr_final, iteration, grown, t.iterations)
+
+
+def _falling(final: float, iteration: int, begin: int, end: int) -> float:
     after = (iteration - begin) / (end - begin) if end > begin else 0.0
-    return 1 - (1 - config.training.lr_final) * min(1.0, max(0.0, after))
+    return 1 - (1 - final) * min(1.0, max(0.0, after))
 
 
 class Growth(NamedTuple):

@@ -10,8 +10,8 @@ from torch import Tensor
 from models.data.images import ImageData
 from models.data.kinds import Data, one_set
 from models.systems.cfebm.config import Config
-from models.systems.cfebm.fit import EnergyFit
-from models.systems.cfebm.generation.corruption import corrupted
+from models.systems.cfebm.fit import EnergyFit, Paths
+from models.systems.cfebm.generation.corruption import corrupted, outliers
 from models.systems.frame import fitted, prepared
 from models.training.draws import Draws, Purpose
 
@@ -42,14 +42,33 @@ class GenerationTrainer:
         """
         n = self.fit.stage.batch_size
         data = self._observed(n, iteration, salt).to(self.device)
+        paths = self._paths(data, iteration, salt) if self.config.matched and not self.fit.growth.stage else None
+        if paths is not None and iteration < self.config.matched:
+            return self.fit.match(paths, iteration, lr_scale, self._outliers(n, iteration, salt))
         start = self._noise(n, Purpose.START, iteration, salt)
         chain = self.fit.draw(
             start, self.draws.rows(n, Purpose.CHAIN, iteration, salt), self._corrupted(n, iteration, salt)
         )
-        metrics = self.fit.step(data, chain, iteration, lr_scale)
+        metrics = self.fit.step(data, chain, iteration, lr_scale, paths, self._outliers(n, iteration, salt))
         if self.fit.harm(metrics) is None:
             self.fit.advance(n)
         return metrics
+
+    def _paths(self, images: Tensor, *keys: int) -> Paths:
+        """From noise, uniform in [-1, 1], to these images."""
+        generator = self.draws.generator(Purpose.MATCHING, *keys)
+        noise = torch.rand(images.shape, generator=generator) * 2 - 1
+        t = torch.rand(len(images), 1, 1, 1, generator=generator)
+        return images, noise.to(self.device), t.to(self.device)
+
+    def _outliers(self, batch: int, *keys: int) -> Tensor | None:
+        """Images that are none, made of observed ones, half as many as a batch has."""
+        training = self.config.training
+        if not training.outliers:
+            return None
+        images = self._observed(max(1, batch // 2), *keys, Purpose.OUTLIERS)
+        generator = self.draws.generator(Purpose.OUTLIERS, *keys)
+        return outliers(images, training.spoiled_std, generator).to(self.device)
 
     def _corrupted(self, batch: int, iteration: int, salt: int) -> Tensor | None:
         """Other observed images, with noise and holes, for a share of the chains to start from."""
@@ -59,7 +78,7 @@ class GenerationTrainer:
             return None
         images = self._observed(n, iteration, salt, Purpose.CORRUPTION)
         generator = self.draws.generator(Purpose.CORRUPTION, iteration, salt)
-        return corrupted(images, training.spoiled_std, generator).to(self.device)
+        return corrupted(images, training.spoiled_std, generator, outlined=training.outlined).to(self.device)
 
     def _observed(self, n: int, *keys: int) -> Tensor:
         training = self.config.training
@@ -105,7 +124,7 @@ class GenerationTrainer:
         chunk = self.fit.rows
         start = self._noise(n, Purpose.DRAW, 0, 0).split(chunk)
         keys = self.draws.rows(n, Purpose.DRAW)
-        parts = [self.fit.draw(part, keys[k * chunk :][: len(part)]) for k, part in enumerate(start)]
+        parts = [self.fit.draw(part, keys[k * chunk :][: len(part)], served=True) for k, part in enumerate(start)]
         return torch.cat(parts).cpu()
 
     def reference(self, images: Tensor) -> Tensor:
