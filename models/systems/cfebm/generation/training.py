@@ -10,8 +10,9 @@ from torch import Tensor
 from models.data.images import ImageData
 from models.data.kinds import Data, one_set
 from models.systems.cfebm.config import Config
-from models.systems.cfebm.fit import EnergyFit, Paths
+from models.systems.cfebm.fit import EnergyFit
 from models.systems.cfebm.generation.corruption import corrupted, outliers
+from models.systems.cfebm.matching import Paths
 from models.systems.frame import fitted, prepared
 from models.training.draws import Draws, Purpose
 
