@@ -122,10 +122,9 @@ def descent(product: Product) -> Kernel:
     def step(rows: Rows, t: Tensor, noise: Noise) -> Rows:
         del noise
         begins, ends = t == 0, t == rows["length"] - 1
-        difference = rows["known"] * (rows["y"] - rows["target"])
         rows = {
             **rows,
-            "lam": _pick(begins, 2 * difference, rows["lam"]),
+            "lam": _pick(begins, misfit(rows), rows["lam"]),
             "loss": _pick(begins, error(rows), rows["loss"]),
         }
         x = rows["path"][torch.arange(len(t), device=t.device), rows["length"] - 1 - t]
@@ -134,6 +133,29 @@ def descent(product: Product) -> Kernel:
         return {**rows, **{name: _pick(ends, value, rows[name]) for name, value in moved.items()}}
 
     return step
+
+
+def straight() -> Kernel:
+    """Build the descent that takes the adjoint of the chain for the identity, lambda_0 = lambda_T: one step in place of
+    T, without a second derivative. Not from the paper, and of use only while :func:`cosine` is near 1.
+    """
+
+    def step(rows: Rows, t: Tensor, noise: Noise) -> Rows:
+        del t, noise
+        rows = {**rows, "lam": misfit(rows), "loss": error(rows)}
+        return {**rows, **_moved(rows)}
+
+    return step
+
+
+def misfit(rows: Rows) -> Tensor:
+    """lambda_T of chains that have ended, like ``y``."""
+    return 2 * rows["known"] * (rows["y"] - rows["target"])
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """Of the angle between two images of each row, ``[n]``."""
+    return torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1), 1)
 
 
 def error(rows: Rows) -> Tensor:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from models.core.loop import Loop, Rows, Task, run
+from models.core.noise import Noise
 from models.networks.residual_energy import ResidualEnergy
-from models.samplers.adjoint import begin, descent, error, hessian_product, judged, noted
+from models.samplers.adjoint import begin, cosine, descent, error, hessian_product, judged, misfit, noted, straight
 from models.samplers.langevin import UNBOUNDED, Value, langevin
 
 
@@ -243,3 +244,14 @@ def test_rows_of_an_energy_are_independent() -> None:
     permuted = chain(value, {name: v[order] for name, v in rows.items()}, 30)["y"]
     torch.testing.assert_close(permuted, together[order], atol=1e-5, rtol=0)
     assert torch.equal(together, chain(value, rows, 30)["y"])
+
+
+def test_the_identity_moves_a_start_by_the_misfit_of_its_end() -> None:
+    y = torch.linspace(-0.4, 0.4, 16, dtype=torch.float64).view(1, 1, 4, 4)
+    rows = begin(start(y, 0.3), y / 2, torch.ones(1, 1, 1, 1), rate=0.05, decay=1.0, steps=3, iterations=1)
+    ended = {**rows, "y": 0.9 * y}
+    torch.testing.assert_close(misfit(ended), 0.8 * y)
+    after = straight()(ended, torch.zeros(1, dtype=torch.int64), Noise([]))
+    torch.testing.assert_close(after["y"], y - 0.05 * 0.8 * y)
+    assert after["iteration"].item() == 1
+    torch.testing.assert_close(cosine(misfit(ended), y), torch.ones(1, dtype=torch.float64))

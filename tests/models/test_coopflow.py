@@ -86,6 +86,32 @@ def test_a_search_ends_early_where_the_image_is_found() -> None:
     assert found.numbers["psnr"][0] > 30
 
 
+def test_a_search_may_take_the_chain_for_the_identity_and_says_so() -> None:
+    image = pixels(make("generate", n=1, seed=9))[0]
+    exact, fast = (
+        make("reconstruct", image=image, options={"iterations": 4, "adjoint": how}) for how in ("exact", "identity")
+    )
+    assert not exact.warnings
+    assert "100% of the iterations" in fast.warnings[0]
+    assert fast.numbers["trace"][0] == pytest.approx(exact.numbers["trace"][0], rel=0.1)
+    assert fast.numbers["trace"][0] != exact.numbers["trace"][0]
+
+
+def test_a_chain_that_turns_its_gradient_is_never_taken_for_the_identity() -> None:
+    weights = {k: v * 6 if k.startswith("energy.") else v for k, v in ZOO["coopflow"].weights().items()}
+    steep = load_from(ZOO["coopflow"].card(), weights, CPU)
+    defaults = defaults_for(steep, "reconstruct")
+    options = {**defaults["options"], "iterations": 2}
+    exact, asked = (
+        run(steep.start("reconstruct", JOBS["reconstruct"](**{
+            **defaults, "seed": 5, "image": picture(SHAPE), "options": {**options, "adjoint": how}
+        })))
+        for how in ("exact", "identity")
+    )  # fmt: skip
+    assert asked.numbers["trace"] == exact.numbers["trace"]
+    assert not asked.warnings
+
+
 def test_without_a_chain_reconstruction_is_the_image_itself() -> None:
     image = picture(SHAPE) * 0.9
     for changes in ({"steps": 0}, {"refine": False}):

@@ -109,6 +109,13 @@ def _descent(config: Config, *, rate: float, decay: float, share: float = 1.0) -
             "range": [0.0, 1.0],
             "description": "Step size of the search, in the paper's units.",
         },
+        "adjoint": {
+            "type": "string",
+            "default": "exact",
+            "choices": ["exact", "identity"],
+            "description": "How the search is differentiated: through the chain, or, where that hardly turns its "
+            "gradient, as if the chain were the identity, several times faster.",
+        },
         "decay": {
             "type": "number",
             "default": decay,

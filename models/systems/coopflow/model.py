@@ -13,7 +13,7 @@ from models.core.noise import Noise
 from models.core.rows import MAX_STEPS
 from models.networks.flow.images import ImageFlow
 from models.networks.residual_energy import ResidualEnergy, plain_swish
-from models.samplers.adjoint import begin, descent, hessian_product, noted
+from models.samplers.adjoint import begin, descent, hessian_product, noted, straight
 from models.samplers.langevin import UNBOUNDED, Value, langevin
 from models.samplers.values import evaluation, tracked
 from models.serving import served
@@ -45,6 +45,7 @@ class CoopFlow:
         evaluate: adds ``f``.
         track: a step that notes f in ``trace``.
         forward: a step that notes images in ``path``.
+        straight: the descent by the adjoint of the identity.
         backward: a step of the adjoint, see :mod:`models.samplers.adjoint`.
     """
 
@@ -80,6 +81,7 @@ class CoopFlow:
         self.track: Kernel = tracked(self.refine, self.evaluate)
         self.forward: Kernel = noted(self.refine)
         self.backward: Kernel = descent(self._product)
+        self.straight: Kernel = straight()
 
     def _f(self, rows: Rows) -> Tensor:
         value: Tensor = self._energy(rows["y"])
@@ -166,6 +168,7 @@ class CoopFlow:
             (self.track, {**full, "trace": trace}),
             (self.forward, descending),
             (self.backward, {**descending, "length": descending["length"] * 0 + 1}),
+            (self.straight, descending),
         ]
 
 

@@ -9,10 +9,13 @@ from torch import Tensor
 
 from models.core.jobs import Job
 from models.core.loop import Loop, Rows, Task
-from models.samplers.adjoint import begin, judged
+from models.samplers.adjoint import begin, cosine, judged, misfit
 from models.systems.coopflow.chain import FREE
 from models.systems.coopflow.model import CoopFlow
 
+_PROBED = ["known", "target", "y"]
+_EVERY, _LIKE = 20, 0.9
+"""Iterations between two looks at whether the adjoint is like the identity, and the least cosine at which it is."""
 _FOUND = ["best", "curve", "image", "iteration", "least", "path", "target", "known", "y"]
 
 
@@ -21,6 +24,9 @@ def descended(model: CoopFlow, job: Job, target: Tensor, known: Tensor, seeds: S
 
     Each iteration is T steps of the chain and T of its adjoint. All that it decides is in the state of the rows, so a
     task that is resumed needs none of the iterations that it has finished but for which rows were done.
+
+    With the option ``adjoint`` "identity" an iteration is T steps of the chain and one more, as long as the first row's
+    gradient is hardly turned by the chain; ``straight`` of the result is the share of iterations that were so.
 
     Args:
         model: its kernels.
@@ -48,14 +54,35 @@ def descended(model: CoopFlow, job: Job, target: Tensor, known: Tensor, seeds: S
     if not steps:  # the chain is the identity
         best = torch.where(rows["known"] > 0, rows["target"], rows["y"])
         return {**rows, "best": best, "image": best, "least": rows["loss"]}
+    approximate, taken, done = job.options["adjoint"] == "identity", 0, 0
     for k in range(iterations):
-        name = f"iteration {k + 1} of {iterations}"
-        rows = yield Loop(model.forward, rows, steps, seeds, name=name, preview=model.shown, keep=[], bound=FREE)
-        rows = yield Loop(model.backward, rows, steps, seeds, name=f"{name}, back", keep=["done"])
+        name, probed = f"iteration {k + 1} of {iterations}", approximate and k % _EVERY == 0
+        keep = _PROBED if probed else []
+        rows = yield Loop(model.forward, rows, steps, seeds, name=name, preview=model.shown, keep=keep, bound=FREE)
+        if probed:
+            approximate = yield from _like_identity(model, rows, steps, seeds)
+        taken, done = taken + approximate, done + 1
+        kernel, length = (model.straight, 1) if approximate else (model.backward, steps)
+        rows = yield Loop(kernel, rows, length, seeds, name=f"{name}, back", keep=["done"])
         if bool(rows["done"].all()):
             break
     rows = yield Loop(model.forward, rows, steps, seeds, name="refine", preview=model.shown, keep=_FOUND, bound=FREE)
-    return {**rows, **judged(rows)}
+    return {**rows, **judged(rows), "straight": torch.full((len(seeds),), taken / max(done, 1))}
+
+
+def _like_identity(model: CoopFlow, rows: Rows, steps: int, seeds: Sequence[int]) -> Task[bool]:
+    """Whether the chain hardly turns the gradient of the first row."""
+    first = {name: value[:1] for name, value in rows.items()}
+    exact = yield Loop(model.backward, first, steps, seeds[:1], name="probe", keep=["lam"])
+    return bool(cosine(exact["lam"], misfit(first)) > _LIKE)
+
+
+def told(rows: Rows) -> list[str]:
+    """What a job's record says of a search whose derivatives were not exact."""
+    share = float(rows["straight"][0]) if "straight" in rows else 0.0
+    if not share:
+        return []
+    return [f"{share:.0%} of the iterations took the derivative of the chain for the identity: not the paper's search"]
 
 
 def trace_of(rows: Rows) -> list[list[float]]:

@@ -10,7 +10,7 @@ from models.core.noise import row_seeds
 from models.core.output import Output
 from models.core.rows import repeat
 from models.systems.coopflow.model import CoopFlow
-from models.systems.coopflow.tasks.descents import descended, trace_of
+from models.systems.coopflow.tasks.descents import descended, told, trace_of
 
 
 def inpaint(model: CoopFlow, job: InpaintJob) -> Task[Output]:
@@ -30,4 +30,4 @@ def inpaint(model: CoopFlow, job: InpaintJob) -> Task[Output]:
     off = (shown * model.cropped(found["image"].clamp(-1, 1) - target)).square().flatten(1).sum(1)
     counted = shown.flatten(1).sum(1).clamp(min=1) * model.config.channels
     numbers = {"residual": (off / counted).tolist(), "trace": trace_of(found)}
-    return Output(images=model.shown(rows), energy=-rows["f"], seeds=seeds, numbers=numbers)
+    return Output(images=model.shown(rows), energy=-rows["f"], seeds=seeds, numbers=numbers, warnings=told(found))

@@ -11,7 +11,7 @@ from models.core.noise import row_seeds
 from models.core.output import Output
 from models.systems.coopflow.chain import FREE, refined
 from models.systems.coopflow.model import CoopFlow
-from models.systems.coopflow.tasks.descents import descended
+from models.systems.coopflow.tasks.descents import descended, told
 
 
 def interpolate(model: CoopFlow, job: InterpolateJob) -> Task[Output]:
@@ -22,24 +22,24 @@ def interpolate(model: CoopFlow, job: InterpolateJob) -> Task[Output]:
     """
     keys = row_seeds(job.seed, 1) * job.n
     if job.images is not None:
-        ends = yield from _inferred(model, job)
+        ends, warnings = yield from _inferred(model, job)
     else:
-        ends = yield from _drawn(model, job)
+        ends, warnings = (yield from _drawn(model, job)), []
     frames = {"z": between(ends, job.n, job.options["path"])}
     rendered = yield Loop(model.render, frames, steps=1, seeds=keys, name="render", keep=["y"])
     steps = job.steps if job.refine else 0
     rows = yield from _refined(model, job, rendered["y"], steps, keys)
     rows = yield Loop(model.evaluate, rows, steps=1, seeds=keys, name="score")
-    return Output(images=model.shown(rows), energy=-rows["f"], seeds=keys, animated=True)
+    return Output(images=model.shown(rows), energy=-rows["f"], seeds=keys, animated=True, warnings=warnings)
 
 
-def _inferred(model: CoopFlow, job: InterpolateJob) -> Task[Tensor]:
-    """The latents of the best starts for the two images."""
+def _inferred(model: CoopFlow, job: InterpolateJob) -> Task[tuple[Tensor, list[str]]]:
+    """The latents of the best starts for the two images, and what is to be said of the search."""
     images = torch.stack(list(needed(job.images, "images"))).to(model.device)
     target, seeds = model.padded(images), row_seeds(job.seed, 2)
     found = yield from descended(model, job, target, target.new_ones(1, 1, 1, 1), seeds)
     rows = yield Loop(model.invert, {"y": found["best"]}, steps=1, seeds=seeds, name="invert", keep=["z"])
-    return rows["z"]
+    return rows["z"], told(found)
 
 
 def _drawn(model: CoopFlow, job: InterpolateJob) -> Task[Tensor]:

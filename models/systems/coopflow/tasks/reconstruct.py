@@ -9,7 +9,7 @@ from models.core.output import Output
 from models.core.rows import repeat
 from models.metrics.pictures import psnr
 from models.systems.coopflow.model import CoopFlow
-from models.systems.coopflow.tasks.descents import descended, trace_of
+from models.systems.coopflow.tasks.descents import descended, told, trace_of
 
 
 def reconstruct(model: CoopFlow, job: ReconstructJob) -> Task[Output]:
@@ -32,4 +32,4 @@ def reconstruct(model: CoopFlow, job: ReconstructJob) -> Task[Output]:
         "trace": trace_of(found),
     }
     extras = {"start": model.cropped(found["best"])}
-    return Output(images=images, energy=-rows["f"], seeds=seeds, numbers=numbers, extras=extras)
+    return Output(images=images, energy=-rows["f"], seeds=seeds, numbers=numbers, extras=extras, warnings=told(found))
