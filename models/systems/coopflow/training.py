@@ -114,14 +114,14 @@ class CoopFlowTrainer:
     def _cooperate(self, turn: bool) -> dict[str, Tensor]:
         """Propose, refine with theta frozen, then both gradients; if it is not the flow's turn the energy's alone."""
         real = self.batches.observed(self._given)
-        proposal, made, cut = self._chain(real)
+        proposal, made, cut = self.chain(real)
         metrics = self.pair.energy_gradients(self.batches.with_noise(self._given, real), made)
         if turn and self.config.training.start == "flow":
             metrics |= self.pair.flow_gradients(made, self.batches.dequantisation(self._given))
         metrics |= _measures(real, proposal, made) | {"cut": cut}
         return {**metrics, "allowed": self.pair.update(metrics)}
 
-    def _chain(self, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def chain(self, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Proposals, their refinement, and the share of drift that was cut in the last step.
 
         These are the loops of :func:`proposed_and_refined`, driven without a look at the rows: a GPU does not wait.
