@@ -24,15 +24,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.data.images import ImageData
 from models.data.line_art import synthesize, transformed
 from models.systems.cgml.config import TrainingConfig
-from models.systems.cgml.images.config import fit_to
+from models.systems.cgml.images.config import Config, fit_to
 from models.systems.cgml.images.presets import PRESETS
 from models.systems.cgml.images.training import make_trainer
+from models.systems.cgml.predictor import Predictor
 from models.systems.cgml.trainer import CgmlTrainer
 
 NOMINAL = 100_000
@@ -230,10 +231,35 @@ def train(runs: Sequence[Run], seconds: float, save: Callable[[Run, float], None
         save(run, 1.0)
 
 
+# What came back, as a checkpoint
+
+
+def shipped(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The card and the tensors of a training that was written to a folder."""
+    from models.systems.cgml.images.variant import CGML_IMAGES  # with it come packages that a lent machine may lack
+
+    told = json.loads((folder / f"{name}.json").read_text())
+    config = Config.model_validate(told["config"])
+    tensors = {k: v.float() for k, v in load_file(folder / f"{name}.safetensors").items()}
+    if config.training.deterministic:  # loading asks for a predictor, which no answer of this model uses
+        tensors |= {f"predictor.{k}": torch.zeros_like(v) for k, v in Predictor(config.network).state_dict().items()}
+    training = {k: told[k] for k in ("device", "torch", "images", "seconds", "seed", "iterations") if k in told}
+    about = {
+        "title": CGML_IMAGES.title,
+        "description": "",
+        "license": "",
+        "notice": "",
+        "known_weaknesses": [],
+        "metrics": {},
+    }
+    card = {"name": name, "system": "cgml", "variant": "cgml/images", **about, **CGML_IMAGES.card(config, ())}
+    return {**card, "training": training}, tensors
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["pack", "train"])
-    parser.add_argument("--recipe", choices=RECIPES, default="emoji")
+    parser.add_argument("what", choices=["pack", "train", "ship"])
+    parser.add_argument("--recipe", default="emoji", help="ship: the name of what was written")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seconds", type=float, default=300.0)
@@ -241,9 +267,15 @@ def main() -> None:
     parser.add_argument("--descents", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--name", help="ship: of the model")
     a = parser.parse_args()
     if a.what == "pack":
         pack(a.data, a.out)
+    elif a.what == "ship":
+        from models.checkpoints import publish
+
+        card, tensors = shipped(a.data, a.recipe)
+        print(publish(a.out, {**card, "name": a.name or a.recipe}, {k: v.half() for k, v in tensors.items()}))
     else:
         learn(a)
 
