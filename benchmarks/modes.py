@@ -1,8 +1,8 @@
 """Whether cGML finds modes that are known: ``python -m benchmarks.modes --what toy|tint [--data var/data]``.
 
 ``toy``: y = +-4 (x, x^2, x^3) for x in [0, 1], each sign for half of the points. A deterministic network of least
-squares answers 0, whose error is 1136/315 = 3.606. ``tint``: pictures of clothes, of which half are to be tinted +0.5 and
-half -0.5; the lightness does not say which. An answer of 0 is 0.5 away from either.
+squares answers 0, whose error is 1136/315 = 3.606. ``tint``: pictures of clothes, of which half are to be tinted by
++0.5 and half by -0.5; the lightness does not say which. An answer of 0 is 0.5 away from either.
 """
 
 from __future__ import annotations

@@ -163,6 +163,10 @@ class LocalModel:
         """How well an image fits what the model has learned: ``POST /v1/score``. The figures are in ``numbers``."""
         return self.run("score", **fields)
 
+    def embed(self, **fields: Any) -> Images:
+        """An image as a vector: ``POST /v1/embed``."""
+        return self.run("embed", **fields)
+
     def run(self, task: str, *, sampler: Sampler | None = None, **fields: Any) -> Images:
         """Any task by its name.
 

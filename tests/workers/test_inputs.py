@@ -101,7 +101,17 @@ def same(tensor: Tensor, picture: Image.Image) -> bool:
     return picture_of(tensor).tobytes() == picture.tobytes()
 
 
-SERVICE = {"model", "preview_every", "priority", "max_queue_seconds", "webhook", "fit", "restore", "latent_steps"}
+SERVICE = {
+    "model",
+    "output_format",
+    "preview_every",
+    "priority",
+    "max_queue_seconds",
+    "webhook",
+    "fit",
+    "restore",
+    "latent_steps",
+}
 """Fields of requests that are for the service, not for the model."""
 
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {

@@ -39,7 +39,7 @@ _ANSWERS: dict[str, Any] = {
     "content": {"text/event-stream": {"schema": {"description": "Events whose data are JSON with a `type`."}}},
     "description": "The images; with `stream` events: `*.partial_image`, then `*.completed` an image, or `error`.",
 }
-_EDITABLE = [name for name, task in TASKS.items() if "image" in task.pictures and name != "score"]
+_EDITABLE = [name for name, task in TASKS.items() if "image" in task.pictures and name not in ("score", "embed")]
 FILE = {"type": "string", "format": "binary"}
 FORM = {
     "type": "object",
