@@ -102,6 +102,12 @@ class Settings(BaseSettings):
         description="Most memory that one training may take, in bytes; absent: half of the machine's, or four fifths "
         "of the GPU's where it trains on one. A training that would take more is refused.",
     )
+    tracker: Literal["none", "trackio", "wandb"] = Field(
+        "none",
+        description="Where trainings are logged besides: trackio or Weights & Biases (extras of these names), which "
+        "take what they need, such as a key, from variables of their own.",
+    )
+    tracker_project: str = Field("coopserve", min_length=1, max_length=100, description="The project they log to.")
     lease_seconds: float = Field(
         5.0, ge=1.0, le=3600.0, description="A running job whose worker is silent for this long goes to another worker."
     )

@@ -21,6 +21,7 @@ from models.training.configuration import TrainingError, choose, find_variant, f
 from models.training.folder import has_begun
 from models.training.memory import check_memory
 from models.training.plan import Event, Plan
+from models.training.tracking import Tracker, TrackerError
 from models.training.training import Training
 from service.contract.catalog import UNREADABLE, Catalog
 from service.contract.errors import StaleAttemptError
@@ -48,6 +49,7 @@ class _Work:
         self.cancelled = False
         self.lost = False
         self.training: Training | None = None
+        self.tracker: Tracker | None = None
         self._metrics: Mapping[str, float] | None = None
         self._said: Progress | None = None
         self._history_at = 0.0
@@ -75,6 +77,11 @@ class _Work:
     def metrics(self) -> Mapping[str, float] | None:
         metrics, self._metrics = self._metrics, None
         return metrics
+
+    def close(self) -> None:
+        """End what follows the training."""
+        if self.tracker is not None:
+            self.tracker.close()
 
     def cancel(self) -> None:
         self.cancelled = True
@@ -146,6 +153,8 @@ class TrainingWorker:
                 log.critical("the trainer can't go on: %s", error)
                 self._stopping.set()
                 self._lost(error)
+            finally:
+                work.close()
 
     def _check_lease(self, record: TrainingRecord) -> None:
         """A trainer that was suspended for long may have lost the training without knowing it yet.
@@ -245,9 +254,21 @@ class TrainingWorker:
         folder = self._settings.trainings_dir / record.id
         if not has_begun(folder):
             check_memory(plan, training_memory(self._settings, device))
+        work.tracker = self._tracker(record, work, plan)
         training = Training(plan, folder, lambda event: self._report(record, work, event))
         work.training = training
         return training
+
+    def _tracker(self, record: TrainingRecord, work: _Work, plan: Plan) -> Tracker | None:
+        """Where the training is logged besides; if that can't be, a warning says so."""
+        settings = self._settings
+        if settings.tracker == "none":
+            return None
+        try:
+            return Tracker(settings.tracker, settings.tracker_project, record.id, plan.described())
+        except TrackerError as error:
+            self._warn_of(record, work, [f"it is not logged elsewhere: {error}"])
+            return None
 
     def _warn_of(self, record: TrainingRecord, work: _Work, sentences: Sequence[str]) -> None:
         """Tell what of the data is left out; once, though several attempts may read them."""
@@ -257,6 +278,8 @@ class TrainingWorker:
 
     def _report(self, record: TrainingRecord, work: _Work, event: Event) -> None:
         """Tell of an event. It is a convenience: if it can't be stored, the training goes on."""
+        if work.tracker is not None:
+            work.tracker.show(event)
         try:
             self._store_event(record, work, event)
         except (RedisError, OSError) as error:

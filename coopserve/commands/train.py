@@ -8,7 +8,8 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,9 +50,14 @@ DIRECTION = "Of data in two parts A and B: which is the condition or source, and
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of models to write to. [default: DATA_DIR/models]")
 @click.option("--fresh", is_flag=True, help="Start again instead of going on from the last save.")
 @click.option("--tensorboard", is_flag=True, help="Also write logs for TensorBoard (the extra `tensorboard`).")
+@click.option(
+    "--tracker",
+    type=click.Choice(["none", "trackio", "wandb"]),
+    help="Also log to trackio or Weights & Biases (the extra of that name). [default: COOPSERVE_TRACKER, or none]",
+)
 def train(**options: Any) -> None:
     """Fit a model, with a progress bar. Stopped by Ctrl-C, it saves; the same command goes on from there."""
-    home = settings_from(data_dir=options["data_dir"])
+    home = settings_from(data_dir=options["data_dir"], tracker=options["tracker"])
     options["data_name"] = place_of(options["data_name"], home)
     replaced = dict(map(assignment, options["settings"]))
     _check(options, replaced, home)  # before torch is there, and before anything is created
@@ -79,8 +85,8 @@ def train(**options: Any) -> None:
         models = options["out"] or home.models_dir
         if options["fresh"]:
             shutil.rmtree(folder, ignore_errors=True)
-        with _Display(folder, plan, options["tensorboard"]) as display:
-            training = Training(plan, folder, display.show)
+        with _Display(folder, plan, options["tensorboard"]) as display, _tracked(home, folder, plan) as track:
+            training = Training(plan, folder, _each(display.show, track))
             display.begin(training.progress.iteration, before(training, models))
             finished = training.run(display.stopped)
     except (TrainingError, DataError, CheckpointError) as error:
@@ -240,6 +246,34 @@ class _Display:
             for name, value in event.data.items():
                 if self._writer:
                     self._writer.add_scalar(name, value, event.iteration)
+
+
+def _each(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:
+    """One listener for several."""
+
+    def tell(event: Event) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return tell
+
+
+@contextmanager
+def _tracked(home: Settings, folder: Path, plan: Plan) -> Iterator[Callable[[Event], None]]:
+    """What tells the events of the training to the tracker of the settings, if there is one."""
+    from models.training.tracking import Tracker, TrackerError
+
+    if home.tracker == "none":
+        yield lambda event: None
+        return
+    try:
+        tracker = Tracker(home.tracker, home.tracker_project, folder.name, plan.described())
+    except TrackerError as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        yield tracker.show
+    finally:
+        tracker.close()
 
 
 def _tensorboard(folder: Path) -> Any:

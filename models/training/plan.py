@@ -78,6 +78,10 @@ class Plan:
         config = self.config.model_dump(mode="json")
         return {"system": system_of(self.variant), "seed": self.seed, "data": self.data_sha256, "config": config}
 
+    def described(self) -> dict[str, Any]:
+        """What people want to see beside its curves, as JSON."""
+        return {"model": self.name, "command": self.command, "data_name": self.data.name, **self.identity()}
+
 
 @dataclass(frozen=True)
 class Rhythm:

@@ -100,6 +100,44 @@ def test_a_training_ends_in_a_model_of_the_catalog(trainers: Trainers) -> None:
     assert "--set refinement.steps=2 --set training.iterations=6" in card.training["command"]
 
 
+TRACKIO = """
+import pathlib, sys
+
+def tell(*words):
+    with pathlib.Path(__file__).with_name("told").open("a") as told:
+        print(*words, file=told)
+
+def init(**given):
+    tell("init", given["name"], given["project"])
+    return sys.modules[__name__]
+
+def log(content, step):
+    tell("log", step, *sorted(content))
+
+def finish():
+    tell("finish")
+
+def Image(path):
+    return path
+"""
+"""A package on the disk, as the real one is."""
+
+
+def test_a_training_is_told_to_the_tracker_of_the_settings(
+    trainers: Trainers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "trackio.py").write_text(TRACKIO)
+    monkeypatch.syspath_prepend(tmp_path)
+    trainers.settings = trainers.settings.model_copy(update={"tracker": "trackio"})
+    id = trainers.submit(iterations=1)
+    trainers.worker().run(id)
+    assert trainers.store.get(id).status is Status.SUCCEEDED
+    first, *logged, last = (tmp_path / "told").read_text().splitlines()
+    assert (first, last) == (f"init {id} coopserve", "finish")
+    assert "log 1 samples" in logged
+    assert any(line.startswith("log 1 ") and "gap" in line for line in logged)
+
+
 def test_what_of_the_data_is_left_out_is_told_once_and_pictures_are_fitted(trainers: Trainers) -> None:
     root = trainers.settings.datasets_dir / "photos"
     for name in ("cat", "dog"):
