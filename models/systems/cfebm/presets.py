@@ -11,6 +11,7 @@ from typing import Literal
 
 from models.systems.cfebm.config import (
     GenerationConfig,
+    GuardConfig,
     NetworkConfig,
     SamplerConfig,
     StageConfig,
@@ -93,6 +94,33 @@ def _small(
     )
 
 
+def _matched(size: int, steps: int, batch: int, iterations: int, *, image_size: int) -> GenerationConfig:
+    """Energy matching at one size, then a contrastive phase: wider than ``small``, and without spectral norm, since the
+    gradient of f must be as long as the paths.
+    """
+    return GenerationConfig(
+        channels=1,
+        image_size=image_size,
+        stages=(StageConfig(size=size, steps=steps, batch_size=batch, phase=1, learning_rate=1e-4),),
+        network=NetworkConfig(c=32, full_below=8, spectral=False),
+        sampler=SamplerConfig(lr=1 / 40, s0=0.01),
+        training=TrainingConfig(
+            iterations=iterations,
+            lr_final=0.1,
+            data_noise=0.01,
+            spoiled=0.5,
+            outlined=True,
+            matching=0.65,
+            contrast=0.01,
+            outliers=1.0,
+            ema=0.999,
+            # f spans about the number of pixels, and so do its gaps.
+            guards=GuardConfig(value=5_000.0, gap=500.0),
+            precision="bf16",
+        ),
+    )
+
+
 def _translation(
     size: int,
     steps: int,
@@ -129,6 +157,7 @@ GENERATION_PRESETS: dict[str, GenerationConfig] = {
         image_size=28,
         flip=True,
     ),
+    "small-matched": _matched(32, 45, 64, 3_000, image_size=28),
     "small-digits": _small(
         _SMALL_STAGES,
         2_800,
