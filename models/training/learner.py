@@ -99,7 +99,7 @@ class Learner(Generic[N]):
             self.optimizer.found_inf = (~allowed).float()  # type: ignore[attr-defined]  # as GradScaler tells it
         self.optimizer.step()
         if self.average is not None and isinstance(self._decay, float):
-            _follow(self.average, self.network, self._decay)
+            _follow(self.average, self.network, self._decay, allowed.float() if self._captured else None)
 
     def update(self, iteration: int, lr_scale: float = 1.0) -> None:
         """A step of Adam at ``lr_scale`` times the rate of the iteration, then that of the average:
@@ -172,11 +172,19 @@ def copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
 
 
-def _follow(average: nn.Module, live: nn.Module, decay: float) -> None:
+def _follow(average: nn.Module, live: nn.Module, decay: float, leave: Tensor | None = None) -> None:
+    """average <- decay * average + (1 - decay) * weights; ``leave`` (0 or 1, ``[]``) says whether, on the device."""
+    old: list[Tensor] = list(average.parameters())
+    new: list[Tensor] = list(live.parameters())
     with torch.no_grad():
-        torch._foreach_lerp_(list(average.parameters()), list(live.parameters()), 1 - decay)
-        for old, new in zip(average.buffers(), live.buffers(), strict=True):
-            old.copy_(new)
+        if leave is None:
+            torch._foreach_lerp_(old, new, 1 - decay)
+        else:
+            way: list[Tensor] = list(torch._foreach_sub(new, old))
+            torch._foreach_mul_(way, (1 - decay) * leave)
+            torch._foreach_add_(old, way)
+        for held, buffer in zip(average.buffers(), live.buffers(), strict=True):
+            held.copy_(buffer)
 
 
 @contextmanager
