@@ -62,10 +62,11 @@ def test_size_format_and_addresses(client: openai.OpenAI) -> None:
     picture = opened(answer.data[0].b64_json)
     assert (picture.format, picture.size, answer.size) == ("WEBP", (256, 256), "256x256")
     assert answer.data[0].revised_prompt == "0.75 Coat + 0.25 Bag"
-    linked = client.images.generate(**SNEAKER, response_format="url")
+    linked = client.images.generate(**SNEAKER, response_format="url", output_format="webp")
     assert linked.data is not None
     assert linked.data[0].url is not None
-    assert httpx.get(linked.data[0].url).content.startswith(b"\x89PNG")
+    assert "signature=" in linked.data[0].url
+    assert httpx.get(linked.data[0].url).headers["content-type"] == "image/webp"
 
 
 def test_a_stream_shows_unfinished_images_and_then_the_finished_one(client: openai.OpenAI) -> None:
@@ -88,7 +89,7 @@ def test_a_stream_shows_unfinished_images_and_then_the_finished_one(client: open
         ({"size": "512x256"}, "invalid_request", "size"),
         ({"extra_body": {"nonsense": 1}}, "invalid_request", "nonsense"),
         ({"extra_body": {"step_size": 1e5}}, "invalid_request", "step_size"),
-        ({"response_format": "url", "output_format": "jpeg"}, "invalid_request", "response_format"),
+        ({"response_format": "url", "size": "56x56"}, "invalid_request", "response_format"),
     ],
 )
 def test_what_is_wrong_is_told_in_the_shape_of_that_api(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 
@@ -13,7 +14,9 @@ from service.contract.errors import UnprocessableError
 from service.contract.jobs import JobRecord
 from service.contract.records import Status
 from service.http.openai_images.prompts import label_of, prompt_of
+from service.http.openai_images.work import index_of
 from service.settings import Settings
+from service.store.events import Event
 from tests.service.serving import serving
 from tests.service.submitting import SubmittingStore
 
@@ -47,6 +50,12 @@ def test_a_prompt_that_names_none_is_refused_and_told_which_there_are(prompt: st
 def test_what_a_prompt_was_taken_for_names_the_same_again() -> None:
     for label in ({"Bag": 1.0}, {"Coat": 0.25, "T-shirt/top": 0.75}):
         assert label_of(prompt_of(label), CLASSES, "m@1") == label
+
+
+def test_a_step_that_comes_in_several_parts_counts_once() -> None:
+    steps: list[int] = []
+    events = [Event("0-0", "preview", json.dumps({"step": step})) for step in (0, 5, 5, 0, 10)]
+    assert [index_of(event, steps) for event in events] == [0, 1, 1, 0, 2]
 
 
 @pytest.fixture(scope="module")

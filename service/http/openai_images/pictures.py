@@ -9,6 +9,7 @@ from typing import final
 
 from PIL import Image
 
+from pictures.encoding import Format, encoded
 from pictures.masks import of_mask, of_transparency
 from pictures.png import picture_of, png_of
 
@@ -40,13 +41,13 @@ class Encoder:
     """Images as the answer has them.
 
     Args:
-        format: ``png``, ``jpeg`` or ``webp``.
-        quality: of JPEG and WebP, 0 to 100.
+        format: of the files.
+        quality: of JPEG and WebP, 0 to 100; None: as the server has them otherwise.
         size: width and height; None: as they are.
     """
 
-    format: str
-    quality: int
+    format: Format
+    quality: int | None
     size: tuple[int, int] | None
 
     def base64(self, png: bytes) -> str:
@@ -68,8 +69,8 @@ class Encoder:
         return [self.base64_of(whole.crop((k * width, 0, (k + 1) * width, whole.height))) for k in range(count)]
 
     def _file(self, picture: Image.Image) -> bytes:
-        if self.format == "png":
-            return png_of(picture)
+        if self.quality is None or self.format == "png":
+            return encoded(picture, self.format)
         file = io.BytesIO()
         picture.save(file, self.format.upper(), quality=self.quality)
         return file.getvalue()

@@ -48,11 +48,15 @@ class ImagesBody(BaseModel, ABC):
         examples=["auto"],
     )
     response_format: Literal["b64_json", "url"] | None = Field(
-        None, description="The images themselves (the default), or addresses of them, as PNG and of the model's size."
+        None,
+        description="The images themselves (the default), or addresses of them in the model's size, good for an hour.",
     )
     output_format: Literal["png", "jpeg", "webp"] | None = Field(None, description="Format of the images; absent: PNG.")
     output_compression: int | None = Field(
-        None, ge=0, le=100, description="Quality of JPEG and WebP, 100 = the best and the default."
+        None,
+        ge=0,
+        le=100,
+        description="Quality of JPEG and WebP, 100 = the best. Absent: WebP keeps every pixel, JPEG nearly so.",
     )
     stream: bool | None = Field(None, description="True: answer with server-sent events.")
     partial_images: int | None = Field(
@@ -97,7 +101,8 @@ class ImagesBody(BaseModel, ABC):
         kind = TASKS[task]
         further = {name: value for name, value in (self.model_extra or {}).items() if value is not None}
         label = self._label(kind, card) if "label" not in further else None
-        fields = {"model": card.ref, "n": self.n, "label": label, **given, **further}
+        own = {"model": card.ref, "n": self.n, "output_format": self.output_format}
+        fields = {**own, "label": label, **given, **further}
         try:
             return kind.model_validate({name: value for name, value in fields.items() if value is not None})
         except ValidationError as error:

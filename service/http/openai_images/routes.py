@@ -186,12 +186,11 @@ async def _answered(
 
 def _encoder(parts: Services, body: ImagesBody, params: JobRequest, card: ModelCard) -> Encoder:
     size = body.scaled_to(card)
-    form = body.output_format or "png"
-    if body.response_format == "url" and (size is not None or form != "png"):
-        raise invalid("response_format", "addresses lead to PNG files of the model's size; leave size and format out")
+    if body.response_format == "url" and (size is not None or body.output_compression is not None):
+        raise invalid("response_format", "addresses lead to files of the model's size; leave size and compression out")
     if size is not None and getattr(params, "restore", False):
         raise invalid("size", "restore gives the picture's own size; leave size out")
     most = parts.settings.max_restored_pixels
     if size is not None and params.rows * size[0] * size[1] > most:
         raise invalid("size", f"all images of an answer have at most {most} pixels; ask for fewer or smaller ones")
-    return Encoder(form, 100 if body.output_compression is None else body.output_compression, size)
+    return Encoder(body.output_format or "png", body.output_compression, size)

@@ -32,6 +32,7 @@ from service.store.events import START, Event, Watch, batches
 
 log = logging.getLogger(__name__)
 
+_ADDRESS_SECONDS = 3600
 _REFUSED = {"diverged": 400, "queue-timeout": 503}
 """Statuses of failures that are not the server's own (500)."""
 
@@ -107,8 +108,9 @@ class Work:
         )
 
     def _address(self, url: str) -> str:
-        here = self.request.url
-        return f"{here.scheme}://{here.netloc}{root.get()}{url}"
+        """The whole address of an image, which needs no key for an hour."""
+        here, sign = self.request.url, self.parts.signatures.signer(_ADDRESS_SECONDS)
+        return f"{here.scheme}://{here.netloc}{root.get()}{sign(url) if sign else url}"
 
     def _image(self, id: str, k: int) -> str:
         return self.encoder.base64(self.parts.blobs.get(job_image(id, k).key))
@@ -122,17 +124,16 @@ class Work:
             partial_images: how many unfinished states to show.
             again: asked before each batch of events whether the caller may still have them.
         """
-        shown, over = 0, False
+        steps, over = list[int](), False
         found = batches(self.parts.streams, self.parts.jobs.events_key(record.id), START)
         with self.parts.open_streams.hold(name_of(self.request.scope)):
             try:
                 async for batch in found:
                     await again()
                     for event in batch:
-                        if event.name == "preview" and shown < partial_images:
-                            for sent in await run_in_threadpool(self._partial, record.id, event, kind, shown):
+                        if event.name == "preview" and (index := index_of(event, steps)) < partial_images:
+                            for sent in await run_in_threadpool(self._partial, record.id, event, kind, index):
                                 yield sent
-                            shown += 1
                         over = over or event.last
                 for sent in await run_in_threadpool(self._completed, record.id, kind):
                     yield sent
@@ -184,6 +185,14 @@ class Work:
             "quality": "auto",
             "size": size,
         }
+
+
+def index_of(event: Event, steps: list[int]) -> int:
+    """Which of the steps that are shown a preview is of; a step may come in several parts."""
+    step = json.loads(event.data)["step"]
+    if step not in steps:
+        steps.append(step)
+    return steps.index(step)
 
 
 def with_previews(job: JobRequest, steps: int, partial_images: int) -> JobRequest:
