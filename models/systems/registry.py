@@ -20,6 +20,7 @@ from models.systems.ccoopnets.labels.variant import LABELS
 from models.systems.cfebm.generation.variant import GENERATION
 from models.systems.cfebm.translation.variant import TRANSLATION
 from models.systems.cgml.images.variant import CGML_IMAGES
+from models.systems.cgml.spectral.variant import CGML_SPECTRAL
 from models.systems.coopflow.variant import COOPFLOW
 
 VARIANTS: dict[str, Variant] = {
@@ -30,6 +31,7 @@ VARIANTS: dict[str, Variant] = {
     "coopflow": COOPFLOW,
     "aishmc/pgan": PGAN,
     "cgml/images": CGML_IMAGES,
+    "cgml/spectral": CGML_SPECTRAL,
 }
 
 

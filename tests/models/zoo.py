@@ -19,6 +19,7 @@ from models.data.unpaired import UnpairedData, drop_pairs
 from models.systems.base import Trainer
 from models.systems.registry import VARIANTS, load_from
 from models.training.configuration import configure, find_variant
+from surfaces.maps import DEVIATIONS, MEAN_RADIUS, scales
 from tests.toy.variant import GAUSSIAN
 
 SHIPPED = dict(VARIANTS)
@@ -120,6 +121,7 @@ ZOO: dict[str, Tiny] = {
     "cgml-translate": Tiny("cgml", "tiny", lambda: pairs().fit(16)),
     "cgml-colorize": Tiny("cgml", "tiny", lambda: images(size=12, channels=3), {"task": "colorize"}),
     "cgml-inpaint": Tiny("cgml", "tiny", lambda: images(size=16), {"task": "inpaint"}),
+    "cgml-spectral": Tiny("cgml", "spectral-tiny", lambda: images(size=32), {"picture": 32}),
     "toy": Tiny("toy", "plain", images),
 }
 """At least one model of every system; together they do every task."""
@@ -181,6 +183,15 @@ def _score(card: Mapping[str, Any]) -> dict[str, Any]:
     return {**image, "mask": _mask(card["image"])}
 
 
+def surface() -> Tensor:
+    """A noisy sphere of 32 degrees, a tenth of whose coefficients are unknown."""
+    generator = torch.Generator().manual_seed(0)
+    found = 0.1 * torch.randn(1024, generator=generator) * torch.from_numpy(scales(DEVIATIONS)).float()
+    found[torch.rand(1024, generator=generator) < 0.1] = float("nan")
+    found[0] = MEAN_RADIUS
+    return found
+
+
 def _small(shape: Mapping[str, int]) -> dict[str, int]:
     """Half the size, as ``upscale`` takes it with the factor 2."""
     return {**shape, **{side: shape[side] // 2 for side in ("height", "width")}}
@@ -210,7 +221,7 @@ FIELDS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "generate": lambda card: {"label": _SOFT},
     "translate": _translate,
     "inpaint": lambda card: {"image": picture(card["image"]), "mask": _mask(card["image"])},
-    "denoise": lambda card: {"image": picture(card["image"])},
+    "denoise": lambda card: {"surface": surface()} if card.get("surface") else {"image": picture(card["image"])},
     "upscale": lambda card: {"image": picture(_small(card["image"]))},
     "colorize": lambda card: {"image": picture({**card["image"], "channels": 1})},
     "interpolate": _interpolate,

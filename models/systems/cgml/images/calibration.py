@@ -11,6 +11,7 @@ from models.core.loop import Loop, Task, run
 from models.core.noise import row_seeds
 from models.data.images import ImageData
 from models.samplers.predicted import pushes, walk_rows
+from models.systems.cgml.batch import Batch
 from models.systems.cgml.images.abilities import OPTIONS, STEPS
 from models.systems.cgml.images.model import Cgml
 from models.systems.cgml.images.poses import POSES
@@ -23,15 +24,19 @@ _SEED = 7
 
 def calibrate(model: Cgml, data: ImageData) -> dict[str, Any]:
     """For a card's ``calibration``: ``uncertainty_scale``, below which 99 % of the variances on such images lie."""
-    if model.config.training.deterministic:
-        return {"data": data.name}
     fitted = data.fit(model.config.image_size, model.config.channels)
     batch = POSES[model.config.task](model.config, fitted, model.device).fixed(_IMAGES)
+    return {"data": data.name, **uncertainty_scale(model, batch)}
+
+
+def uncertainty_scale(model: Cgml, batch: Batch) -> dict[str, Any]:
+    """The part of it that is measured on some examples; nothing for a model with one answer."""
+    if model.config.training.deterministic:
+        return {}
     values = run(_variances(model, batch.c), device=model.device)
     counted = values[batch.weights > 0.5] if bool((batch.weights > 0.5).any()) else values.flatten()
     scale = float(torch.quantile(counted.float().cpu()[:1_000_000], _SHARE))
     return {
-        "data": data.name,
         "images": len(batch.c),
         "uncertainty_scale": float(f"{max(scale, 1e-8):.4g}"),
         "uncertainty_places": _PLACES,

@@ -16,6 +16,8 @@ from models.samplers.predicted import FRAMES, pushes, walk_rows
 from models.systems.cgml.images.model import Cgml
 from models.systems.cgml.variation import variance
 
+_DIGITS = 7
+"""Of means over pixels, whose last bits depend on where in memory a library begins to add."""
 _SCALE = 0.01
 """The variance that is shown as white, where no calibration says."""
 
@@ -62,7 +64,7 @@ def answer(
     }
     if options.get("uncertainty"):
         found = yield from _uncertainty(model, ends["z"], drawn, options, seeds)
-        numbers["uncertainty_mean"] = found.flatten(1).mean(1).tolist()
+        numbers["uncertainty_mean"] = found.double().flatten(1).mean(1).round(decimals=_DIGITS).tolist()
         extras["uncertainty"] = shown_variance(found, model.calibration)
     film = None
     if animate:
@@ -106,5 +108,5 @@ def shown_variance(values: Tensor, calibration: Mapping[str, Any]) -> Tensor:
 
 def distances(images: Tensor) -> list[list[float]]:
     """The mean absolute difference of each image from every one, in units of the range [-1, 1]."""
-    flat = images.flatten(1).float().cpu()
-    return (torch.cdist(flat, flat, p=1) / flat.shape[1]).tolist()
+    flat = images.flatten(1).double().cpu()
+    return (torch.cdist(flat, flat, p=1) / flat.shape[1]).round(decimals=_DIGITS).tolist()

@@ -1,0 +1,1 @@
+"""Surfaces without noise: cGML on maps of spherical harmonics."""

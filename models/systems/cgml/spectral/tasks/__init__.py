@@ -1,0 +1,1 @@
+"""What a model of surfaces can do."""
