@@ -92,7 +92,7 @@ def _pipeline(card: ModelCard) -> str:
 def _use(card: ModelCard) -> str:
     task = next(iter(card.tasks), "generate")
     return (
-        "## Use\n\nWith [coopserve](https://pypi.org/project/coopserve/) and a copy of this folder:\n\n"
+        "## Use\n\nWith coopserve and a copy of this folder:\n\n"
         f"```sh\ncoopserve models import FOLDER\ncoopserve serve\n```\n\n"
         f"```python\nfrom coopserve.client import Client\n\n"
         f'with Client("http://127.0.0.1:8000") as client:\n    result = client.run("{task}", model="{card.name}")\n```'
