@@ -35,7 +35,7 @@ def refused(checkpoints: Path, port: int, data_dir: Path) -> subprocess.Complete
     )
 
 
-def test_it_is_ready_soon_and_says_where_swagger_ui_is(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_ready_soon_and_says_where_the_page_is(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f" [ready after {server.ready_seconds:.1f} s] ", end="")
     assert server.ready_seconds < READY_SECONDS
