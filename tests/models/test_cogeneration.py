@@ -20,6 +20,8 @@ from models.serving import fast_networks
 from models.systems.aishmc.solver import Settings, diagnostics, log_evidence, solve
 from models.systems.ccoopnets.labels.decoder import LabelDecoder
 from models.systems.ccoopnets.labels.model import CCoopNets
+from models.systems.coopflow.decoder import FlowDecoder
+from models.systems.coopflow.model import CoopFlow
 from tests.models.decoders import CPU, Line, Ring, kernels, line_at, second_is_zero
 from tests.models.zoo import tiny_model
 
@@ -335,3 +337,19 @@ def test_the_initializer_of_ccoopnets_is_a_decoder_with_its_class_fixed() -> Non
     drawn = model.render(rows, torch.zeros(2, dtype=torch.int64), Noise([]))["y"]
     torch.testing.assert_close(rows["image"], drawn, atol=1e-5, rtol=0)
     assert not torch.equal(rows["image"][0], rows["image"][1])
+
+
+def test_the_flow_of_coopflow_is_a_decoder() -> None:
+    """Its images are those that the model renders, and a search in its latents comes nearer to what is given."""
+    model = tiny_model("coopflow").kernels
+    assert isinstance(model, CoopFlow)
+    decoder = FlowDecoder(model.config, model.flow)
+    z = torch.randn(2, *decoder.latent_shape, generator=torch.Generator().manual_seed(1))
+    drawn = model.render({"z": z}, torch.zeros(2, dtype=torch.int64), Noise([]))["y"]
+    torch.testing.assert_close(decoder.decode(z, {}).detach().clamp(-1, 1), drawn, atol=1e-4, rtol=0)
+    seen = Observation(whole(decoder.image_shape), drawn[0], torch.ones(1, 1, 1))
+    how = Settings(solver="gd_single", temperatures=4, leapfrogs=1, rate=0.05)
+    with fast_networks(False):
+        chains = Cogeneration(decoder, CPU)
+    ends = [run(solve(chains, seen, each, [3])) for each in (replace(how, rate=1e-9), how)]
+    assert float(ends[1]["misfit"]) < 0.9 * float(ends[0]["misfit"])
