@@ -253,7 +253,7 @@ def measured(a: argparse.Namespace) -> dict[str, Any]:
     questions = [Question("hole")] + [Question(f"upscale {k}", k) for k in a.factors if one.size % k == 0]
     for question in questions:
         how = settings(one, question, data["valid"], a)
-        for split in ("train", "test"):
+        for split in a.splits:
             report.setdefault(question.name, {})[split] = compared(
                 one, question, sample(data[split], a.images, one), how, a
             )
@@ -267,6 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, required=True, help="a checkpoint's folder, or a file of device_gan")
     parser.add_argument("--mark", default="100", help="of a file of device_gan: 50, 75 or 100")
     parser.add_argument("--data", type=Path, required=True, help="an npz file with images_train, _valid and _test")
+    parser.add_argument("--splits", choices=("train", "test"), nargs="+", default=("train", "test"))
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--temperatures", type=int, default=100)
     parser.add_argument("--leapfrogs", type=int, default=10)

@@ -110,7 +110,8 @@ def drawn(one: Subject, image: Tensor, how: Settings, chains: int) -> Image.Imag
     """The picture of pictures of an image ``[C, H, W]``."""
     given = ways(one, image)
     seen = [observation for observation, _ in given.values()]
-    how = Settings(**{**vars(how), "table": piloted(one.kernels, seen, how, [{}] * len(seen))})
+    known = one.calibration.get("step_sizes", {}).get("reconstruct")
+    how = Settings(**{**vars(how), "table": known or piloted(one.kernels, seen, how, [{}] * len(seen))})
     annealed = completed(one, seen, how, chains)
     descent = completed(one, seen, Settings(**{**vars(how), "solver": "gd_single"}), 1)
     rows = [

@@ -44,7 +44,9 @@ def test_the_card_is_whole(folder: Path) -> None:
     assert card.license
     assert card.notice
     assert card.known_weaknesses
-    assert card.training["command"].startswith(("coopserve train ", "python -m benchmarks.device_training "))
+    scripts = ("benchmarks.device_training", "benchmarks.device_gan")
+    commands = ("coopserve train ", *(f"python -m {script} " for script in scripts))
+    assert card.training["command"].startswith(commands)
     assert {"data", "wall_seconds", "seed", "versions", "iterations"} <= card.training.keys()
     assert card.metrics
 
