@@ -121,7 +121,7 @@ CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "denoise": ("toy-energy", {"image": noise(8, 8)}, {}),
     "upscale": ("toy-decoder", {"image": noise(2, 2)}, {"options": {"factor": 4}}),
     "colorize": ("toy-decoder", {"image": noise(8, 8)}, {}),
-    "embed": ("toy-colours", {"image": noise(8, 8)}, {}),
+    "embed": ("toy-colours", {"image": noise(8, 8)}, {"n": 1}),
     "interpolate": ("toy-pairs", {"images": [noise(8, 8), noise(8, 8)]}, {"mix": "energy"}),
     "restyle": (
         "toy-classes",
