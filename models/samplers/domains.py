@@ -1,7 +1,10 @@
-"""Where a latent vector lives: on the unit sphere, or in a box. What a step must know of it.
+r"""Where a latent vector lives: on the unit sphere, or in a box. What a step must know of it.
 
-A step is a vector ``v`` at a point ``z``; :meth:`Domain.tangent` gives the part that a step can use, and
-:meth:`Domain.retract` brings ``z + v`` back. All of it is row by row, ``[n, d]``.
+A step is a vector v at a point z. Its tangent part is what it can use, a retraction brings z + v back. On the sphere
+
+.. math:: \mathrm{tangent}(z, v) = v - (v \cdot z) z, \quad \mathrm{retract}(u) = u / |u|
+
+as Algorithm 1 and eq. 4 of the cGML paper need them. All of it is row by row, ``[n, d]``.
 """
 
 from __future__ import annotations
