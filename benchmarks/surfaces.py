@@ -24,7 +24,7 @@ from workers.jobs.pictures import picture_of
 
 KINDS = ("box", "cylinder", "cone", "union")
 COLUMNS = ("clean", "noisy", "cleaned", "a part unknown", "cleaned", "another result")
-_SEED, _SIZE, _HEAD = 3, 128, 18
+_SEED, _SIZE, _HEAD = 3, 96, 18
 
 
 def bodies() -> Floats:

@@ -29,7 +29,7 @@ class Config(BaseConfig):
     noise: tuple[Positive, Positive] = (0.05, 0.15)
     hidden: Share = 0.5
     by_radius: Share = 0.0
-    picture: Annotated[int, Field(ge=16, le=512)] = 128
+    picture: Annotated[int, Field(ge=16, le=512)] = 96
     network: NetworkConfig
     training: TrainingConfig
 

@@ -19,11 +19,11 @@ from surfaces.harmonics import legendre
 _RINGS, _SECTORS = 65, 128
 _REACH = 2.1
 """Half of the picture's side, in mean radii; what is beyond is cut off."""
-_POINTS = 56
+_POINTS = 40
 """Of each ray. Between two of them the surface is where a line through both values says."""
 _CAMERA, _LIGHT = (0.8, -1.0, 0.6), (-0.3, -0.8, 1.3)
-_AMBIENT, _DIFFUSE, _SHINE, _GLOSS = 0.25, 0.6, 0.1, 6
-_STEP = 0.1
+_AMBIENT, _DIFFUSE, _SHINE, _GLOSS = 0.25, 0.6, 0.1, 4
+_STEP = 0.2
 """Over which the slope of the surface is measured, in mean radii."""
 
 
