@@ -44,7 +44,7 @@ def test_the_card_is_whole(folder: Path) -> None:
     assert card.license
     assert card.notice
     assert card.known_weaknesses
-    scripts = ("benchmarks.device_training", "benchmarks.device_gan")
+    scripts = ("benchmarks.device_training", "benchmarks.device_gan", "benchmarks.device_labels")
     commands = ("coopserve train ", *(f"python -m {script} " for script in scripts))
     assert card.training["command"].startswith(commands)
     assert {"data", "wall_seconds", "seed", "versions", "iterations"} <= card.training.keys()
