@@ -175,7 +175,7 @@ class Trainer:
         network = copy.deepcopy(self.average[0]).train()
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.reset_running_stats()  # type: ignore[no-untyped-call]
+                module.reset_running_stats()
                 module.momentum = None
         with torch.no_grad():
             for _ in range(50):
