@@ -68,10 +68,9 @@ QUICK: dict[str, tuple[str, Mapping[str, Any]]] = {
     "cfebm": ("tiny", {"network.c": 2, "training.iterations": 80}),
     "coopflow": ("tiny", {**TINY["coopflow"], "training.iterations": 25}),
     "aishmc": ("tiny", {"network.most": 2, "training.iterations": 130}),
-    "cgml": ("tiny", {"training.iterations": 20}),
     "toy": ("plain", {}),
 }
-"""For each system a preset that generates, and values with which it trains to its end in a moment."""
+"""For each system that generates a preset, and values with which it trains to its end in a moment."""
 
 
 @dataclass(frozen=True)

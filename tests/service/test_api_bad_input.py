@@ -229,7 +229,11 @@ def test_a_training_request_is_wrong(api: httpx.Client, client: redis.Redis, cha
             ["preset"],
             "unknown preset 'huge' of ccoopnets; choose one of: small, small-colour",
         ),
-        ({"data": "nothing"}, ["data"], "choose one of: fashion-mnist, digits, fluent, noto, emoji, horses, pairs"),
+        (
+            {"data": "nothing"},
+            ["data"],
+            "choose one of: fashion-mnist, digits, fluent, noto, emoji, primitives, horses, pairs",
+        ),
         ({"data": "fluent", "preset": "small-emoji"}, ["data"], "run `coopserve data fetch fluent`"),
         ({"overrides": {"speed": 9}}, ["overrides", "speed"], "unknown setting 'speed'; known, for example: channels"),
         ({"overrides": {"refinement": 9}}, ["overrides", "refinement"], "unknown setting 'refinement'"),

@@ -20,7 +20,7 @@ from models.core.output import Output as TaskOutput
 from models.data.images import to_float
 from pictures.budget import ByteBudget
 from pictures.framing import Frame
-from service.contract.jobs import Denoise
+from service.contract.jobs import Denoise, Generate
 from service.pictures.blobs import Blobs
 from surfaces.mesh import MeshLimits, read_mesh
 from surfaces.placing import Placing
@@ -30,6 +30,8 @@ from workers.jobs.outputs import store_outputs
 from workers.jobs.pictures import animation_of, picture_of, png, strip
 from workers.jobs.reading import Restoration
 from workers.jobs.tally import Tally
+
+ASKED = Generate(model="toy@1", seed=7)
 
 
 def pixels(n: int, channels: int = 3) -> torch.Tensor:
@@ -84,7 +86,7 @@ def test_outputs_are_stored_and_described(blobs: Blobs) -> None:
         numbers={"residual": [0.25, 0.5]},
         extras={"proposal": to_float(rows.flip(0))},
     )
-    outputs = store_outputs("job_1", result, plain(), Tally(blobs))
+    outputs = store_outputs("job_1", ASKED, result, plain(), Tally(blobs))
     assert [output.model_dump() for output in outputs] == [
         {
             "url": f"/v1/jobs/job_1/images/{k}",
@@ -96,7 +98,10 @@ def test_outputs_are_stored_and_described(blobs: Blobs) -> None:
         }
         for k in range(2)
     ]
-    assert blobs.get("jobs/job_1/0.png") == png(to_float(rows[0])) == blobs.get("jobs/job_1/extras/1/proposal.png")
+    assert blobs.get("jobs/job_1/extras/1/proposal.png") == png(to_float(rows[0]))
+    kept, bare = opened(blobs.get("jobs/job_1/0.png")), opened(png(to_float(rows[0])))
+    assert kept.tobytes() == bare.tobytes()
+    assert set(kept.info) - set(bare.info)  # the request that makes it again
 
 
 def test_a_surface_lies_where_the_one_that_was_sent_does(blobs: Blobs) -> None:
@@ -118,7 +123,7 @@ def test_a_surface_lies_where_the_one_that_was_sent_does(blobs: Blobs) -> None:
 
 def test_numbers_need_no_picture(blobs: Blobs, tmp_path: Path) -> None:
     result = TaskOutput(images=None, energy=torch.tensor([3.0]), seeds=[1], numbers={"trace": [[1.0, 3.0]]})
-    (output,) = store_outputs("job_1", result, plain(), Tally(blobs))
+    (output,) = store_outputs("job_1", ASKED, result, plain(), Tally(blobs))
     assert (output.url, output.width, output.height, output.energy) == (None, None, None, 3.0)
     assert output.extras == {"trace": [1.0, 3.0]}
     assert list(tmp_path.iterdir()) == []
@@ -139,7 +144,7 @@ class Palette:
 
 def test_a_method_without_an_energy_gives_null(blobs: Blobs) -> None:
     job = generate_job(n=2, steps=1)
-    outputs = store_outputs("job_1", run(Palette().generate(job)), Prepared(job), Tally(blobs))
+    outputs = store_outputs("job_1", ASKED, run(Palette().generate(job)), Prepared(job), Tally(blobs))
     assert [json.loads(output.model_dump_json())["energy"] for output in outputs] == [None, None]
     assert opened(blobs.get("jobs/job_1/1.png")).getpixel((0, 0)) == (191, 191, 191)
 
@@ -147,7 +152,7 @@ def test_a_method_without_an_energy_gives_null(blobs: Blobs) -> None:
 @pytest.mark.parametrize("asked", [False, True])
 def test_frames_are_animated_if_asked_for(blobs: Blobs, asked: bool) -> None:
     result = TaskOutput(images=to_float(pixels(3)), energy=torch.zeros(3), seeds=[1, 1, 1], animated=True)
-    outputs = store_outputs("job_1", result, plain(animate=asked), Tally(blobs))
+    outputs = store_outputs("job_1", ASKED, result, plain(animate=asked), Tally(blobs))
     expected = {"animation": "/v1/jobs/job_1/images/0/animation"} if asked else {}
     assert [output.extras for output in outputs] == [expected, {}, {}]
     assert blobs.exists("jobs/job_1/extras/0/animation.png") == asked
@@ -158,7 +163,7 @@ def test_results_are_brought_back_to_size(blobs: Blobs) -> None:
     budget, tally = ByteBudget(2**20), Tally(blobs)
     restoration = Restoration(Frame.of(base.size, (4, 5), "stretch"), lambda: (base, None), budget)
     result = TaskOutput(images=to_float(pixels(1)), energy=torch.zeros(1), seeds=[1])
-    (output,) = store_outputs("job_1", result, plain(restore=restoration), tally)
+    (output,) = store_outputs("job_1", ASKED, result, plain(restore=restoration), tally)
     assert (budget.taken, tally.bytes) == (0, len(blobs.get("jobs/job_1/0.png")))
     assert (output.width, output.height) == (40, 50)
     assert opened(blobs.get("jobs/job_1/0.png")).size == (40, 50)

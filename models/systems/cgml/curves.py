@@ -27,6 +27,6 @@ CURVES: Mapping[str, Curve] = {
     "mean_error": Curve("mean error of eight answers", good="falls"),
     "best_error": Curve("least error of eight answers", good="falls, below the first"),
     "apart": Curve("difference of two answers", good="above 0.001: the latent is not ignored"),
-    "stage": Curve("0: all learn, 1: the predictor alone"),
+    "stage": Curve("0: all learn, 1: the predictor alone", good="rises to 1"),
     "skipped": Curve("update left out", good="0"),
 }
