@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import time
-from base64 import b64decode
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ import aiohttp
 from aiohttp import web
 
 from service.contract.jobs import TASKS, JobRecord
+from service.pictures.samples import SAMPLES
 
 WAIT_SECONDS = 60
 ENDS = ("succeeded", "failed", "cancelled")
@@ -124,9 +124,10 @@ class Visitor:
     async def uploaded(self) -> None:
         """A task whose picture was uploaded before; every other upload is left to expire."""
         task, body = self._body({"translate", "inpaint", "reconstruct"})
-        _, _, picture = body["image"].partition(",")
+        drawn = BytesIO()
+        SAMPLES[body["image"]].draw().save(drawn, "PNG")
         form = aiohttp.FormData()
-        form.add_field("file", b64decode(picture), filename="picture.png")
+        form.add_field("file", drawn.getvalue(), filename="picture.png")
         status, upload = await self._call("POST", "/v1/images", [201], data=form)
         if status != 201:
             return

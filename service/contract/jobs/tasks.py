@@ -119,7 +119,7 @@ class Upscale(JobRequest):
     example: ClassVar[dict[str, Any]] = {
         "model": "fashion-pgan",
         "image": "sample-small-shirt",
-        "options": {"factor": 2},
+        "options": {"factor": 2, "temperatures": 20},
         "seed": 7,
     }
     pictures: ClassVar[Mapping[str, Role]] = {"image": Role.SMALL}
@@ -143,7 +143,13 @@ class Colorize(RestorableRequest):
     """
 
     task: ClassVar[str] = "colorize"
-    example: ClassVar[dict[str, Any]] = {"model": "emoji-pgan", "image": "sample-grey-face", "n": 4, "seed": 7}
+    example: ClassVar[dict[str, Any]] = {
+        "model": "emoji-pgan",
+        "image": "sample-grey-face",
+        "options": {"temperatures": 20},
+        "n": 2,
+        "seed": 7,
+    }
     pictures: ClassVar[Mapping[str, Role]] = {"image": Role.GREY}
     keeps_lightness: ClassVar[bool] = True
 
