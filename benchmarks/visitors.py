@@ -133,7 +133,7 @@ class Visitor:
             return
         await self._run(task, {**body, "image": upload["id"]})
         if self._chance.random() < 0.5:
-            await self._call("DELETE", upload["url"], [204])
+            await self._call("DELETE", upload["url"], [204, 404])  # it may have expired
 
     async def followed(self) -> None:
         """A job with previews whose events are read to the end."""
