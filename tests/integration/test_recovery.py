@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(300)
 
 LEASE_SECONDS = 2.0
 DRAIN_SECONDS = 5.0
-LONG = {"model": "fashion-ccoopnets", "label": "Bag", "n": 48, "steps": 200, "step_size": 0.1, "noise": 0.01}
+LONG = {"model": "fashion-ccoopnets", "label": "Bag", "n": 16, "steps": 200, "step_size": 0.1, "noise": 0.01}
 """A request that takes a while, with noise in every step."""
 
 

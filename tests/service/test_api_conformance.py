@@ -68,6 +68,7 @@ def models() -> list[dict[str, Any]]:
         "options": {
             "latent_steps": {**LATENT_STEPS, "range": [0, 1000]},
             "factor": {**LATENT_STEPS, "default": 2, "range": [2, 4]},
+            "temperatures": {**LATENT_STEPS, "range": [1, 1000]},
         },
         "limits": {**able["limits"], "max_n": 64},  # a search takes a row for each class
     }
