@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -43,13 +44,14 @@ class RecordingLane:
     Attributes:
         room: the most recordings that fit; those beyond it are out of memory.
         fault: what the device says of itself once it is broken.
+        held: recordings that somebody may still repeat.
     """
 
     records = True
 
     def __init__(self, room: int = 1000) -> None:
         self.room, self.fault = room, ""
-        self.recorded, self.replayed, self.released, self.awaited = 0, 0, 0, 0
+        self.recorded, self.replayed, self.released, self.awaited, self.held = 0, 0, 0, 0, 0
 
     @contextmanager
     def entered(self) -> Iterator[None]:
@@ -76,7 +78,12 @@ class RecordingLane:
             self.replayed += 1
             recorder.replay()
 
+        self.held += 1
+        weakref.finalize(replay, self._gone)
         return replay
+
+    def _gone(self) -> None:
+        self.held -= 1
 
     def release(self) -> None:
         self.released += 1

@@ -118,6 +118,33 @@ def test_graphs_of_a_model_that_was_unloaded_are_recorded_anew() -> None:
     assert lane.recorded == 2
 
 
+def test_of_too_many_graphs_the_one_used_least_recently_leaves() -> None:
+    """Whatever shapes clients ask for, the device holds a bounded number of graphs."""
+    lane = RecordingLane()
+    room = 3
+    graphs, eager = Graphs(lane, room), Eager(lane)
+
+    def use(n: int) -> None:
+        keys, at = streams(range(n), 0), torch.zeros(n, dtype=torch.int64)
+        assert equal(graphs.advance(CHAIN, numbers(n), at, keys, 2), eager.advance(CHAIN, numbers(n), at, keys, 2))
+
+    for n in (1, 2, 3, 1, 2, 3):
+        use(n)
+    assert (lane.recorded, lane.held) == (3, 3)
+    use(1)
+    use(4)  # 2 leaves for it
+    for n in (4, 1, 3):
+        use(n)
+    assert (lane.recorded, lane.held) == (4, 3)
+    use(2)
+    use(2)
+    assert (lane.recorded, lane.held) == (5, 3)
+    for n in range(5, 30):
+        use(n)
+        use(n)
+        assert lane.held <= room
+
+
 class Narrow:
     """A kernel for which memory is short beyond so many rows, and for one of them always."""
 

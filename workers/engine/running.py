@@ -10,7 +10,9 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
+from collections import OrderedDict
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Protocol, TypeAlias, final
 
 import torch
@@ -25,6 +27,10 @@ log = logging.getLogger(__name__)
 GRAPH_STEPS = 10
 """Steps that recorded graphs take between two looks at who joins, leaves or is cancelled. The device works through
 them by itself, while the host prepares what comes next."""
+
+GRAPHS = 256
+"""Recorded graphs that are kept. A loaded model has some tens: one for each of its kernels, with and without noise, at
+each size of a batch. Each holds the state of its rows on the device."""
 
 
 class Running(Protocol):
@@ -87,20 +93,20 @@ class Graphs:
     """Replays each step from a graph of its kernel, names, shapes and number of rows.
 
     The first call of a kind runs as it is written: it warms up what torch sets up at a first call. The second one is
-    recorded. A kernel that can't be recorded runs as it is written, with a warning.
-
-    The thread that calls is never more than one call ahead of the device.
+    recorded. A kernel that can't be recorded runs as it is written, with a warning. When there are too many kinds, the
+    one that was used least recently is forgotten: the device has done its last call by then, for the thread that calls
+    is never more than one call ahead of it.
 
     Args:
         lane: where the work goes.
+        room: how many kinds are kept, at least three.
     """
 
     most = GRAPH_STEPS
 
-    def __init__(self, lane: Lane) -> None:
-        self._lane, self._eager, self._turn = lane, Eager(lane), threading.Lock()
-        self._met: set[_Form] = set()
-        self._graphs: dict[_Form, _Graph] = {}
+    def __init__(self, lane: Lane, room: int = GRAPHS) -> None:
+        self._lane, self._room, self._eager, self._turn = lane, room, Eager(lane), threading.Lock()
+        self._met: OrderedDict[_Form, _Graph | None] = OrderedDict()  # the most recently used last
         self._plain: set[Kernel] = set()
         self._before: Mark = lane.mark()
 
@@ -113,31 +119,34 @@ class Graphs:
 
     def forget(self, kernels: Collection[Kernel]) -> None:
         with self._turn:
-            self._met = {form for form in self._met if form[0] not in kernels}
-            self._graphs = {form: graph for form, graph in self._graphs.items() if form[0] not in kernels}
+            for form in [form for form in self._met if form[0] in kernels]:
+                del self._met[form]
             self._plain -= set(kernels)
 
     def release(self) -> None:
         with self._turn:
-            self._graphs, self._met = {}, set()
+            self._met.clear()
         self._lane.release()
 
     def _running(
         self, kernel: Kernel, rows: Rows, steps: Tensor, streams: Tensor
     ) -> Callable[[Rows, Tensor, Tensor, int], Rows]:
+        if kernel in self._plain:
+            return partial(self._eager.advance, kernel)
         form = (kernel, *sorted((name, tuple(value.shape), value.dtype) for name, value in rows.items()))
-        if graph := self._graphs.get(form):
-            return graph.advance
-        if kernel not in self._plain and form in self._met:
+        again = form in self._met
+        graph = self._met.pop(form, None)
+        if graph is None and again:
             try:
-                self._graphs[form] = graph = _Graph(self._lane, kernel, rows, steps, streams)
+                graph = _Graph(self._lane, kernel, rows, steps, streams)
             except CaptureError as error:
                 log.warning("%s is not recorded as a graph; it runs operation by operation: %s", _name(kernel), error)
                 self._plain.add(kernel)
-            else:
-                return graph.advance
-        self._met.add(form)
-        return lambda *given: self._eager.advance(kernel, *given)
+                return partial(self._eager.advance, kernel)
+        self._met[form] = graph
+        if len(self._met) > self._room:
+            self._met.popitem(last=False)
+        return partial(self._eager.advance, kernel) if graph is None else graph.advance
 
 
 @final
