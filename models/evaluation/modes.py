@@ -98,13 +98,17 @@ def grey_of_lightness(images: Tensor) -> Tensor:
     return to_rgb(torch.cat([light, torch.zeros_like(light).expand(-1, 2, -1, -1)], 1))[:, :1]
 
 
-def asked(model: LoadedModel, q: Questions, results: int, seed: int, *, refine: bool = True) -> Tensor:
-    """Answers ``[conditions, results, C, H, W]``; a model that has one answer gives it again and again."""
+def asked(model: LoadedModel, q: Questions, results: int, seed: int, **changes: Any) -> Tensor:
+    """Answers ``[conditions, results, C, H, W]``; a model that has one answer gives it again and again.
+
+    Args:
+        changes: fields of the jobs that are not the card's defaults.
+    """
     most = model.card["tasks"][q.task]["limits"]["max_n"]
     n, defaults, parts = min(results, most), defaults_for(model, q.task), []
     for places in torch.arange(len(q.given)).split(max(_AT_ONCE // n, 1)):
         jobs = [
-            job_of(q.task, defaults, n=n, refine=refine, seed=mix(seed, k) >> 1, **q.fields(k)) for k in places.tolist()
+            job_of(q.task, {**defaults, **changes}, n=n, seed=mix(seed, k) >> 1, **q.fields(k)) for k in places.tolist()
         ]
         parts += [pictures(output) for output in run_together([model.start(q.task, job) for job in jobs])]
     found = torch.stack(parts)

@@ -49,7 +49,7 @@ class Training:
         self.plan, self._report, self._rhythm = plan, report, rhythm or Rhythm()
         self.progress = Progress()
         self._drawn = time.monotonic()
-        self._seen: dict[str, float] = {}
+        self._seen: dict[str, float] = {}  # since the last line of the log: some figures are of few iterations
         self._folder = Folder(folder, plan.identity())
         self._snapshots = Snapshots(folder / "snapshots")
         features = plan.features
@@ -111,7 +111,7 @@ class Training:
             self._roll_back(reason)
             return None
         p.iteration += 1
-        self._seen = metrics or self._seen
+        self._seen |= metrics
         return self._seen
 
     # What is done now and then
@@ -124,6 +124,7 @@ class Training:
         if done % every.log == 0 or last:
             self._folder.log({"iteration": done, "seconds": round(self.progress.seconds, 2), **metrics})
             self._report(Event("metrics", done, metrics))
+            self._seen = {}
         if done % every.sample == 0 or last:
             self._sample()
         if done % every.judge == 0 or last:

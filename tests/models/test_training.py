@@ -112,6 +112,19 @@ def test_a_training_ends_in_a_model_with_a_true_card(whole: Whole, tmp_path: Pat
         assert picture.size[0] > 4 * 28
 
 
+def test_figures_of_few_iterations_are_in_the_next_line_of_the_log(tmp_path: Path) -> None:
+    training = Training(plan("ccoopnets"), tmp_path, rhythm=Rhythm(log=5))
+
+    def looked_at(step: Step, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
+        metrics = step(iteration, lr_scale, salt)
+        return {**metrics, "answers": float(iteration)} if iteration in {0, 2} else metrics
+
+    training.trainer = Around(training.trainer, looked_at)
+    assert not training.run(Until(10))
+    assert [line.get("answers") for line in log(tmp_path)] == [2.0, None]
+    assert all("gap" in line for line in log(tmp_path))
+
+
 def test_versions_go_on_after_those_of_another_folder(tmp_path: Path) -> None:
     (tmp_path / "shipped" / "a-model" / "7").mkdir(parents=True)
     training = Training(plan("ccoopnets"), tmp_path / "run")

@@ -150,7 +150,9 @@ class CgmlTrainer:
 
     # What comes of it
 
-    def answers(self, batch: Batch, results: int, *keys: int) -> Tensor:
+    def answers(
+        self, batch: Batch, results: int, *keys: int, steps: int = _STEPS, momentum: str = "push_settle"
+    ) -> Tensor:
         """Several answers to each condition, without targets, ``[n, results, C, H, W]``; the same noise each time."""
         n = len(batch.c)
         clock = Clock(Draws(self.draws.key(*keys)), n * results, self.device)
@@ -158,7 +160,7 @@ class CgmlTrainer:
         z = self.fit.domain.start(noise, self._network.latent)
         if self._training.deterministic:
             z = torch.zeros_like(z)
-        made = self.fit.answer(batch.c.repeat_interleave(results, 0), z, _STEPS, clock)
+        made = self.fit.answer(batch.c.repeat_interleave(results, 0), z, steps, clock, momentum)
         return made.unflatten(0, (n, results))
 
     def look(self) -> dict[str, float]:
