@@ -66,7 +66,7 @@ def one_colour(q: Questions) -> dict[str, float]:
 def one_start(model: LoadedModel, q: Questions, n: int = 4) -> float:
     """How much answers differ that begin at one place of the latent: jobs of one result and one seed."""
     count = min(20, len(q.given))
-    few = replace(q, **{name: value[:count] for name, value in vars(q).items() if isinstance(value, Tensor)})
+    few = Questions(q.task, q.given[:count], q.truth[:count], None if q.masks is None else q.masks[:count])
     again = torch.cat([asked(model, few, 1, _SEED) for _ in range(n)], 1)
     return diversity(again, few.masks)
 
@@ -115,7 +115,7 @@ def _vectors(model: Cgml, coder: Coder, images: Tensor) -> Tensor:
     size = [model.config.image_size] * 2
     grown = F.interpolate(images, size, mode="bilinear", antialias=True).expand(-1, channels, -1, -1)
     with torch.no_grad():
-        parts = [torch.cat([model.condition(x) for x in part]) for part in grown.split(_AT_ONCE)]
+        parts = [torch.cat([model.condition(x) for x in part]) for part in torch.split(grown, _AT_ONCE)]
         return torch.cat([coder.encode(part).vector for part in parts])
 
 

@@ -5,6 +5,10 @@ same networks (latent 0, l1), on a stream of its own. It needs torch, numpy, saf
 
     python -m benchmarks.device_cgml pack --data var/data --out FOLDER
     python -m benchmarks.device_cgml train --recipe emoji --data FOLDER --out OUT --seconds 300
+
+``draw`` makes the pairs of the recipe ``fluent`` for ``coopserve train``; a CPU needs some minutes::
+
+    python -m benchmarks.device_cgml draw --data var/data --out fluent-drawn.npz
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import tempfile
 import time
 import traceback
 import zipfile
@@ -115,6 +120,21 @@ def pack(data: Path, out: Path) -> None:
     _save(out / "emoji64.npz", arrays)
     pairs = np.load(data / "fluent" / "fluent.npz")
     _save(out / "fluent64.npz", {f"{side}_train": pairs[f"{side}_train"] for side in sides})
+
+
+def draw(data: Path, out: Path) -> None:
+    """What ``fluent`` is trained on as one file for ``coopserve train --data``, with Fluent's own held-out pairs."""
+    with tempfile.TemporaryDirectory() as packed:
+        pack(data, Path(packed))
+        train = fluent(Path(packed), torch.device("cpu"))
+    assert train.conditions is not None
+    own = np.load(data / "fluent" / "fluent.npz")
+    held = {
+        f"{side}_{split}": own[f"{side}_{split}"] for side in ("images", "conditions") for split in ("valid", "test")
+    }
+    images = train.images.permute(0, 2, 3, 1).numpy()
+    np.savez_compressed(out, images_train=images, conditions_train=train.conditions[:, 0].numpy(), **held)
+    print(out, len(train), "pairs to learn from")
 
 
 def _wanted(id: str, subgroup: str) -> bool:
@@ -258,7 +278,7 @@ def shipped(folder: Path, name: str) -> tuple[dict[str, Any], dict[str, Tensor]]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["pack", "train", "ship"])
+    parser.add_argument("what", choices=["pack", "draw", "train", "ship"])
     parser.add_argument("--recipe", default="emoji", help="ship: the name of what was written")
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
@@ -271,6 +291,9 @@ def main() -> None:
     a = parser.parse_args()
     if a.what == "pack":
         pack(a.data, a.out)
+    elif a.what == "draw":
+        torch.set_num_threads(1)
+        draw(a.data, a.out)
     elif a.what == "ship":
         from models.checkpoints import publish
 

@@ -43,7 +43,7 @@ def asked(c: Tensor) -> Batch:
 def answered(trainer: CgmlTrainer, conditions: Tensor, n: int, steps: int) -> Tensor:
     """n answers to uint8 conditions of 28 pixels, ``[len, n, C, 28, 28]``."""
     frame = Frame(PRESETS["small-32"].model_copy(update={"image_size": 28}))
-    parts = frame.padded(to_float(conditions)).split(max(1, 2048 // n))
+    parts = torch.split(frame.padded(to_float(conditions)), max(1, 2048 // n))
     return torch.cat(
         [frame.cropped_film(trainer.answers(asked(c), n, _KEY, k, steps=steps)) for k, c in enumerate(parts)]
     )

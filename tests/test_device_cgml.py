@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
 
-from benchmarks.device_cgml import Recipe, Run, shipped, train
+from benchmarks.device_cgml import Recipe, Run, draw, shipped, train
+from models.data.npz import read_npz
 from models.systems.cgml.images.model import Cgml, load
 from tests.models.zoo import CPU, pairs
 
@@ -36,3 +39,27 @@ def test_a_model_and_its_twin_are_trained_and_written(tmp_path: Path) -> None:
         model = load({**card, "calibration": {}}, tensors, torch.device("cpu"))
         assert isinstance(model, Cgml)
         assert "translate" in card["tasks"]
+
+
+def test_pairs_are_drawn_for_the_product_s_own_training(tmp_path: Path) -> None:
+    """Two emoji (a flag is left out) and two pairs: these, three times moved, and line art of six pictures, twice."""
+    random = np.random.default_rng(1)
+
+    def pictures(*shape: int) -> np.ndarray[Any, Any]:
+        return random.integers(0, 256, shape, np.uint8)
+
+    names = {"id_train": np.array(["1F600", "1F697", "1F1E6"]), "subgroup_train": np.array(["face", "car", "flag"])}
+    fluent = {f"images_{s}": pictures(2, 64, 64, 3) for s in ("train", "valid", "test")}
+    fluent |= {f"conditions_{s}": pictures(2, 64, 64) for s in ("train", "valid", "test")}
+    sets = {
+        "emoji": {f"{side}_train": pictures(3, 3, 64, 64) for side in ("images", "conditions")} | names,
+        "fluent": fluent,
+    }
+    for name, arrays in sets.items():
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / f"{name}.npz", **arrays)
+    draw(tmp_path, tmp_path / "drawn.npz")
+    found = read_npz(tmp_path / "drawn.npz")
+    assert {split: len(data) for split, data in found.items()} == {"train": 8 + 12, "valid": 2, "test": 2}
+    assert np.array_equal(found["train"].images[:2].permute(0, 2, 3, 1).numpy(), fluent["images_train"])
+    assert np.array_equal(found["test"].images.permute(0, 2, 3, 1).numpy(), fluent["images_test"])
