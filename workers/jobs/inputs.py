@@ -10,7 +10,7 @@ from models.core import jobs
 from models.core.jobs import Job
 from pictures.budget import ByteBudget
 from service.contract.cards import ModelCard
-from service.contract.jobs import Denoise, Inputs, JobRequest, Reconstruct, Restyle, tasks
+from service.contract.jobs import Denoise, Inputs, JobRequest, Reconstruct, Restyle, numbers, tasks
 from service.contract.jobs.labels import Label
 from service.pictures.blobs import Blobs
 from surfaces.placing import Placing
@@ -154,7 +154,7 @@ def _reconstruct(request: Reconstruct, given: Reading) -> jobs.ReconstructJob:
     )
 
 
-def _score(request: tasks.Score, given: Reading) -> jobs.ScoreJob:
+def _score(request: numbers.Score, given: Reading) -> jobs.ScoreJob:
     return jobs.ScoreJob(
         **_shared(request),
         image=given.picture("image"),
@@ -164,7 +164,7 @@ def _score(request: tasks.Score, given: Reading) -> jobs.ScoreJob:
     )
 
 
-def _embed(request: tasks.Embed, given: Reading) -> jobs.EmbedJob:
+def _embed(request: numbers.Embed, given: Reading) -> jobs.EmbedJob:
     return jobs.EmbedJob(**_shared(request), image=given.picture("image"))
 
 

@@ -17,7 +17,8 @@ from models.systems.cfebm.config import Config, StageConfig
 from models.systems.cfebm.growth import Growth, rate
 from models.systems.cfebm.guards import harm, measures, strained
 from models.systems.cfebm.matching import Paths, mismatch, misranking
-from models.systems.cfebm.networks import Energy, Kernels, fold, fuse, value
+from models.systems.cfebm.networks import Energy, Kernels, fuse, value
+from models.systems.cfebm.plain import exported, plain_kernels
 from models.training.draws import Draws
 from models.training.learner import Learner, below, copied, mixed_precision
 
@@ -101,11 +102,11 @@ class EnergyFit:
         ``served``: under the averaged weights, where there are any.
         """
         stages, last, alpha = self.config.stages[: self.growth.stage + 1], self.stage, self.alpha
-        live = _plain(self.learner.served if served else self.live, last.size if alpha == 1 else None)
+        live = plain_kernels(self.learner.served if served else self.live, last.size if alpha == 1 else None)
         finest = self._step(live, alpha), last.size
         if self.config.growth == "chained":
             sized = zip(self.frozen, [stage.size for stage in stages], strict=False)
-            frozen = [(self._step(_plain(net, size)), size) for net, size in sized]
+            frozen = [(self._step(plain_kernels(net, size)), size) for net, size in sized]
             return annealed([*frozen, finest], [stage.steps for stage in stages], self.config.steps)
         if alpha == 1 or self.config.task == "translate":
             return annealed([finest], [last.steps])
@@ -288,21 +289,5 @@ class EnergyFit:
 
     def export(self) -> dict[str, Tensor]:
         """The plain kernels of all networks that the chain passes: ``net{size}.LAYER.weight`` and ``.bias``."""
-        nets = [*self.frozen, self.learner.served]
-        sizes = [stage.size for stage in self.config.stages[: self.growth.stage + 1]][-len(nets) :]
-        found: dict[str, Tensor] = {}
-        for net, size in zip(nets, sizes, strict=True):
-            with torch.no_grad():
-                plain = net.eval().effective()
-            unused = tuple(f"rgb{entry}." for entry in net.sizes[:-1])
-            found |= {f"net{size}.{name}": kernel for name, kernel in plain.items() if not name.startswith(unused)}
-        return copied(found)
-
-
-def _plain(net: Energy, size: int | None) -> dict[str, Tensor]:
-    """The kernels of a network that is not updated meanwhile: normalised and fused once; folded for a size if they are
-    used at that one alone.
-    """
-    with torch.no_grad():
-        fused = fuse(net.eval().effective())
-        return {name: kernel.detach() for name, kernel in (fused if size is None else fold(fused, size)).items()}
+        sizes = [stage.size for stage in self.config.stages[: self.growth.stage + 1]]
+        return exported([*self.frozen, self.learner.served], sizes)

@@ -1,22 +1,24 @@
 """The contract of jobs: one class a task is request body, queue message and model argument at once.
 
-``tasks.py`` has the classes of all tasks, ``request.py`` what they share, ``record.py`` what a client reads of a job.
+``tasks.py`` has the table of all tasks, ``request.py`` what their classes share, ``record.py`` what a client reads of a
+job.
 """
 
 from service.contract.jobs.denoise import Denoise
+from service.contract.jobs.fitted import shape_of
 from service.contract.jobs.inputs import Inputs
 from service.contract.jobs.labels import mix_of
 from service.contract.jobs.latents import Reconstruct, Restyle
+from service.contract.jobs.numbers import Score
 from service.contract.jobs.recipe import recipe_text
 from service.contract.jobs.record import JobRecord, Output
-from service.contract.jobs.request import GivenPicture, JobRequest, Role, shape_of
+from service.contract.jobs.request import GivenPicture, JobRequest, Role
 from service.contract.jobs.tasks import (
     TASKS,
     Colorize,
     Generate,
     Inpaint,
     Interpolate,
-    Score,
     Translate,
     Upscale,
 )

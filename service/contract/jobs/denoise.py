@@ -10,7 +10,8 @@ from pydantic_core import PydanticCustomError
 
 from service.contract.cards import ModelCard
 from service.contract.errors import invalid
-from service.contract.jobs.request import PICTURE_FORMS, PictureRef, RestorableRequest, Role
+from service.contract.jobs.fitted import RestorableRequest
+from service.contract.jobs.request import PICTURE_FORMS, PictureRef, Role
 
 _MOST = 128**2
 _GREATEST, _RATIO = 1e12, 100

@@ -9,8 +9,9 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, model_validator
 
 from service.contract.cards import ModelCard
+from service.contract.jobs.fitted import RestorableRequest
 from service.contract.jobs.labels import LABEL_FORMS, Label, classes_of, known_mix, mixes_of
-from service.contract.jobs.request import PICTURE_FORMS, PictureRef, RestorableRequest, Role
+from service.contract.jobs.request import PICTURE_FORMS, PictureRef, Role
 
 
 class LatentRequest(RestorableRequest, ABC):
