@@ -26,7 +26,7 @@ from models.core.loop import Rows, run_together
 from models.core.noise import mix, row_seeds
 from models.data.images import ImageData, to_float
 from models.data.npz import read_npz
-from models.evaluation.cogeneration import blocks
+from models.evaluation.cogeneration import FACTORS, SOLVERS, blocks, hidden_error
 from models.evaluation.likelihood import Mean
 from models.metrics.pictures import ms_ssim, psnr, ssim
 from models.samplers.cogeneration import Cogeneration
@@ -43,8 +43,6 @@ from models.systems.coopflow.model import CoopFlow
 from models.systems.registry import variant_of
 from models.systems.weights import fill
 
-SOLVERS = ("ais_hmc", "gd_single", "gd_multi")
-FACTORS = (2, 4)
 SEED, _PILOTED = 11, 4
 
 
@@ -182,9 +180,8 @@ def compared(one: Subject, question: Question, data: ImageData, how: Settings, a
     for solver in SOLVERS:
         begun = time.monotonic()
         pictures, fit = solved(one, data, seen, _with(how, solver=solver), a.chains)
-        weights = counted.expand_as(truth)
         composed = pictures if question.factor else torch.where(counted > 0, pictures, truth)
-        errors[solver] = ((pictures - truth).square() * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
+        errors[solver] = hidden_error(pictures, truth, counted)
         mask = None if question.factor else counted
         values = {
             "mse": errors[solver],

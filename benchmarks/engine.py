@@ -16,18 +16,17 @@ from pathlib import Path
 from statistics import median
 
 import click
-import torch
 
 from benchmarks import workload
 from benchmarks.loops import BareLoop, on_threads, run_static, synchronize
-from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
+from benchmarks.place import prepare
+from benchmarks.report import Claim, show_claims, show_table, write_json
 from benchmarks.serving import serving
-from coopserve.configured import settings_from
 from models.core.jobs import Job
 from models.core.loop import Task, run
 from models.core.model import LoadedModel
 from models.core.output import Output
-from workers.device import capacity, engine_threads, prepare_torch
+from workers.device import capacity
 from workers.engine.engine import Engine
 
 
@@ -133,21 +132,16 @@ def main(
     path: Path | None,
 ) -> None:
     """Compare continuous batching with serial runs, static batches and the ideal loop, in one process."""
-    settings = settings_from(torch_threads=threads, device=device)
-    batches = engine_threads(settings)
-    place = prepare_torch(settings, batches)
-    card = workload.find_model(name, settings).card
-    facts = machine(place)
-    show_machine(facts)
+    place = prepare(threads, device)
+    card = workload.find_model(name, place.settings).card
     lengths = workload.mixed_lengths(jobs, shortest, max(shortest, longest))
-    with serving(settings, card.ref, place) as (model, engine):
+    with serving(place.settings, card.ref, place.device) as (model, engine):
         requests = [workload.job_of(card, body) for body in workload.bodies(card, lengths)]
         short = [replace(job, steps=3) for job in requests[: engine.max_rows]]
-        threads = torch.get_num_threads() * batches
-        Contest(model, engine, short, threads).continuous()  # its threads begin with their own share
-        measure(Contest(model, engine, short, threads), 1, "warming up")
-        seconds = measure(Contest(model, engine, requests, threads), repetitions)
-    rows = capacity(settings).rows
+        Contest(model, engine, short, place.threads).continuous()  # its threads begin with their own share
+        measure(Contest(model, engine, short, place.threads), 1, "warming up")
+        seconds = measure(Contest(model, engine, requests, place.threads), repetitions)
+    rows = capacity(place.settings).rows
     title = f"{jobs} jobs of {shortest} to {longest} steps on {card.ref}, batches of {rows}"
     table = [[way, f"{median(s):.2f}", f"{jobs / median(s):.1f}"] for way, s in seconds.items()]
     show_table(title, ["", "seconds", "jobs/s"], table)
@@ -155,7 +149,7 @@ def main(
     show_claims(claims)
     if path:
         figures = {"model": card.ref, "lengths": lengths, "max_rows": rows, "seconds": seconds}
-        write_json(path, "engine", facts, figures, claims)
+        write_json(path, "engine", place.facts, figures, claims)
 
 
 if __name__ == "__main__":

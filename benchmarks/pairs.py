@@ -19,9 +19,9 @@ import torch
 
 from benchmarks import workload
 from benchmarks.loops import on_threads, synchronize
-from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
+from benchmarks.place import prepare
+from benchmarks.report import Claim, show_claims, show_table, write_json
 from benchmarks.serving import serving
-from coopserve.configured import settings_from
 from models.core.loop import run_together
 from models.core.model import LoadedModel
 from models.data.images import ImageData
@@ -30,7 +30,6 @@ from models.systems.coopflow.config import Config
 from models.systems.coopflow.pair import Phase
 from models.systems.coopflow.presets import PRESETS
 from models.systems.coopflow.training import CoopFlowTrainer
-from workers.device import engine_threads, prepare_torch
 from workers.engine.engine import Engine
 
 
@@ -131,25 +130,21 @@ def main(
     path: Path | None,
 ) -> None:
     """Hold a mixed load against the ideal loop, and a training iteration against its parts, in one process."""
-    settings = settings_from(torch_threads=threads, device=device)
-    batches = engine_threads(settings)
-    place = prepare_torch(settings, batches)
-    facts = machine(place)
-    show_machine(facts)
-    ref = workload.find_model(name, settings).card.ref
-    with serving(settings, ref, place) as (model, engine):
+    place = prepare(threads, device)
+    ref = workload.find_model(name, place.settings).card.ref
+    with serving(place.settings, ref, place.device) as (model, engine):
         work = {task: jobs_of(model, task, jobs, steps, iterations) for task in ("generate", "inpaint")}
         ways: dict[str, Callable[[], object]] = {
             "ideal": lambda: ideal(model, engine, work),
             "engine": lambda: together(model, engine, work),
         }
-        with on_threads(torch.get_num_threads() * batches):
-            timed(ways, 1, place)  # the first steps are slower
-            served = timed(ways, repetitions, place)
-    with on_threads(torch.get_num_threads() * batches):
-        parts = parts_of(cooperating(PRESETS[preset], place))
-        timed(parts, 1, place)
-        trained = timed(parts, repetitions, place)
+        with on_threads(place.threads):
+            timed(ways, 1, place.device)  # the first steps are slower
+            served = timed(ways, repetitions, place.device)
+    with on_threads(place.threads):
+        parts = parts_of(cooperating(PRESETS[preset], place.device))
+        timed(parts, 1, place.device)
+        trained = timed(parts, repetitions, place.device)
     for title, seconds in ((f"{jobs} jobs of each kind on {ref}", served), (f"an iteration of {preset}", trained)):
         show_table(title, ["", "seconds"], [[way, f"{median(s):.3f}"] for way, s in seconds.items()])
     claims = [
@@ -158,7 +153,7 @@ def main(
     ]
     show_claims(claims)
     if path:
-        write_json(path, "pairs", facts, {"model": ref, "served": served, "trained": trained}, claims)
+        write_json(path, "pairs", place.facts, {"model": ref, "served": served, "trained": trained}, claims)
 
 
 if __name__ == "__main__":

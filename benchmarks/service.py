@@ -3,7 +3,7 @@
 Three questions, in one run on one machine:
 
 - *idle*: what does the service add to a job when nothing else runs?
-- *busy*: with 32 clients, how much of the bare loop of a full batch is left?
+- *busy*: with many clients, how much of the bare loop of a full batch is left?
 - *arrivals*: jobs of mixed lengths that come when they come, beside LitServe with the same model: as one starts it,
   with the networks as they were trained, and with coopserve's own kernels and as many processes as it has batches.
 
@@ -28,17 +28,15 @@ import torch
 from benchmarks import servers, workload
 from benchmarks.client import LoadError, Plan, Result, load
 from benchmarks.loops import BareLoop, on_threads
-from benchmarks.report import Claim, machine, show_claims, show_machine, show_table, write_json
+from benchmarks.place import prepare
+from benchmarks.report import Claim, show_claims, show_table, write_json
 from benchmarks.serving import serving
-from coopserve.configured import settings_from
 from models.core.loop import Task, run
 from models.core.model import LoadedModel
 from models.core.output import Output
 from service.contract.cards import ModelCard
-from workers.device import engine_threads, prepare_torch
 from workers.engine.engine import Engine
 
-CLIENTS = 32
 IDLE_STEPS = 10
 BUSY = ((100, 1, 0.80), (100, 4, 0.80), (15, 1, 0.55), (15, 4, 0.55))
 """Steps and images of a job, and the least share of the bare loop."""
@@ -58,6 +56,7 @@ class Bench:
         engine: a running engine in this process, which knows the model.
         batches: how many the server advances at the same time.
         longest: most steps of a job.
+        clients: how many wait for an answer at a time when it is busy.
     """
 
     card: ModelCard
@@ -65,6 +64,7 @@ class Bench:
     engine: Engine
     batches: int
     longest: int
+    clients: int
 
     def idle(self, address: str, jobs: int, rounds: int) -> dict[str, list[float]]:
         """One client, one short job after the other; seconds of each job, and of its compute in this process.
@@ -106,9 +106,9 @@ class Bench:
             with on_threads(threads * self.batches):
                 kind["bare_all"].append(bare.images_per_second(steps, seconds / 2))
             # Whole turns of all clients, about as many as the bare loop would do in the time.
-            turns = max(1, round(seconds * rate / n / CLIENTS))
-            bodies = workload.bodies(self.card, [steps] * (turns * CLIENTS), n)
-            result = load(Plan(server="coopserve", address=address, bodies=bodies, clients=CLIENTS))
+            turns = max(1, round(seconds * rate / n / self.clients))
+            bodies = workload.bodies(self.card, [steps] * (turns * self.clients), n)
+            result = load(Plan(server="coopserve", address=address, bodies=bodies, clients=self.clients))
             kind["bare"].append(rate)
             kind["service"].append(len(bodies) * n / result.seconds)
         return kinds
@@ -117,7 +117,8 @@ class Bench:
         """Jobs of mixed lengths at each rate, until the image is at the client; the same ones for both servers."""
         shortest = min(10, self.longest)
         bodies = workload.bodies(self.card, workload.mixed_lengths(jobs, shortest, self.longest))
-        load(Plan(server=server, address=address, bodies=bodies[: 2 * CLIENTS], clients=CLIENTS))  # warm-up
+        warm_up = bodies[: 2 * self.clients]
+        load(Plan(server=server, address=address, bodies=warm_up, clients=self.clients))
         figures = []
         for rate in RATES:
             times = workload.arrival_times(jobs, rate) if rate < math.inf else [0.0] * jobs
@@ -157,7 +158,7 @@ def idle_claims(figures: dict[str, list[float]]) -> list[Claim]:
     return [Claim("idle overhead, p50", 1e3 * float(p50), 8.0, at_least=False, unit=" ms")]
 
 
-def busy_claims(kinds: Sequence[dict[str, Any]]) -> list[Claim]:
+def busy_claims(kinds: Sequence[dict[str, Any]], clients: int) -> list[Claim]:
     """The service's shares of the bare loops, as medians over the rounds."""
     claims, rows = [], []
     for kind in kinds:
@@ -168,7 +169,7 @@ def busy_claims(kinds: Sequence[dict[str, Any]]) -> list[Claim]:
         rates = [f"{median(kind[k]):.1f}" for k in ("service", "bare", "bare_all")]
         rows.append([name, *rates, f"{one:.2f}", f"{all_:.2f}"])
     heads = ["", "service", "bare loop", "on all threads", "share", "share of all"]
-    show_table(f"Busy: {CLIENTS} clients, images a second", heads, rows)
+    show_table(f"Busy: {clients} clients, images a second", heads, rows)
     return claims
 
 
@@ -195,6 +196,7 @@ def arrival_claims(ours: Sequence[dict[str, Any]], peers: Mapping[str, Sequence[
 @click.option("--idle-jobs", default=200, type=click.IntRange(1), help="Jobs of the idle measurement.")
 @click.option("--seconds", default=3.0, type=click.FloatRange(0, min_open=True), help="Length of a busy measurement.")
 @click.option("--rounds", default=3, type=click.IntRange(1), help="Repetitions of the idle and busy measurements.")
+@click.option("--clients", default=32, type=click.IntRange(1), help="Clients of the busy measurement.")
 @click.option("--arrival-jobs", default=320, type=click.IntRange(1), help="Jobs at each rate of arrivals.")
 @click.option("--longest", default=200, type=click.IntRange(1), help="Most steps of a job.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch, in each process. [default: its choice]")
@@ -205,6 +207,7 @@ def main(
     idle_jobs: int,
     seconds: float,
     rounds: int,
+    clients: int,
     arrival_jobs: int,
     longest: int,
     threads: int | None,
@@ -212,17 +215,13 @@ def main(
     path: Path | None,
 ) -> None:
     """Measure the service when idle, when busy, and beside LitServe. Needs the extra `bench`."""
-    settings = settings_from(torch_threads=threads, device=device)
-    batches = engine_threads(settings)
-    place = prepare_torch(settings, batches)
-    subject = workload.find_model(name, settings)
-    facts = machine(place)
-    show_machine(facts)
-    figures: dict[str, Any] = {"model": subject.card.ref, "clients": CLIENTS, "arrival_jobs": arrival_jobs}
+    place = prepare(threads, device)
+    settings, subject = place.settings, workload.find_model(name, place.settings)
+    figures: dict[str, Any] = {"model": subject.card.ref, "clients": clients, "arrival_jobs": arrival_jobs}
     try:
         click.echo("starting coopserve and measuring ...")
-        with serving(settings, subject.card.ref, place) as held, servers.coopserve(settings, subject) as address:
-            bench = Bench(subject.card, *held, batches, longest)
+        with serving(settings, subject.card.ref, place.device) as held, servers.coopserve(settings, subject) as address:
+            bench = Bench(subject.card, *held, place.batches, longest, clients)
             ours = bench.arrivals("coopserve", address, arrival_jobs)
             figures["idle"] = bench.idle(address, idle_jobs, rounds)
             figures["busy"] = bench.busy(address, seconds, rounds)
@@ -234,10 +233,10 @@ def main(
     except (LoadError, servers.ServerError) as error:
         raise click.ClickException(str(error)) from None
     figures["arrivals"] = {"coopserve": ours, **peers}
-    claims = [*idle_claims(figures["idle"]), *busy_claims(figures["busy"]), *arrival_claims(ours, peers)]
+    claims = [*idle_claims(figures["idle"]), *busy_claims(figures["busy"], clients), *arrival_claims(ours, peers)]
     show_claims(claims)
     if path:
-        write_json(path, "service", facts, figures, claims)
+        write_json(path, "service", place.facts, figures, claims)
 
 
 if __name__ == "__main__":

@@ -64,6 +64,12 @@ def blocks(n: int, size: int, seed: int) -> Tensor:
     return (inside[0][:, :, None] & inside[1][:, None, :])[:, None].float()
 
 
+def hidden_error(images: Tensor, truth: Tensor, masks: Tensor) -> Tensor:
+    """The mean squared difference of each image in its hole, ``[n]``; masks ``[n, 1, H, W]``, 1 = hidden."""
+    weights = masks.expand_as(truth)
+    return ((images - truth).square() * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
+
+
 def inpainting(bench: EnergyBench, data: ImageData, n: int) -> dict[str, Any]:
     """Completions by each solver, and how much farther off than those of ``ais_hmc`` they are."""
     truth = _some(data, n)
@@ -71,10 +77,8 @@ def inpainting(bench: EnergyBench, data: ImageData, n: int) -> dict[str, Any]:
     own = [{"image": torch.where(mask > 0, 0.0, image), "mask": mask} for image, mask in zip(truth, masks, strict=True)]
 
     def scores(images: Tensor) -> dict[str, Tensor]:
-        weights = masks.expand_as(truth)
-        error = ((images - truth).square() * weights).flatten(1).sum(1) / weights.flatten(1).sum(1)
         return {
-            "hidden_mse": error,
+            "hidden_mse": hidden_error(images, truth, masks),
             "psnr": psnr(images, truth, masks),
             "ssim": ssim(images, truth, masks),
             "ms_ssim": ms_ssim(images, truth),

@@ -21,6 +21,7 @@ from models.systems.aishmc.tasks.score import score
 from models.systems.aishmc.tasks.upscale import upscale
 from models.systems.aishmc.training import SHEET, make_trainer
 from models.systems.base import Variant
+from models.systems.cards import card_parts
 from models.training.curves import Headings
 
 TASKS: Tasks[GanModel] = {
@@ -36,13 +37,7 @@ TASKS: Tasks[GanModel] = {
 def describe(config: Config, classes: Sequence[str]) -> dict[str, Any]:
     """The parts of a card that follow from the configuration: image and tasks with defaults, limits and options."""
     del classes  # the generator is given no label
-    return {
-        "image": {"height": config.image_size, "width": config.image_size, "channels": config.channels},
-        "condition": None,
-        "classes": None,
-        "tasks": abilities(config),
-        "config": config.model_dump(mode="json"),
-    }
+    return card_parts(config, config.image_size, config.channels, abilities(config))
 
 
 PGAN = Variant(

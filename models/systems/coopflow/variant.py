@@ -8,6 +8,7 @@ from typing import Any
 from models.core.model import Tasks
 from models.evaluation import cooperation
 from models.systems.base import Variant
+from models.systems.cards import card_parts
 from models.systems.coopflow.abilities import abilities
 from models.systems.coopflow.calibration import calibrate
 from models.systems.coopflow.config import Config, fit_to
@@ -33,13 +34,7 @@ TASKS: Tasks[CoopFlow] = {
 def describe(config: Config, classes: Sequence[str]) -> dict[str, Any]:
     """The parts of a card that follow from the configuration: image and tasks with defaults and limits."""
     del classes  # neither model is given a label
-    return {
-        "image": {"height": config.image_size, "width": config.image_size, "channels": config.channels},
-        "condition": None,
-        "classes": None,
-        "tasks": abilities(config),
-        "config": config.model_dump(mode="json"),
-    }
+    return card_parts(config, config.image_size, config.channels, abilities(config))
 
 
 COOPFLOW = Variant(

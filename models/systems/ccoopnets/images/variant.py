@@ -11,6 +11,7 @@ from models.core.model import Tasks
 from models.data.images import ImageData
 from models.evaluation import pictures
 from models.systems.base import Variant
+from models.systems.cards import card_parts
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.curves import CURVES
 from models.systems.ccoopnets.images.calibration import calibrate
@@ -43,15 +44,9 @@ def make_trainer(config: ImageConfig, data: ImageData, seed: int, device: torch.
 def describe(config: ImageConfig, classes: Sequence[str]) -> dict[str, Any]:
     """The parts of a card that follow from the configuration: image, condition, tasks with defaults and limits."""
     del classes  # the condition is an image
-    shape = {"height": config.size, "width": config.size}
-    translates = config.task == "translate"
-    return {
-        "image": {**shape, "channels": config.channels},
-        "condition": {**shape, "channels": config.condition_channels} if translates else None,
-        "classes": None,
-        "tasks": abilities(config.refinement, _ABLE[config.task]),
-        "config": config.model_dump(mode="json"),
-    }
+    condition = config.condition_channels if config.task == "translate" else None
+    tasks = abilities(config.refinement, _ABLE[config.task])
+    return card_parts(config, config.size, config.channels, tasks, condition_channels=condition)
 
 
 IMAGES = Variant(

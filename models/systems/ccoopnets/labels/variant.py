@@ -11,6 +11,7 @@ from models.core.model import Tasks
 from models.data.images import ImageData
 from models.evaluation import labels
 from models.systems.base import Variant
+from models.systems.cards import card_parts
 from models.systems.ccoopnets.abilities import abilities
 from models.systems.ccoopnets.curves import CURVES
 from models.systems.ccoopnets.labels.calibration import calibrate
@@ -41,12 +42,8 @@ def make_trainer(config: Config, data: ImageData, seed: int, device: torch.devic
 def describe(config: Config, classes: Sequence[str]) -> dict[str, Any]:
     """The parts of a card that follow from the configuration: image, classes, tasks with defaults and limits."""
     latent = {"options": {"latent_steps": LATENT_STEPS}}
-    return {
-        "image": {"height": config.size, "width": config.size, "channels": config.channels},
-        "classes": list(classes),
-        "tasks": abilities(config.refinement, TASKS, {"restyle": latent, "reconstruct": latent}),
-        "config": config.model_dump(mode="json"),
-    }
+    tasks = abilities(config.refinement, TASKS, {"restyle": latent, "reconstruct": latent})
+    return card_parts(config, config.size, config.channels, tasks, classes=classes)
 
 
 LABELS = Variant(

@@ -8,6 +8,7 @@ from typing import Any
 from models.core.model import Tasks
 from models.evaluation import generation
 from models.systems.base import Variant
+from models.systems.cards import card_parts
 from models.systems.cfebm.abilities import ability
 from models.systems.cfebm.config import GenerationConfig, fit_to
 from models.systems.cfebm.curves import CURVES
@@ -40,14 +41,8 @@ def describe(config: GenerationConfig, classes: Sequence[str]) -> dict[str, Any]
     inpaint_steps = config.steps if config.growth == "chained" else round(config.steps / _PER_PIXEL)
     denoise_steps = max(1, round(config.stages[-1].steps / _DENOISE_PART))
     steps = {"generate": config.steps, "inpaint": inpaint_steps, "denoise": denoise_steps, "score": 0}
-    shape = {"height": config.image_size, "width": config.image_size, "channels": config.channels}
-    return {
-        "image": shape,
-        "condition": None,
-        "classes": None,
-        "tasks": {name: ability(config, name, steps[name]) for name in TASKS},
-        "config": config.model_dump(mode="json"),
-    }
+    tasks = {name: ability(config, name, steps[name]) for name in TASKS}
+    return card_parts(config, config.image_size, config.channels, tasks)
 
 
 GENERATION = Variant(

@@ -8,6 +8,7 @@ from typing import Any
 from models.core.model import Tasks
 from models.evaluation import domains
 from models.systems.base import Variant
+from models.systems.cards import card_parts
 from models.systems.cfebm.abilities import ability
 from models.systems.cfebm.config import TranslationConfig, fit_to
 from models.systems.cfebm.curves import CURVES
@@ -24,15 +25,9 @@ TASKS: Tasks[CFEBMTranslation] = {"translate": translate, "score": score}
 def describe(config: TranslationConfig, classes: Sequence[str]) -> dict[str, Any]:
     """The parts of a card that follow from the configuration; the domains are its classes."""
     del classes  # of the data: they have none
-    shape = {"height": config.image_size, "width": config.image_size, "channels": config.channels}
     steps = {"translate": config.steps, "score": 0}
-    return {
-        "image": shape,
-        "condition": None,
-        "classes": [config.source, config.target],
-        "tasks": {name: ability(config, name, steps[name]) for name in TASKS},
-        "config": config.model_dump(mode="json"),
-    }
+    tasks = {name: ability(config, name, steps[name]) for name in TASKS}
+    return card_parts(config, config.image_size, config.channels, tasks, classes=[config.source, config.target])
 
 
 TRANSLATION = Variant(

@@ -8,6 +8,7 @@ from typing import Any
 from models.core.model import Tasks
 from models.evaluation import modes
 from models.systems.base import Variant
+from models.systems.cards import card_parts
 from models.systems.cgml.curves import CURVES
 from models.systems.cgml.images.abilities import abilities
 from models.systems.cgml.images.calibration import calibrate
@@ -28,15 +29,8 @@ TASKS: Tasks[Cgml] = {"translate": translate, "colorize": colorize, "inpaint": i
 def describe(config: Config, classes: Sequence[str]) -> dict[str, Any]:
     """The parts of a card that follow from the configuration: image, condition, tasks with defaults and limits."""
     del classes  # the condition is an image
-    shape = {"height": config.image_size, "width": config.image_size}
-    translates = config.task == "translate"
-    return {
-        "image": {**shape, "channels": config.channels},
-        "condition": {**shape, "channels": config.condition_channels} if translates else None,
-        "classes": None,
-        "tasks": abilities(config),
-        "config": config.model_dump(mode="json"),
-    }
+    condition = config.condition_channels if config.task == "translate" else None
+    return card_parts(config, config.image_size, config.channels, abilities(config), condition_channels=condition)
 
 
 CGML_IMAGES = Variant(

@@ -28,24 +28,13 @@ class Spectral:
 
     Args:
         config: sizes.
-        coder: H and G.
-        predictor: Z.
-        calibration: what ``calibration.calibrate`` measured; may be empty.
-        device: where the rows live.
+        maps: the model of its maps.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        coder: Coder,
-        predictor: Predictor,
-        calibration: Mapping[str, Any],
-        device: torch.device,
-    ) -> None:
-        self.config, self.device = config, device
-        self.maps = Cgml(config.maps, coder, predictor, calibration, device)
-        self._scales = torch.from_numpy(scales(config.deviations)).to(device, torch.float32)
-        self._drawing = frozen(Drawing(config.degrees, config.picture), device)
+    def __init__(self, config: Config, maps: Cgml) -> None:
+        self.config, self.maps, self.device = config, maps, maps.device
+        self._scales = torch.from_numpy(scales(config.deviations)).to(self.device, torch.float32)
+        self._drawing = frozen(Drawing(config.degrees, config.picture), self.device)
         self._picture = served(self._drawing, self._sphere())
         self.draw: Kernel = self._draw
 
@@ -97,4 +86,4 @@ def load(card: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.d
     config = Config.model_validate(card["config"])
     coder, predictor = Coder(config.network, 2, 1), Predictor(config.network)
     fill({"encoder": coder.encoder, "generator": coder.generator, "predictor": predictor}, tensors)
-    return Spectral(config, coder, predictor, card.get("calibration") or {}, device)
+    return Spectral(config, Cgml(config.maps, coder, predictor, card.get("calibration") or {}, device))
