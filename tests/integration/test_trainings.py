@@ -132,7 +132,9 @@ def test_a_killed_trainer_goes_on_from_its_last_save_to_the_same_end(server: Ser
     assert "the trainer ended with status -9" in server.output()
     told = events(api, broken)
     taken_up = max(k for k, event in enumerate(told) if event.data.get("status") == "running")
-    assert all(event.data["step"] >= 100 for event in told[taken_up:] if event.name == "progress")
+    steps = [event.data["step"] for event in told[taken_up:] if event.name == "progress"]
+    assert steps
+    assert min(steps) >= 100
     assert {record["model"], succeeded(api, unbroken)["model"]} == {"killed@1", "killed@2"}
     assert versions(server, "killed") == ["1", "2"]
     found, expected = metrics_of(server, broken), metrics_of(server, unbroken)

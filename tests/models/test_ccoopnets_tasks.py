@@ -231,7 +231,7 @@ def test_a_score_is_calibrated_for_one_class_and_not_for_a_mix(
     calibrated = torch.tensor([row["calibrated"][0] for row in numbers])
     assert calibrated.mean().abs() < 0.5
     assert 0.5 < calibrated.std() < 2
-    assert all(0 <= row["percentile"][0] <= 100 for row in numbers)
+    assert 30 < sum(row["percentile"][0] for row in numbers) / len(numbers) < 70
     mixed = make(fashion, "score", image=jobs[0].image, label={"Bag": 0.5, "Coat": 0.5}, steps=0)
     assert mixed.numbers.keys() == {"f"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -70,10 +71,14 @@ def test_a_state_is_not_changed_by_later_updates() -> None:
 
 def test_frozen_parameters_get_no_gradients_and_thaw_even_after_an_error() -> None:
     net = nn.Linear(3, 1)
-    try:
+    within: list[bool] = []
+
+    def interrupted() -> None:
         with frozen(net):
-            assert not any(p.requires_grad for p in net.parameters())
+            within.extend(p.requires_grad for p in net.parameters())
             raise KeyboardInterrupt
-    except KeyboardInterrupt:
-        pass
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert within == [False, False]
     assert all(p.requires_grad for p in net.parameters())

@@ -18,7 +18,7 @@ from models.systems.ccoopnets.images.networks import unet
 from models.systems.ccoopnets.labels.config import PRESETS, Config
 from models.systems.ccoopnets.labels.networks import Initializer, Solver
 from models.training.configuration import configure
-from tests.models.zoo import ZOO, job, pairs, tiny_model
+from tests.models.zoo import ZOO, fresh_model, job, pairs
 
 
 def small(size: int = 28, **solver: Any) -> Config:
@@ -147,23 +147,21 @@ def test_the_served_u_net_answers_with_the_same_images(name: str) -> None:
     assert all(torch.equal(v, before[k].float()) for k, v in trained.state_dict().items())
 
 
-def outputs(name: str) -> dict[str, Output]:
-    model = tiny_model(name)
+def outputs(name: str, fast: bool) -> dict[str, Output]:
+    """What a model does that was loaded for this: whether its networks are fast is decided then."""
+    with fast_networks(fast):
+        model = fresh_model(name)
     return {task: run(model.start(task, job(name, task))) for task in model.tasks}
 
 
 @pytest.mark.parametrize("name", ZOO)
-def test_networks_as_they_are_written_make_the_same_pictures(name: str) -> None:
-    fast = outputs(name)
-    with fast_networks(False):
-        plain = outputs(name)
+def test_all_that_is_served_is_traced_and_makes_the_pictures_of_networks_as_they_are_written(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    fast, plain = outputs(name, True), outputs(name, False)
+    assert not caplog.text
+    assert plain
     for task, output in plain.items():
         torch.testing.assert_close(fast[task].energy, output.energy, atol=1e-4, rtol=1e-4)
         if output.images is not None:
             torch.testing.assert_close(fast[task].images, output.images, atol=3e-5, rtol=0)
-
-
-@pytest.mark.parametrize("name", ZOO)
-def test_every_function_of_every_system_is_traced(name: str, caplog: pytest.LogCaptureFixture) -> None:
-    outputs(name)
-    assert not caplog.text

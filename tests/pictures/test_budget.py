@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from pictures.budget import ByteBudget
 
 
@@ -46,10 +48,7 @@ def test_more_than_everything_is_worked_on_alone() -> None:
 
 def test_what_fails_gives_its_memory_back() -> None:
     budget = ByteBudget(100)
-    try:
-        with budget.take(100):
-            raise ValueError
-    except ValueError:
-        pass
+    with pytest.raises(ValueError, match="of the work"), budget.take(100):
+        raise ValueError("of the work")
     with budget.take(100):
         assert budget.taken == 100
