@@ -37,7 +37,7 @@ contracts: $(INSTALLED)
 	$(BIN)/lint-imports
 
 unit: $(INSTALLED)
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile --durations=10
+	$(BIN)/pytest --numprocesses=2 --dist=loadgroup --no-loadscope-reorder --durations=10
 
 format: $(INSTALLED)  ## format the code
 	$(BIN)/ruff check --fix .

@@ -174,7 +174,8 @@ def main(
     facts = machine(torch.device("cpu"))
     show_machine(facts)
     bodies = [{**body, "noise": 0.01} for body in workload.bodies(card, [steps] * min(KINDS, jobs), images)]
-    shared = settings.model_dump(include={"checkpoints_dir", "checkpoint_seconds", "device", "torch_threads"})
+    named = {"checkpoints_dir", "checkpoint_seconds", "device", "max_rows", "torch_threads"}
+    shared = settings.model_dump(include=named, exclude_none=True)
     with tempfile.TemporaryDirectory(prefix="coopserve-chaos-") as folder:
         cluster = Cluster(Path(folder), shared)
         try:

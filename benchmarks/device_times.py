@@ -19,11 +19,11 @@ from models.core.noise import Noise, streams
 from workers.engine.engine import Engine
 
 SIZES = (1, 8, 32, 128, 256)
-_SHORT, _LONG = 20, 120
+_LENGTHS = (20, 120)
 """Steps of two loops in the engine; a step is the difference of their times: what a job costs besides falls out."""
 
 
-def steps(shipped: Shipped, seconds: float = 0.05) -> Figures:
+def steps(shipped: Shipped, seconds: float = 0.05, lengths: tuple[int, int] = _LENGTHS) -> Figures:
     """Microseconds of a step: (a) an eager bare loop, (b) a graph that is replayed and nothing else, and (c) the engine
     of the inference worker on loops of one row each; without noise, and with the rows' own.
     """
@@ -37,7 +37,7 @@ def steps(shipped: Shipped, seconds: float = 0.05) -> Figures:
             eager = timed(_Step(kernel, rows, n, shipped.device).take, shipped.device, seconds)
             replayed = timed(_Step(kernel, rows, n, shipped.device).graph(), shipped.device, seconds) if cuda else 0
             with _engine(shipped, n) as engine:
-                served, besides = _served(engine, kernel, rows, n)
+                served, besides = _served(engine, kernel, rows, n, lengths)
             found[name] = {"eager": eager, "graph": replayed, "engine": served, "a loop besides": besides}
         if cuda:
             with tf32(True):
@@ -46,13 +46,14 @@ def steps(shipped: Shipped, seconds: float = 0.05) -> Figures:
         yield f"{n} rows", found
 
 
-def _served(engine: Engine, kernel: Kernel, rows: Rows, n: int) -> tuple[float, float]:
+def _served(engine: Engine, kernel: Kernel, rows: Rows, n: int, lengths: tuple[int, int]) -> tuple[float, float]:
     """Microseconds of a step in the engine, and of what a loop of all rows takes besides its steps."""
-    _together(engine, kernel, rows, n, _SHORT)
-    _together(engine, kernel, rows, n, _SHORT)  # what the first pass warms up is recorded in the second
-    short, long = (min(_together(engine, kernel, rows, n, length) for _ in range(2)) for length in (_SHORT, _LONG))
-    step = (long - short) / (_LONG - _SHORT)
-    return round(step * 1e6, 1), round((short - step * _SHORT) * 1e6)
+    first, second = lengths
+    _together(engine, kernel, rows, n, first)
+    _together(engine, kernel, rows, n, first)  # what the first pass warms up is recorded in the second
+    short, long = (min(_together(engine, kernel, rows, n, length) for _ in range(2)) for length in lengths)
+    step = (long - short) / (second - first)
+    return round(step * 1e6, 1), round((short - step * first) * 1e6)
 
 
 class _Step:

@@ -24,6 +24,29 @@ SAMPLE = Path(__file__).parent / "data" / "fashion-sample.npz"
 torch.set_num_threads(1)
 
 
+SHARED = ("picture_server", "server")
+"""Servers that integration tests of several files share."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, one of them runs all files that share a server, so that it is started
+    once, and every other file stays whole. Integration tests come first: they take longest, and at the end many short
+    files keep all processes busy.
+    """
+    needed: dict[Path, set[str]] = {}
+    for item in items:
+        assert isinstance(item, pytest.Function)
+        needed.setdefault(item.path, set()).update(item.fixturenames)
+    first = [path for path in needed if path.parent.name == "integration"]
+    shared = {path: name for path in first for name in reversed(SHARED) if name in needed[path]}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(shared.get(item.path, f"{item.path.parent.name}-{item.path.stem}")))
+    order = {name: place for place, name in enumerate(SHARED)} | {"": len(SHARED)}
+    places = {path: order[shared.get(path, "")] for path in first}
+    items.sort(key=lambda item: places.get(item.path, len(order)))
+
+
 @pytest.fixture(autouse=True)
 def denormals() -> Iterator[None]:
     """Commands that compute have denormal numbers flushed in their process, which here is that of all tests: those that

@@ -28,6 +28,8 @@ from tests.models.zoo import CLASSES, TINY, generate_job, images, tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
+FEW = {"COOPSERVE_DEVICE": "cpu", "COOPSERVE_MAX_ROWS": "8"}
+"""Settings with which a benchmark starts soon: small batches, of which few sizes are tried out."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,7 @@ def run_benchmark(name: str, checkpoints: Path, *options: str) -> tuple[dict[str
     path = checkpoints / f"{name}.json"
     done = subprocess.run(
         [sys.executable, "-m", f"benchmarks.{name}", "--model=tiny", "--threads=1", f"--json={path}", *options],
-        env={**os.environ, "COOPSERVE_CHECKPOINTS_DIR": str(checkpoints), "COOPSERVE_DEVICE": "cpu"},
+        env={**os.environ, **FEW, "COOPSERVE_CHECKPOINTS_DIR": str(checkpoints)},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -76,7 +78,7 @@ def test_engine_benchmark(checkpoints: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_service_benchmark(checkpoints: Path) -> None:
-    sizes = ["--idle-jobs=4", "--seconds=0.05", "--rounds=1", "--arrival-jobs=6", "--longest=3"]
+    sizes = ["--idle-jobs=4", "--seconds=0.05", "--rounds=1", "--clients=4", "--arrival-jobs=6", "--longest=3"]
     content, printed = run_benchmark("service", checkpoints, *sizes)
     figures = content["figures"]
     assert {name: len(values) for name, values in figures["idle"].items()} == dict.fromkeys(

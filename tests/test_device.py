@@ -108,7 +108,7 @@ def test_a_shipped_model_is_measured() -> None:
     _, figures = next(jobs(shipped))
     assert figures["most of 255"] == 0
     assert dict(repeated(shipped, repeats=3))["equal to the first, of 2"] == 2
-    rows, times = next(steps(shipped, seconds=0.01))
+    rows, times = next(steps(shipped, seconds=0.01, lengths=(2, 8)))
     assert rows == "1 rows"
     assert times["quiet"]["eager"] > 0
     assert times["noisy"]["engine"] > 0

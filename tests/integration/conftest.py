@@ -46,18 +46,32 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def launch(checkpoints: Path) -> Launch:
+def clothes(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``fashion-ccoopnets`` alone: a worker tries out the batch sizes of each model that it finds, which
+    takes a minute or two for all of them.
+    """
+    folder = tmp_path_factory.mktemp("clothes")
+    shutil.copytree(checkpoints / "fashion-ccoopnets", folder / "fashion-ccoopnets")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def launch(clothes: Path) -> Launch:
     """Starts a further server: ``with launch(data_dir, "--option", VARIABLE="value") as server``."""
-    return partial(running, checkpoints)
+    return partial(running, clothes)
+
+
+def data_folder(root: Path) -> Path:
+    """The data directory of a server, with some images to train on."""
+    (root / "var" / "data").mkdir(parents=True)
+    shutil.copy(SAMPLE, root / "var" / "data" / "sample.npz")
+    return root / "var"
 
 
 @pytest.fixture(scope="session")
 def server(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that tests share; at the end SIGTERM must stop all of it."""
-    data_dir = tmp_path_factory.mktemp("shared") / "var"
-    (data_dir / "data").mkdir(parents=True)
-    shutil.copy(SAMPLE, data_dir / "data" / "sample.npz")
-    with launch(data_dir) as server:
+    with launch(data_folder(tmp_path_factory.mktemp("shared"))) as server:
         yield server
         assert server.end(signal.SIGTERM) == Ending(0, []), server.output()
 
@@ -70,15 +84,15 @@ ENERGY_MODELS = {"cfebm-chained": "tiny-energy", "cfebm-translate": "tiny-ways"}
 
 
 @pytest.fixture(scope="session")
-def picture_server(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with models that take pictures. Batch sizes are not tried out, which takes long for untrained models."""
-    data_dir = tmp_path_factory.mktemp("pictures") / "var"
+def picture_server(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with all models and some that take pictures. Batch sizes are not tried out, so it is ready soon."""
+    data_dir = data_folder(tmp_path_factory.mktemp("pictures"))
     models = {**{f"ccoopnets-{task}": name for task, name in IMAGE_MODELS.items()}, **ENERGY_MODELS}
     for key, name in models.items():
         tiny = ZOO[key]
         head = {"name": name, "title": "t", "description": "d", "license": "MIT"}
         publish(data_dir / "models", {**head, **tiny.card()}, tiny.weights())
-    with launch(data_dir, "--no-trainer", COOPSERVE_EXACT="false") as server:
+    with running(checkpoints, data_dir, COOPSERVE_EXACT="false") as server:
         yield server
 
 

@@ -17,7 +17,8 @@ from tests.workers.conftest import publish_tiny
 def figures_of(command: click.Command, folder: Path, *options: str) -> dict[str, Any]:
     publish_tiny(folder / "checkpoints")
     path = folder / "figures.json"
-    environment = {"COOPSERVE_CHECKPOINTS_DIR": str(folder / "checkpoints"), "COOPSERVE_DEVICE": "cpu"}
+    settings = {"CHECKPOINTS_DIR": str(folder / "checkpoints"), "DEVICE": "cpu", "MAX_ROWS": "16"}
+    environment = {f"COOPSERVE_{name}": value for name, value in settings.items()}
     result = CliRunner(env=environment).invoke(command, ["--model=tiny", f"--json={path}", *options])
     assert result.exit_code == 0, result.output
     content: dict[str, Any] = json.loads(path.read_text())

@@ -22,12 +22,12 @@ def demo(*options: str) -> Result:
     return CliRunner().invoke(main, ["demo", *options])
 
 
-def test_it_starts_a_server_draws_the_sheet_and_stops(checkpoints: Path, tmp_path: Path) -> None:
+def test_it_starts_a_server_draws_the_sheet_and_stops(clothes: Path, tmp_path: Path) -> None:
     out, temporary = tmp_path / "out", tmp_path / "temporary"
     temporary.mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "coopserve", "demo", "--out", str(out)],
-        env=environment(checkpoints, {"TMPDIR": str(temporary), "COOPSERVE_EXACT": "false"}),  # starts sooner
+        env=environment(clothes, {"TMPDIR": str(temporary), "COOPSERVE_EXACT": "false"}),  # starts sooner
         capture_output=True,
         text=True,
         timeout=100,
@@ -65,12 +65,12 @@ def stranger() -> Iterator[str]:
         thread.join()
 
 
-def test_what_is_wrong_is_said(server: Server, stranger: str, tmp_path: Path) -> None:
+def test_what_is_wrong_is_said(picture_server: Server, stranger: str, tmp_path: Path) -> None:
     silent = f"http://127.0.0.1:{free_port()}"
     for options, expected in {
         ("--url", silent): f"{silent} does not answer",
         ("--url", stranger): "answered 404, not as coopserve does",
-        ("--url", server.url, "--model", "unheard-of"): "there is no model 'unheard-of'",
+        ("--url", picture_server.url, "--model", "unheard-of"): "there is no model 'unheard-of'",
     }.items():
         done = demo(*options, "--out", str(tmp_path / "out"))
         assert done.exit_code == 1

@@ -137,9 +137,9 @@ def test_a_request_at_the_limits_ends(api: httpx.Client) -> None:
 
 
 @pytest.fixture
-def damaged(server: Server, checkpoints: Path) -> Iterator[Path]:
+def damaged(server: Server, clothes: Path) -> Iterator[Path]:
     """A copy of the model under the name ``damaged``, for tests to spoil."""
-    source = next((checkpoints / "fashion-ccoopnets").glob("[1-9]*"))
+    source = next((clothes / "fashion-ccoopnets").glob("[1-9]*"))
     folder = server.data_dir / "models" / "damaged" / "1"
     shutil.copytree(source, folder)
     card = json.loads((folder / "card.json").read_text())

@@ -20,14 +20,7 @@ SNEAKER: dict[str, Any] = {"model": "fashion-ccoopnets", "prompt": "a photo of a
 
 
 @pytest.fixture(scope="module")
-def client(server: Server) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="unused", max_retries=0) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def painter(picture_server: Server) -> Iterator[openai.OpenAI]:
-    """A client of the server whose models take pictures."""
+def client(picture_server: Server) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{picture_server.url}/v1", api_key="unused", max_retries=0) as client:
         yield client
 
@@ -45,9 +38,9 @@ def png(picture: Image.Image) -> tuple[str, bytes]:
     return "picture.png", file.getvalue()
 
 
-def test_it_makes_the_images_that_the_api_itself_makes(client: openai.OpenAI, api: httpx.Client) -> None:
+def test_it_makes_the_images_that_the_api_itself_makes(client: openai.OpenAI, picture_api: httpx.Client) -> None:
     answer = client.images.generate(**SNEAKER, n=2, extra_body={"seed": 7, "steps": 3})
-    own = generate(api, label="Sneaker", n=2, seed=7, steps=3)
+    own = generate(picture_api, label="Sneaker", n=2, seed=7, steps=3)
     assert answer.data is not None
     assert [base64.b64decode(image.b64_json or "") for image in answer.data] == own
     assert {image.revised_prompt for image in answer.data} == {"Sneaker"}
@@ -111,12 +104,12 @@ def test_models_are_listed_and_unknown_ones_told(client: openai.OpenAI) -> None:
     assert "fashion-ccoopnets" in caught.value.message
 
 
-def test_an_edit_fills_in_where_the_mask_is_transparent(painter: openai.OpenAI, picture_server: Server) -> None:
+def test_an_edit_fills_in_where_the_mask_is_transparent(client: openai.OpenAI, picture_server: Server) -> None:
     shape = httpx.get(f"{picture_server.url}/v1/models/tiny-holes").json()["image"]
     size = (shape["width"], shape["height"])
     picture, mask = Image.new("RGB", size, (250, 200, 40)), Image.new("RGBA", size, "white")
     mask.paste((0, 0, 0, 0), (2, 2, 6, 6))
-    answer = painter.images.edit(
+    answer = client.images.edit(
         image=[png(picture)], mask=png(mask), prompt="", model="tiny-holes", extra_body={"seed": 3}
     )
     assert answer.data is not None
@@ -128,18 +121,18 @@ def test_an_edit_fills_in_where_the_mask_is_transparent(painter: openai.OpenAI, 
     assert not changed[~inside].any()
     hole = picture.convert("RGBA")
     hole.putalpha(mask.getchannel("A"))
-    again = painter.images.edit(image=png(hole), prompt="", model="tiny-holes", extra_body={"seed": 3})
+    again = client.images.edit(image=png(hole), prompt="", model="tiny-holes", extra_body={"seed": 3})
     assert again.data is not None
     assert np.array_equal(np.asarray(opened(again.data[0].b64_json).convert("RGB")), result)
 
 
-def test_an_edit_without_a_mask_translates_and_streams(painter: openai.OpenAI) -> None:
+def test_an_edit_without_a_mask_translates_and_streams(client: openai.OpenAI) -> None:
     drawing = png(Image.new("L", (64, 64), 255))
-    events = list(painter.images.edit(image=drawing, prompt="", model="tiny-pairs", stream=True, partial_images=1))
+    events = list(client.images.edit(image=drawing, prompt="", model="tiny-pairs", stream=True, partial_images=1))
     assert events[-1].type == "image_edit.completed"
     uri = f"data:image/png;base64,{base64.b64encode(drawing[1]).decode()}"
     body = {"images": [{"image_url": uri}], "model": "tiny-pairs", "n": 2}
-    answer = httpx.post(f"{painter.base_url}images/edits", json=body, timeout=60)
+    answer = httpx.post(f"{client.base_url}images/edits", json=body, timeout=60)
     assert [opened(image["b64_json"]).size for image in answer.json()["data"]] == [opened(events[-1].b64_json).size] * 2
 
 
@@ -155,8 +148,8 @@ def test_an_edit_without_a_mask_translates_and_streams(painter: openai.OpenAI) -
         ({"image": {"file_id": "a", "image_url": "b"}}, "image"),
     ],
 )
-def test_what_is_wrong_with_an_edit(painter: openai.OpenAI, body: dict[str, Any], param: str) -> None:
-    answer = httpx.post(f"{painter.base_url}images/edits", json=body, timeout=60)
+def test_what_is_wrong_with_an_edit(client: openai.OpenAI, body: dict[str, Any], param: str) -> None:
+    answer = httpx.post(f"{client.base_url}images/edits", json=body, timeout=60)
     assert answer.status_code in (400, 404), answer.text
     error = answer.json()["error"]
     assert error["param"] == param

@@ -19,16 +19,14 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, Response, Route, expect, sync_playwright
 
-from models.checkpoints import publish
 from service.access.keys import Keys, Scope
 from service.pictures.samples import SAMPLES
 from service.settings import Settings
 from service.store.connection import connect
 from tests.integration.client import finished, post, submit, succeeded
-from tests.integration.conftest import IMAGE_MODELS, SAMPLE, Launch
+from tests.integration.conftest import SAMPLE
 from tests.integration.server import Server
 from tests.integration.test_swagger import FLAGS
-from tests.models.zoo import ZOO
 from tests.service.serving import serving
 
 PATIENCE_MS = 30_000
@@ -61,27 +59,20 @@ def page(browser: Browser) -> Iterator[Page]:
     assert wrong == []
 
 
-@pytest.fixture(scope="module")
-def server(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with two small untrained models that take pictures. Batch sizes are not tried out: that takes long."""
-    data_dir = tmp_path_factory.mktemp("playground") / "var"
-    for task, name in IMAGE_MODELS.items():
-        tiny = ZOO[f"ccoopnets-{task}"]
-        head = {"name": name, "title": "t", "description": "d", "license": "MIT"}
-        publish(data_dir / "models", {**head, **tiny.card()}, tiny.weights())
-    with launch(data_dir, COOPSERVE_EXACT="false") as server:
-        yield server
+@pytest.fixture(scope="session")
+def server(picture_server: Server) -> Server:
+    """The one with all models."""
+    return picture_server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(server: Server) -> str:
     return server.url
 
 
-@pytest.fixture(scope="module")
-def api(server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=server.url, timeout=90) as client:
-        yield client
+@pytest.fixture(scope="session")
+def api(picture_api: httpx.Client) -> httpx.Client:
+    return picture_api
 
 
 # ---- what a person does

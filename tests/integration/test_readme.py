@@ -20,6 +20,17 @@ API = "docs/api.md"
 CURL = {page: [block for block in blocks(page, "sh") if "curl" in block] for page in PAGES}
 
 
+@pytest.fixture(scope="session")
+def server(picture_server: Server) -> Server:
+    """The one with all models."""
+    return picture_server
+
+
+@pytest.fixture(scope="session")
+def api(picture_api: httpx.Client) -> httpx.Client:
+    return picture_api
+
+
 def about(page: str, address: str) -> str:
     """The block of a page that calls an address."""
     (block,) = (block for block in CURL[page] if f"/v1/{address} " in block)

@@ -21,20 +21,20 @@ from workers.jobs.run import STARTED_AGAIN
 pytestmark = pytest.mark.timeout(300)
 
 LEASE_SECONDS = 2.0
-DRAIN_SECONDS = 5.0
-LONG = {"model": "fashion-ccoopnets", "label": "Bag", "n": 16, "steps": 200, "step_size": 0.1, "noise": 0.01}
+DRAIN_SECONDS = 2.0
+LONG = {"model": "fashion-ccoopnets", "label": "Bag", "n": 8, "steps": 200, "step_size": 0.1, "noise": 0.01}
 """A request that takes a while, with noise in every step."""
 
 
 @pytest.fixture(scope="module")
-def cluster(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(clothes: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     folder = tmp_path_factory.mktemp("cluster")
     settings = {
-        "checkpoints_dir": checkpoints,
+        "checkpoints_dir": clothes,
         "device": "cpu",
         "torch_threads": 1,
         "engine_threads": 1,
-        "max_rows": 16,  # so that it takes longer than a worker waits for it
+        "max_rows": 8,  # so that it takes longer than a worker waits for it
         "lease_seconds": LEASE_SECONDS,
         "heartbeat_seconds": 0.2,
         "checkpoint_seconds": 0.2,
@@ -124,11 +124,8 @@ def test_a_killed_workers_job_goes_on_elsewhere_within_ten_seconds(pair: Pair) -
     expected = pair.expected(1)
     id, worker = pair.underway(1)
     worker.kill()
-    killed = time.monotonic()
     wait_for(lambda: pair.cluster.jobs.get(id).attempt == 2, "another attempt", 10)
-    seconds = time.monotonic() - killed
     record = pair.ends_well(id, 1)
-    assert seconds < 10
     assert (record.attempt, pair.cluster.images(record)) == (2, expected)
     assert not pair.cluster.settings.blobs_dir.joinpath("chains", id).exists()
 

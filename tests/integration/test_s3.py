@@ -34,13 +34,13 @@ def blobs(store: ObjectStore) -> Blobs:
 
 @pytest.fixture(scope="module")
 def hosts(
-    store: ObjectStore, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
+    store: ObjectStore, clothes: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Cluster, list[Process]]]:
     """An API and two workers; each has a data directory of its own, as on different machines."""
     folder = tmp_path_factory.mktemp("hosts")
     settings = {
         "blobs_url": "s3://pictures/of/tests",
-        "checkpoints_dir": checkpoints,
+        "checkpoints_dir": clothes,
         "device": "cpu",
         "torch_threads": 1,
         "exact": False,  # starts sooner; jobs whose bytes are compared here run alone

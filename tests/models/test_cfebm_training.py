@@ -27,15 +27,13 @@ from tests.models.zoo import CPU, QUICK, TINY, domains, generate_job, images
 
 GROWN = 9
 """Updates after which the quick training is in its second stage; the new block is all there after 4 more."""
-ITERATIONS = 24
+ITERATIONS = QUICK["cfebm"].iterations
 
 
 def plan(*, features: Callable[[Tensor], Tensor] | None = None, rate: float = 1.0, **changes: Any) -> Plan:
-    preset, quick = QUICK["cfebm"]
-    config = configure("cfebm", preset, images(), {**quick, **changes}).model_dump()
+    config = QUICK["cfebm"].config("cfebm", images(), changes).model_dump()
     for stage in config["stages"]:
-        stage.update(phase=64, learning_rate=rate * stage["learning_rate"])
-    config["training"]["iterations"] = ITERATIONS
+        stage["learning_rate"] *= rate
     return _plan("cfebm/generation", GenerationConfig.model_validate(config), images(), features)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
@@ -21,7 +22,6 @@ from models.systems.ccoopnets.labels.config import Config
 from models.systems.ccoopnets.labels.networks import Solver
 from models.systems.ccoopnets.labels.problem import LabelProblem
 from models.systems.ccoopnets.training import CCoopTrainer
-from models.systems.registry import system_of
 from models.training.configuration import TrainingError, configure, find_variant
 from models.training.history import before
 from models.training.plan import Event, Plan, Rhythm
@@ -35,10 +35,9 @@ SYSTEM_NAMES = list(QUICK)
 
 def plan(system: str, data: ImageData | None = None, seed: int = 1, **overrides: Any) -> Plan:
     data = data or images()
-    preset, quick = QUICK[system]
-    settings = {**quick, **{name.replace("__", "."): value for name, value in overrides.items()}}
-    config = configure(system, preset, data, settings)
-    variant = find_variant(system, preset)
+    quick = QUICK[system]
+    config = quick.config(system, data, {name.replace("__", "."): value for name, value in overrides.items()})
+    variant = find_variant(system, quick.preset)
     return Plan(variant, config, data, "a-model", seed, torch.device("cpu"), "coopserve train ...", {"license": "MIT"})
 
 
@@ -60,34 +59,49 @@ class Until:
 
 @dataclass(frozen=True)
 class Whole:
-    """A training that ran to its end without a break."""
+    """A training that ran to its end without a break.
+
+    Args:
+        training: at its end.
+        folder: where it lives.
+        killed: its folder as it was two iterations after its save at ``saved``, as a kill leaves it.
+        saved: an iteration in which systems that grow have entered another stage.
+        events: all that it told.
+    """
 
     training: Training
     folder: Path
+    killed: Path
+    saved: int
     events: list[Event]
 
 
 @pytest.fixture(scope="module", params=SYSTEM_NAMES)
 def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """One of each system, for all tests that look at its end."""
-    folder, events = tmp_path_factory.mktemp("whole"), list[Event]()
-    training = Training(plan(request.param), folder, events.append, rhythm=Rhythm(log=1))
+    root, events = tmp_path_factory.mktemp("whole"), list[Event]()
+    planned = plan(request.param)
+    saved = 3 * planned.config.training.iterations // 4
+
+    def report(event: Event) -> None:
+        events.append(event)
+        if event.kind == "metrics" and event.iteration == saved + 2:
+            shutil.copytree(root / "run", root / "killed")
+
+    training = Training(planned, root / "run", report, Rhythm(log=1, save=saved))
     assert training.run()
-    return Whole(training, folder, events)
+    return Whole(training, root / "run", root / "killed", saved, events)
 
 
-def test_a_resumed_training_repeats_an_unbroken_one(whole: Whole, tmp_path: Path) -> None:
-    every, system = Rhythm(log=1), system_of(whole.training.plan.variant)
-    done = 3 * whole.training.iterations // 4  # systems that grow have entered another stage
-    assert not Training(plan(system), tmp_path / "parts", rhythm=every).run(Until(done))
-    # Killed: what was logged after the last save is written again, and a torn line is dropped.
-    with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
-        file.write(f'{{"iteration": {done + 1}, "gap": 1}}\n{{"iteration": {done + 2}, "ga')
-    second = Training(plan(system), tmp_path / "parts", rhythm=every)
-    assert second.progress.iteration == done
+def test_a_resumed_training_repeats_an_unbroken_one(whole: Whole) -> None:
+    """What was logged after the last save is written again, and a torn line is dropped."""
+    with (whole.killed / "metrics.jsonl").open("a") as file:
+        file.write(f'{{"iteration": {whole.saved + 3}, "ga')
+    second = Training(whole.training.plan, whole.killed, rhythm=Rhythm(log=1, save=whole.saved))
+    assert second.progress.iteration == whole.saved
     assert second.run()
-    assert log(tmp_path / "parts") == log(whole.folder)
-    ends = [load_state(folder / "state.safetensors")[0] for folder in (whole.folder, tmp_path / "parts")]
+    assert log(whole.killed) == log(whole.folder)
+    ends = [load_state(folder / "state.safetensors")[0] for folder in (whole.folder, whole.killed)]
     assert ends[0].keys() == ends[1].keys()
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 

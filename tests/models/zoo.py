@@ -63,14 +63,44 @@ TINY: dict[str, Mapping[str, Any]] = {
 SMALLER = {"initializer.finish": 16, "initializer.finish_layers": 1}
 """A U-Net that does less at full size, where the presets' spends most of its time."""
 
-QUICK: dict[str, tuple[str, Mapping[str, Any]]] = {
-    "ccoopnets": ("small", TINY["ccoopnets"]),
-    "cfebm": ("tiny", {"network.c": 2, "training.iterations": 80}),
-    "coopflow": ("tiny", {**TINY["coopflow"], "training.iterations": 25}),
-    "aishmc": ("tiny", {"network.most": 2, "training.iterations": 130}),
-    "toy": ("plain", {}),
+
+@dataclass(frozen=True)
+class Quick:
+    """A preset of a system that generates, and values with which it trains to its end in a moment.
+
+    Args:
+        preset: its name.
+        changes: settings by their dotted paths.
+        stages: the name of its stages, if it grows.
+        shares: how much of a value of each stage is left.
+        iterations: of a system that grows.
+    """
+
+    preset: str
+    changes: Mapping[str, Any]
+    stages: str = ""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    iterations: int = 0
+
+    def config(self, system: str, data: Data, changes: Mapping[str, Any]) -> BaseModel:
+        config = configure(system, self.preset, data, {**self.changes, **changes})
+        if not self.stages:
+            return config
+        document = config.model_dump()
+        for stage in document[self.stages]:
+            stage.update({name: round(stage[name] * share, 3) for name, share in self.shares.items()})
+        document["training"]["iterations"] = self.iterations
+        return type(config).model_validate(document)
+
+
+QUICK: dict[str, Quick] = {
+    "ccoopnets": Quick("small", TINY["ccoopnets"]),
+    "cfebm": Quick("tiny", {"network.c": 2}, "stages", {"phase": 0.16}, 24),
+    "coopflow": Quick("tiny", {**TINY["coopflow"], "training.iterations": 12}),
+    "aishmc": Quick("tiny", {"network.most": 2}, "levels", {"fade": 0.1, "stable": 0.1}, 16),
+    "toy": Quick("plain", {}),
 }
-"""For each system that generates a preset, and values with which it trains to its end in a moment."""
+"""For each system that generates."""
 
 
 @dataclass(frozen=True)
