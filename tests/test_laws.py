@@ -17,6 +17,7 @@ from models.checkpoints import load_model, publish
 from models.core.jobs import JOBS
 from models.core.loop import Kernel, Loop, Rows, RowsError, Task, run
 from models.core.output import Output
+from models.serving import fast_networks
 from models.systems.registry import VARIANTS, system_of
 from service.contract.jobs import TASKS
 from tests.models.zoo import FIELDS, TINY, ZOO, fresh_model, job, tiny_model
@@ -151,7 +152,7 @@ def test_more_images_of_one_seed_begin_with_the_same_ones(name: str, task: str) 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
 def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: Engine) -> None:
-    """Nine jobs of different sizes, steps, step sizes and noises share batches; each equals itself alone."""
+    """Six jobs of different sizes, steps, step sizes and noises share batches; each equals itself alone."""
     model = tiny_model(name)
     sizes = sizes_of(name)
     engine.pad_to(sizes)
@@ -161,11 +162,11 @@ def test_alone_and_in_company_are_the_same_bits(name: str, task: str, engine: En
             task,
             n=min(1 + k % 4, most(name, task)),
             seed=k,
-            steps=1 + k % 7,
+            steps=1 + k,
             step_size=1 - k / 50,
             noise=0.01 * (k % 3),
         )
-        for k in range(9)
+        for k in range(6)
     ]
     tickets = [engine.submit(model.start(task, job)) for job in jobs]
     together = [ticket.result() for ticket in tickets]
@@ -222,7 +223,7 @@ def _loops(task: Task[Output]) -> Iterator[Loop]:
         except StopIteration:
             return
         yield loop
-        rows = run(_just(loop))
+        rows = run(_just(dataclasses.replace(loop, steps=min(loop.steps, 1))))  # further ones have the same form
 
 
 def _just(loop: Loop) -> Task[Rows]:
@@ -265,7 +266,8 @@ def _parts(thing: Any, seen: set[int]) -> Iterator[Any]:
 def test_a_checkpoint_makes_the_same_output(name: str, tmp_path: Path) -> None:
     tiny = ZOO[name]
     folder = publish(tmp_path, {"name": "m", **tiny.card()}, tiny.weights())
-    loaded, model = load_model(folder, torch.device("cpu")), tiny_model(name)
+    with fast_networks(False):  # to trace them once more takes seconds
+        loaded, model = load_model(folder, torch.device("cpu")), fresh_model(name)
     for task in loaded.tasks:
         assert same(run(loaded.start(task, job(name, task))), run(model.start(task, job(name, task))))
 

@@ -36,18 +36,16 @@ def test_what_autograd_holds_is_counted_while_it_is_held() -> None:
         assert (meter.now, meter.most) == (0, 8000)
 
 
-@pytest.mark.parametrize("rows", [16, 96])
-def test_trials_with_few_rows_tell_what_a_batch_takes(rows: int) -> None:
-    one = with_batch(plan("ccoopnets"), rows)
-    (need,) = needs(one, 8)
-    trainer = one.trainer()
-    with saved_bytes() as meter:
-        trainer.step(0, 1.0, 0)
-    assert need.rows == rows
-    assert need.row * rows > need.fixed / 10
-    assert need.total() - needs(one, 8)[0].total(0) == pytest.approx(need.row * rows)
-    held = HELD_FACTOR * meter.most
-    assert 0.9 * held < need.total() < 1.3 * held + 2.5 * sum(t.nbytes for t in trainer.state().values())
+def test_trials_with_few_rows_tell_what_a_batch_takes() -> None:
+    (need,) = needs(with_batch(plan("ccoopnets"), 64), 8)
+    assert need.rows == 64
+    for rows in (16, 64):
+        trainer = with_batch(plan("ccoopnets"), rows).trainer()
+        with saved_bytes() as meter:
+            trainer.step(0, 1.0, 0)
+        assert need.row * rows > need.fixed / 10
+        held = HELD_FACTOR * meter.most
+        assert 0.9 * held < need.total(rows) < 1.3 * held + 2.5 * sum(t.nbytes for t in trainer.state().values())
 
 
 @pytest.mark.parametrize("system", SYSTEM_NAMES)
@@ -60,15 +58,15 @@ def test_every_system_is_measured_in_all_its_stages(system: str) -> None:
         stages += 1
     assert len(found) == stages
     assert all(need.fixed > 0 for need in found)
-    check_memory(one, GIB)
+    assert max(need.total() for need in found) < GIB
 
 
 def test_a_batch_that_is_too_large_is_refused_in_words_before_it_is_made() -> None:
     one = with_batch(plan("ccoopnets"), 65_536)
     with pytest.raises(
-        TrainingError, match=r"with 65536 images a batch .* about \d+\.\d GiB of memory, but .* 1\.0 GiB"
+        TrainingError, match=r"with 65536 images a batch .* about \d+\.\d GiB of memory, but .* 0\.1 GiB"
     ):
-        check_memory(one, GIB)
+        check_memory(one, GIB // 10)
     check_memory(one, 1000 * GIB)
 
 
