@@ -295,6 +295,26 @@ def test_a_mask_is_painted_over_the_picture(page: Page, site: str) -> None:
     assert pixels(page, page.locator('[data-field="image"] .place img')).tobytes() == filled.tobytes()
 
 
+def test_what_is_typed_stays_whichever_answer_comes_late(page: Page, site: str) -> None:
+    choose(page, site, "fashion-ccoopnets", "generate")
+    held: list[Route] = []
+    page.route("**/v1/models/tiny-pairs@1", lambda route: held.append(route))
+    with page.expect_request("**/v1/models/tiny-pairs@1"):
+        page.locator('[data-ref="tiny-pairs@1"]').click()
+    expect(field(page, "How many")).to_be_disabled()  # this form is about to go
+    page.locator('[data-ref="tiny-holes@1"]').click()
+    expect(page.locator('[data-ref="tiny-holes@1"]')).to_have_attribute("aria-pressed", "true")
+    field(page, "How many").fill("1")
+    with page.expect_response("**/v1/models/tiny-pairs@1") as answer:
+        held[0].continue_()
+    answer.value.finished()
+    page.evaluate("new Promise((resolve) => setTimeout(resolve))")  # the page has taken the answer in
+    page.locator('[data-ref="tiny-holes@1"]').click()  # nor does what is chosen already begin anew
+    page.locator('[data-task="inpaint"]').click()
+    expect(field(page, "How many")).to_have_value("1")
+    expect(page.locator('[data-ref="tiny-holes@1"]')).to_have_attribute("aria-pressed", "true")
+
+
 def test_a_task_that_gives_numbers_and_a_mistake_at_its_field(page: Page, site: str) -> None:
     choose(page, site, "fashion-ccoopnets", "score")
     page.get_by_role("button", name="Run", exact=True).click()
@@ -377,6 +397,7 @@ def test_a_training_is_started_from_uploaded_data_and_watched(page: Page, site: 
     expect(page.locator(".sheet")).to_be_visible()
     look(page)
     page.get_by_role("link", name="Use from-the-page@1").click()
+    assert pixels(page, page.locator('[data-ref="from-the-page@1"] img')).size == (56, 56)  # four results: its portrait
     results = run(page)
     assert pixels(page, results.locator("img").first).size == (28, 28)
     api.delete("/v1/datasets/my clothes")

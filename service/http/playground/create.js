@@ -14,16 +14,18 @@ export class Create {
     this.models = h("div", { class: "models", role: "group", "aria-label": "Models" });
     this.tasks = h("div", { class: "tasks", role: "group", "aria-label": "Tasks" });
     this.place = h("div", {});
+    this.about = h("p", { class: "hint" });
+    this.settings = h("fieldset", { class: "plain" }, this.tasks, this.about, this.place);
+    this.turn = 0; // of the last choice: an earlier one whose card comes later changes nothing
     this.error = h("p", { class: "failure", role: "alert", hidden: true });
     this.run = button("Run", { icon: "play", class: "primary run", disabled: true }, () => this.submit());
     const file = h("input", { type: "file", accept: "image/png", class: "hidden-file", tabindex: "-1", "aria-label": "A picture of this server to repeat", onchange: () => this.repeat(file.files[0]) });
-    this.about = h("p", { class: "hint" });
     this.form = null;
     this.stage = h("section", { class: "stage-panel", "aria-label": "Results" }, this.welcome());
     this.element = h("div", { class: "create" },
       h("h1", { class: "hidden" }, "Create"), this.models,
       h("div", { class: "columns" },
-        h("section", { class: "side", "aria-label": "Settings" }, this.tasks, this.about, this.place, this.error,
+        h("section", { class: "side", "aria-label": "Settings" }, this.settings, this.error,
           h("div", { class: "go" }, this.run, button("Code", { icon: "code", label: "Copy as curl, Python or JavaScript" }, () => this.code()),
             button("Repeat", { icon: "again", label: "Repeat a picture of this server: choose its file, or drop it on the page" }, () => file.click()), file)),
         this.stage));
@@ -46,14 +48,15 @@ export class Create {
     const before = JSON.parse(sessionStorage.getItem("coopserve.choice") || "null");
     const wanted = ref || before?.ref;
     const model = this.list.find((one) => one.ref === wanted || one.ref.split("@")[0] === wanted) || first;
-    await this.choose(model.ref, ref ? task : before?.task);
+    const chosen = await this.choose(model.ref, ref ? task : before?.task);
     const again = query.get("job");
-    if (again) await this.again(again);
+    if (again && chosen) await this.again(again);
     const last = again || sessionStorage.getItem(LAST);
     if (last) await get(`/v1/jobs/${last}`).then((record) => this.watch(record), () => sessionStorage.removeItem(LAST));
   }
 
   close() {
+    this.turn += 1;
     this.view?.stop();
   }
 
@@ -62,23 +65,44 @@ export class Create {
     this.models.replaceChildren(...newest.map((model) => {
       const [name, version] = model.ref.split("@");
       const face = model.picture ? show(h("img", { class: "crisp", alt: "", width: 72, height: 72, loading: "lazy" }), model.picture) : emblem(name);
-      return h("button", { type: "button", class: "model", "data-ref": model.ref, "aria-pressed": "false", onclick: () => this.choose(model.ref) },
+      return h("button", { type: "button", class: "model", "data-ref": model.ref, "aria-pressed": "false", onclick: () => this.pick(model.ref) },
         face, h("span", { class: "name" }, name, version === "1" ? null : h("small", {}, ` v${version}`)),
         h("small", {}, `${model.image.width}x${model.image.height} ${model.image.channels === 1 ? "grey" : "colour"}`),
         h("small", { class: "can" }, model.tasks.map(words).join(", ")));
     }));
   }
 
+  /** A card was pressed. The form of the model that is chosen already stays as it is filled in. */
+  pick(ref) {
+    if (ref !== this.ref) return this.choose(ref).catch((error) => toast(error.message, "error"));
+    this.turn += 1;
+    this.usable();
+  }
+
+  usable() {
+    this.settings.disabled = false;
+    this.run.disabled = !this.form;
+  }
+
+  /** Draw the form of a model. Gives whether it did: a later choice wins. Meanwhile nobody can fill in the form that goes. */
   async choose(ref, task = null) {
-    const [card, document, samples] = await Promise.all([once(`/v1/models/${ref}`), once("/openapi.json"), samplesOnce()]);
-    Object.assign(this, { ref, card, document, samples });
+    const turn = (this.turn += 1);
+    this.settings.disabled = this.run.disabled = true;
+    try {
+      const [card, document, samples] = await Promise.all([once(`/v1/models/${ref}`), once("/openapi.json"), samplesOnce()]);
+      if (turn !== this.turn) return false;
+      Object.assign(this, { ref, card, document, samples });
+    } finally {
+      if (turn === this.turn) this.usable();
+    }
     if (!this.models.querySelector(`[data-ref="${CSS.escape(ref)}"]`)) this.cards();
     for (const one of this.models.children) one.setAttribute("aria-pressed", String(one.dataset.ref === ref));
     const chosen = this.models.querySelector("[aria-pressed=true]");
     if (chosen) this.models.scrollLeft = Math.max(0, chosen.offsetLeft + chosen.offsetWidth / 2 - this.models.clientWidth / 2);
-    const tasks = Object.keys(card.tasks).sort((a, b) => (ORDER.indexOf(a) + 99) % 99 - ((ORDER.indexOf(b) + 99) % 99));
-    this.tasks.replaceChildren(...tasks.map((name) => h("button", { type: "button", class: "chip", "data-task": name, onclick: () => this.build(name) }, titled(name))));
+    const tasks = Object.keys(this.card.tasks).sort((a, b) => (ORDER.indexOf(a) + 99) % 99 - ((ORDER.indexOf(b) + 99) % 99));
+    this.tasks.replaceChildren(...tasks.map((name) => h("button", { type: "button", class: "chip", "data-task": name, onclick: () => name !== this.task && this.build(name) }, titled(name))));
     this.build(tasks.includes(task) ? task : tasks.includes(this.task) ? this.task : tasks[0]);
+    return true;
   }
 
   build(task) {
@@ -102,16 +126,16 @@ export class Create {
 
   async submit() {
     if (this.run.disabled) return;
+    const { form, task } = this; // while pictures are sent, another may be chosen
     this.run.disabled = true;
-    this.form.wrong(null);
+    form.wrong(null);
     this.say("");
     try {
-      const body = await this.form.body();
-      const record = await post(`/v1/${this.task}`, body, { "Idempotency-Key": crypto.randomUUID?.() || String(Math.random()) });
+      const record = await post(`/v1/${task}`, await form.body(), { "Idempotency-Key": crypto.randomUUID?.() || String(Math.random()) });
       this.watch(record);
       if (matchMedia("(max-width: 900px)").matches) this.stage.scrollIntoView({ behavior: "smooth" });
     } catch (error) {
-      this.say(this.form.wrong({ errors: [], ...error, message: error.message }));
+      this.say(form.wrong({ errors: [], ...error, message: error.message }));
       if (error.kind !== "unauthenticated" && !error.errors?.length) toast(error.message, "error");
     } finally {
       this.run.disabled = false;
@@ -167,7 +191,7 @@ export class Create {
     const { task, ...params } = recipe;
     const there = this.list.find((model) => model.ref === params.model) || this.list.find((model) => model.ref.split("@")[0] === params.model.split("@")[0]);
     if (!there?.tasks.includes(task)) return toast(`This server has no model ${params.model} for ${task}.`, "error");
-    await this.choose(there.ref, task);
+    if (!(await this.choose(there.ref, task))) return;
     await this.fill(params);
     toast(there.ref === params.model ? "Filled in as it was made. Press Run to make it again." : `Filled in, for ${there.ref}: ${params.model} is not here any more.`);
   }

@@ -159,18 +159,20 @@ export class Form {
   /** Fill in an earlier request. `kept(name)`: where a job keeps the picture of a field. Gives what could not be had. */
   async fill(params, kept = () => null) {
     const missing = [];
-    for (const [name, value] of Object.entries(params)) {
-      if (this.pictures[name] && value) {
-        const { list, many } = this.pictures[name];
-        for (const [k, ref] of [value].flat().entries()) {
-          const found = await earlier(ref, kept(many ? `${name}.${k}` : name));
-          if (found) list[k]?.set(found);
-          else missing.push(words(name));
-        }
-      } else if (name === "options") Object.entries(value).forEach(([key, one]) => this.options[key]?.write(one));
-      else if (value !== null) this.fields[name]?.write(value);
+    const given = Object.entries(params).filter(([, value]) => value !== null);
+    for (const [name, value] of given) { // all at once: what is typed while pictures come stays
+      if (name === "options") Object.entries(value).forEach(([key, one]) => this.options[key]?.write(one));
+      else this.fields[name]?.write(value);
     }
     this.fields.refine?.element.dispatchEvent(new Event("change"));
+    for (const [name, value] of given.filter(([name, value]) => this.pictures[name] && value)) {
+      const { list, many } = this.pictures[name];
+      for (const [k, ref] of [value].flat().entries()) {
+        const found = await earlier(ref, kept(many ? `${name}.${k}` : name));
+        if (found) list[k]?.set(found);
+        else missing.push(words(name));
+      }
+    }
     return missing;
   }
 
