@@ -27,6 +27,8 @@ from models.systems.registry import load_from
 
 WEIGHTS = "model.safetensors"
 CARD = "card.json"
+PORTRAIT = "sample.png"
+"""A picture of what a model makes, beside its card; models need none."""
 _REMOVED = ".removed"
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -53,7 +55,9 @@ def latest_version(root: Path, name: str) -> int:
     return max([*versions(root, name), _removed(root / name)])
 
 
-def publish(root: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], *, after: int = 0) -> Path:
+def publish(
+    root: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], *, after: int = 0, portrait: bytes | None = None
+) -> Path:
     """Write the next version of a model from its tensors; arguments and result are those of :func:`install`.
 
     Args:
@@ -61,9 +65,15 @@ def publish(root: Path, card: Mapping[str, Any], tensors: Mapping[str, Tensor], 
         card: of the model; ``training.run`` on it says whose work it is.
         tensors: what the system's ``load`` expects.
         after: the new version is greater than this.
+        portrait: what the model makes, as a PNG file.
     """
-    run = str(card.get("training", {}).get("run", ""))
-    return install(root, card, lambda staging: save_file(dict(tensors), staging / WEIGHTS), run=run, after=after)
+
+    def fill(staging: Path) -> None:
+        save_file(dict(tensors), staging / WEIGHTS)
+        if portrait is not None:
+            (staging / PORTRAIT).write_bytes(portrait)
+
+    return install(root, card, fill, run=str(card.get("training", {}).get("run", "")), after=after)
 
 
 def install(

@@ -33,10 +33,12 @@ class Headings:
     Args:
         columns: headings from left to right, each with the number of columns that it stands over.
         rows: a title for each row; none for rows that are all alike.
+        made: which rows and which columns show what the model makes in the end.
     """
 
     columns: tuple[tuple[str, int], ...] = ()
     rows: tuple[str, ...] = ()
+    made: tuple[slice, slice] = (slice(None), slice(None))
 
 
 BARE = Headings()

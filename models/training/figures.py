@@ -62,6 +62,21 @@ def _headed(picture: Image.Image, headings: Headings, step_x: int, step_y: int) 
     return whole_sheet
 
 
+def portrait(images: Tensor, headings: Headings) -> Image.Image:
+    """What a model makes, for its button on the page: up to four images of a sheet of samples on a square.
+
+    Args:
+        images: the sheet, ``[rows, columns, C, H, W]`` in [-1, 1].
+        headings: say where on it the results are.
+    """
+    rows, columns = headings.made
+    made = images[rows, columns].flatten(0, 1)
+    side = 2 if len(made) >= 4 else 1
+    return sheet(
+        torch.stack([made[len(made) * k // side**2] for k in range(side**2)]).unflatten(0, (side, side)), BARE, 0, 1
+    )
+
+
 @cache
 def _font() -> ImageFont.FreeTypeFont:
     """A font with accents, Greek and Cyrillic, which Pillow's own lacks."""

@@ -15,7 +15,9 @@ from models.checkpoints import CheckpointError, latest_version, publish, read_ca
 from models.core.noise import STREAM
 from models.data.summary import class_counts
 from models.systems.registry import VARIANTS, system_of
+from models.training.figures import portrait
 from models.training.plan import Plan, Progress
+from pictures.png import png_of
 
 
 def published(root: Path, name: str, run: str) -> Path | None:
@@ -31,7 +33,14 @@ def published(root: Path, name: str, run: str) -> Path | None:
 
 
 def publish_run(
-    root: Path, plan: Plan, progress: Progress, run: str, tensors: Mapping[str, Tensor], *, beside: Path | None
+    root: Path,
+    plan: Plan,
+    progress: Progress,
+    run: str,
+    tensors: Mapping[str, Tensor],
+    *,
+    samples: Tensor | None,
+    beside: Path | None,
 ) -> Path:
     """Write a trained model as the next version of its name; returns its folder.
 
@@ -39,10 +48,17 @@ def publish_run(
         root: the folder of models.
         run: the name of the training, :attr:`models.training.folder.Folder.run`.
         tensors: of the model.
+        samples: a sheet of what it makes, of which its portrait is taken.
         beside: another folder of models, whose versions of the name are not used again.
     """
     after = latest_version(beside, plan.name) if beside else 0
-    return publish(root, _card(plan, progress, run), tensors, after=after)
+    return publish(root, _card(plan, progress, run), tensors, after=after, portrait=_portrait(plan, samples))
+
+
+def _portrait(plan: Plan, samples: Tensor | None) -> bytes | None:
+    if samples is None:
+        return None
+    return png_of(portrait(samples, VARIANTS[plan.variant].headings(plan.config, plan.data.classes)))
 
 
 def _card(plan: Plan, progress: Progress, run: str) -> dict[str, Any]:

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from torch import Tensor
+
 from models.core.loop import RowsError
 from models.systems.base import Trainer
 from models.systems.registry import VARIANTS
@@ -242,4 +244,12 @@ class Training:
             return already
         if self.progress.best is not None:
             self.trainer.load_state(self._folder.load_best())
-        return publish_run(root, self.plan, self.progress, self._folder.run, self.trainer.export(), beside=beside)
+        tensors, run = self.trainer.export(), self._folder.run
+        return publish_run(root, self.plan, self.progress, run, tensors, samples=self._last_sheet(), beside=beside)
+
+    def _last_sheet(self) -> Tensor | None:
+        """A sheet of what is published; None if its chains diverge."""
+        try:
+            return self.trainer.samples()
+        except RowsError:
+            return None

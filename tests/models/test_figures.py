@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from models.data.images import to_uint8
 from models.systems.registry import VARIANTS
 from models.training.curves import Headings, meaning
-from models.training.figures import curves, draw_training, save_sheet, sheet, smoothed
+from models.training.figures import curves, draw_training, portrait, save_sheet, sheet, smoothed
 from tests.models.zoo import ZOO
 
 LINES = [
@@ -67,6 +68,18 @@ def test_every_metric_and_sheet_of_a_variant_is_explained(name: str) -> None:
     assert headings != Headings()
     assert sum(count for _, count in headings.columns) in (0, images.shape[1])
     assert len(headings.rows) in (0, images.shape[0])
+    made = images[headings.made[0], headings.made[1]].flatten(0, 1)
+    first = np.asarray(portrait(images, headings))[: made.shape[-2], : made.shape[-1]]
+    assert np.array_equal(first.squeeze(), to_uint8(made[0]).permute(1, 2, 0).numpy().squeeze())
+
+
+def test_a_portrait_shows_what_is_made_and_nothing_that_was_given() -> None:
+    images = torch.linspace(-1, 1, 12)[:, None, None, None].expand(12, 1, 2, 2).unflatten(0, (4, 3))
+    shown = np.asarray(portrait(images, Headings((("given", 1), ("made", 2)), made=(slice(None), slice(1, None)))))
+    made = to_uint8(images[:, 1:]).flatten(0, 1)
+    assert shown.shape == (4, 4)
+    assert [shown[y, x] for y in (0, 2) for x in (0, 2)] == [made[k].unique().item() for k in (0, 2, 4, 6)]
+    assert portrait(images[:1], Headings(made=(slice(None), slice(2, None)))).size == (2, 2)  # a single one
 
 
 def test_a_metric_of_a_part_is_what_it_is_of_the_whole() -> None:

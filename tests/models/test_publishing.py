@@ -51,7 +51,7 @@ def test_a_publication_that_is_killed_anywhere_is_made_up_for(trained: Training,
         assert folder == root / "a-model" / "1"
         assert load_model(folder, torch.device("cpu")).card["version"] == 1
         assert [path.name for path in (root / "a-model").iterdir()] == ["1"]
-        assert {path.name for path in folder.iterdir()} == {"card.json", "model.safetensors"}
+        assert {path.name for path in folder.iterdir()} == {"card.json", "model.safetensors", "sample.png"}
 
 
 def test_what_another_training_is_publishing_is_left_alone(trained: Training, tmp_path: Path) -> None:

@@ -53,5 +53,5 @@ GAUSSIAN = Variant(
     calibrate=calibrate,
     density=lambda model: model.log_density,
     curves={"gap": Curve("mean of real images less mean of chain ends", "pixels -1..1", "near 0", headline=True)},
-    headings=lambda config, classes: Headings((), ("proposed", "refined")),
+    headings=lambda config, classes: Headings((), ("proposed", "refined"), (slice(1, None), slice(None))),
 )

@@ -36,4 +36,4 @@ def headings(config: Config, classes: Sequence[str]) -> Headings:
     """A sheet has proposals, and below them in the same order what the chain makes of them."""
     del config, classes
     rows = SHEET // 2
-    return Headings(rows=("proposal",) * rows + ("refined",) * rows)
+    return Headings(rows=("proposal",) * rows + ("refined",) * rows, made=(slice(rows, None), slice(None)))

@@ -62,5 +62,7 @@ IMAGES = Variant(
     evaluation=pictures.evaluation(lambda model: model.config.task),
     calibrate=calibrate,
     curves=CURVES,
-    headings=lambda config, classes: Headings((("given", 1), ("proposed", 1), ("refined", 1), ("real", 1))),
+    headings=lambda config, classes: Headings(
+        (("given", 1), ("proposed", 1), ("refined", 1), ("real", 1)), made=(slice(None), slice(2, 3))
+    ),
 )

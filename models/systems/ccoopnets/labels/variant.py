@@ -59,5 +59,7 @@ LABELS = Variant(
     evaluation=labels.EVALUATION,
     calibrate=calibrate,
     curves=CURVES,
-    headings=lambda config, classes: Headings((("proposed", COLUMNS), ("refined", COLUMNS)), tuple(classes)),
+    headings=lambda config, classes: Headings(
+        (("proposed", COLUMNS), ("refined", COLUMNS)), tuple(classes), (slice(None), slice(COLUMNS, None))
+    ),
 )

@@ -46,5 +46,6 @@ TRANSLATION = Variant(
     headings=lambda config, classes: Headings(
         (),
         (config.source, f"{config.source} to {config.target}", config.target, f"{config.target} to {config.source}"),
+        (slice(1, None, 2), slice(None)),
     ),
 )

@@ -46,5 +46,7 @@ CGML_IMAGES = Variant(
     evaluation=modes.evaluation(lambda model: model.config.task),
     calibrate=calibrate,
     curves=CURVES,
-    headings=lambda config, classes: Headings((("given", 1), ("answers", SHEET_RESULTS), ("real", 1))),
+    headings=lambda config, classes: Headings(
+        (("given", 1), ("answers", SHEET_RESULTS), ("real", 1)), made=(slice(None), slice(1, -1))
+    ),
 )

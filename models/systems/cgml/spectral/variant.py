@@ -51,6 +51,8 @@ CGML_SPECTRAL = Variant(
     evaluation=EVALUATION,
     calibrate=calibrate,
     curves=CURVES,
-    headings=lambda config, classes: Headings((("given", 1), ("answers", SHEET_RESULTS), ("real", 1))),
+    headings=lambda config, classes: Headings(
+        (("given", 1), ("answers", SHEET_RESULTS), ("real", 1)), made=(slice(None), slice(1, -1))
+    ),
 )
 """What a model can do that was trained on spectral maps."""
