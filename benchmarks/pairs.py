@@ -4,10 +4,15 @@ Served: jobs that generate and jobs that search for completions go through the e
 all at once, and are held against the ideal: each kind by itself in batches that are full from the first step to the
 last. Trained: an iteration in which both learn is held against the sum of its parts, each measured by itself: the
 proposals, the steps of the chain, both gradients, both updates. Repetitions are interleaved; ratios are medians.
+
+It also tells what batches that images share with searches would be worth. Rows of one batch have one form of state, so
+images would carry what a search notes. The forward half of searches runs beside images with batches apart, as they
+are, and shared, each image with the state of a search.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,11 +27,13 @@ from benchmarks.loops import on_threads, synchronize
 from benchmarks.place import prepare
 from benchmarks.report import Claim, show_claims, show_table, write_json
 from benchmarks.serving import serving
-from models.core.loop import run_together
+from models.core.loop import Kernel, Loop, Rows, Task, run_together
 from models.core.model import LoadedModel
 from models.data.images import ImageData
 from models.evaluation.jobs import defaults_for, job_of
+from models.samplers.adjoint import begin
 from models.systems.coopflow.config import Config
+from models.systems.coopflow.model import CoopFlow
 from models.systems.coopflow.pair import Phase
 from models.systems.coopflow.presets import PRESETS
 from models.systems.coopflow.training import CoopFlowTrainer
@@ -58,6 +65,32 @@ def together(model: LoadedModel, engine: Engine, work: dict[str, list[Any]]) -> 
     mixed = [(task, job) for pair in zip(*work.values(), strict=True) for task, job in zip(work, pair, strict=True)]
     for ticket in [engine.submit(model.start(task, job)) for task, job in mixed]:
         ticket.result()
+
+
+def _advanced(kernel: Kernel, rows: Rows, steps: int) -> Task[Rows]:
+    return (yield Loop(kernel, rows, steps, list(range(len(rows["y"])))))
+
+
+def halves(kernels: CoopFlow, engine: Engine, n: int, steps: int) -> dict[str, Callable[[], object]]:
+    """n images and the forward half of n searches, so many steps of each through the engine: in two ways."""
+    config, device = kernels.config, kernels.device
+    shape = n, config.channels, config.size, config.size
+    y = torch.linspace(-0.9, 0.9, math.prod(shape), device=device).view(shape)
+    room = {"steps": steps, "iterations": config.chain.descents, "room": config.chain.steps}
+    image = {**kernels.bounded(n, 1.0, 0.0), "y": y}
+    search, carrying = (
+        begin({**rows, "y": y}, y, torch.ones(1, device=device), rate=0.05, decay=1.0, **room)
+        for rows in (kernels.free(n, 1.0), image)
+    )
+
+    def advanced(kernel: Kernel, rows: Rows) -> None:
+        for ticket in [engine.submit(_advanced(*one, steps)) for one in ((kernel, rows), (kernels.forward, search))]:
+            ticket.result()
+
+    return {
+        "apart": lambda: advanced(kernels.refine, image),
+        "shared": lambda: advanced(kernels.forward, carrying),
+    }
 
 
 def timed(ways: Mapping[str, Callable[[], object]], repetitions: int, device: torch.device) -> dict[str, list[float]]:
@@ -141,11 +174,20 @@ def main(
         with on_threads(place.threads):
             timed(ways, 1, place.device)  # the first steps are slower
             served = timed(ways, repetitions, place.device)
+            assert isinstance(model.kernels, CoopFlow)
+            sharing = halves(model.kernels, engine, jobs, steps)
+            timed(sharing, 1, place.device)
+            shared = timed(sharing, repetitions, place.device)
     with on_threads(place.threads):
         parts = parts_of(cooperating(PRESETS[preset], place.device))
         timed(parts, 1, place.device)
         trained = timed(parts, repetitions, place.device)
-    for title, seconds in ((f"{jobs} jobs of each kind on {ref}", served), (f"an iteration of {preset}", trained)):
+    tables = {
+        f"{jobs} jobs of each kind on {ref}": served,
+        f"{jobs} images beside {jobs} searches, {steps} steps": shared,
+        f"an iteration of {preset}": trained,
+    }
+    for title, seconds in tables.items():
         show_table(title, ["", "seconds"], [[way, f"{median(s):.3f}"] for way, s in seconds.items()])
     claims = [
         Claim("speed: engine / ideal", ratio(served, ["ideal"], "engine"), 0.90),
@@ -153,7 +195,8 @@ def main(
     ]
     show_claims(claims)
     if path:
-        write_json(path, "pairs", place.facts, {"model": ref, "served": served, "trained": trained}, claims)
+        figures = {"model": ref, "served": served, "halves": shared, "trained": trained}
+        write_json(path, "pairs", place.facts, figures, claims)
 
 
 if __name__ == "__main__":

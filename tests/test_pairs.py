@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from benchmarks.pairs import cooperating, jobs_of, parts_of, ratio, timed
+from benchmarks.pairs import cooperating, halves, jobs_of, parts_of, ratio, timed
 from models.systems.coopflow.config import Config
+from models.systems.coopflow.model import CoopFlow
 from models.systems.coopflow.pair import Phase
 from tests.models.zoo import CPU, ZOO, tiny_model
+from workers.engine.engine import Engine
 
 
 def test_the_parts_of_an_iteration_learn_what_the_whole_does() -> None:
@@ -37,3 +39,17 @@ def test_searches_and_chains_are_mixed_at_equal_lengths() -> None:
     assert [job.steps for job in (*generate, *inpaint)] == [5] * 6
     assert inpaint[0].options["iterations"] == 2
     assert 0 < float(inpaint[0].mask.mean()) < 1
+
+
+def test_batches_apart_and_shared_advance_the_same_rows() -> None:
+    engine, kernels = Engine(max_rows=8), tiny_model("coopflow").kernels
+    assert isinstance(kernels, CoopFlow)
+    engine.start()
+    try:
+        advanced = [0]
+        for way in halves(kernels, engine, 2, 3).values():
+            way()
+            advanced.append(engine.rows_advanced)
+    finally:
+        engine.stop()
+    assert advanced == [0, 12, 24]
