@@ -17,6 +17,12 @@ def size_dependent(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
     return {"x": rows["x"] + (1e-8 if len(t) in (1, 4) else 0)}
 
 
+def seldom(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
+    """Like a library whose sums for a lone row are others, which shows in some rows only."""
+    alone = len(t) == 1 and rows["x"].sum() < 0.7
+    return {"x": rows["x"] * 2 + (1e-8 if alone else 0)}
+
+
 def neighbourly(rows: Rows, t: torch.Tensor, noise: Noise) -> Rows:
     return {"x": rows["x"] - rows["x"].mean()}
 
@@ -54,6 +60,7 @@ def test_where_memory_is_short_the_full_batch_is_smaller() -> None:
     [
         (doubled, (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)),
         (size_dependent, (2, 3, 5, 6, 7, 8, 10, 12, 14, 16)),
+        (seldom, (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16)),
         (counted, (16,)),
         (neighbourly, ()),
     ],

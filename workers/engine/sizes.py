@@ -18,8 +18,12 @@ from models.core.noise import Key, Noise
 Sizes: TypeAlias = tuple[int, ...]
 """Batch sizes that agree, ascending, the last one the full batch; empty: not even full batches agree."""
 
-_SHIFT = 2
-"""Rows are tried at two places of the batch, beside other neighbours."""
+_FEW, _MANY = 2, 32
+"""Batches of a size that are tried, each with another last row. Sums in another order differ in few of their last bits:
+a picture shows that in one row, a latent vector in one of many, and those cost little."""
+
+_SMALL = 8
+"""Above this size a picture is tried in one batch."""
 
 _MOVE = 37
 """Each row holds the example's numbers so many places further on: rows that only differ in scale agree too easily."""
@@ -66,22 +70,32 @@ def _fitting(kernel: Kernel, example: Rows, max_rows: int, device: torch.device 
 
 
 def _agreeing(kernel: Kernel, example: Rows, max_rows: int, device: torch.device | str) -> Sizes:
-    rows = {k: _varied(v, max_rows + _SHIFT) for k, v in example.items()}
+    rows = {k: _varied(v, max_rows + _MANY) for k, v in example.items()}
 
     def advance(start: int, size: int) -> Rows:
+        """What the kernel makes of so many rows, without what it hands back as it was."""
         keys = [Key(1 + row, 0, 0) for row in range(start, start + size)]
-        part = {k: v[start : start + size].contiguous() for k, v in rows.items()}
+        part = {k: v[start : start + size].clone() for k, v in rows.items()}
         device = next(iter(part.values())).device
-        return kernel(part, torch.zeros(size, dtype=torch.int64, device=device), Noise(keys, device))
+        after = kernel(part, torch.zeros(size, dtype=torch.int64, device=device), Noise(keys, device))
+        return {k: v for k, v in after.items() if v is not part.get(k)}
 
-    full, shifted = advance(0, max_rows), advance(_SHIFT, max_rows)
-    if any(not torch.equal(v[_SHIFT:], shifted[k][: max_rows - _SHIFT]) for k, v in full.items()):
-        return ()
+    full = advance(0, max_rows)
+    pictures = any(v.dim() > 3 for v in [*rows.values(), *full.values()])
+    tries = _FEW if pictures else _MANY
+    lengths = [min(max_rows, tries - start) for start in range(0, tries, max_rows)] + [max_rows]
+    batches = [advance(sum(lengths[:k]), max_rows) for k in range(len(lengths))]
+    expected = {k: torch.cat([v[k][:n] for v, n in zip(batches, lengths, strict=True)]) for k in full}
 
     def agrees(size: int) -> bool:
-        return all(torch.equal(v, shifted[k][:size]) for k, v in advance(_SHIFT, size).items())
+        return all(
+            torch.equal(v, expected[k][place : place + size])
+            for place in (range(tries) if size <= _SMALL or not pictures else [tries - 1])
+            for k, v in advance(place, size).items()
+        )
 
-    return tuple(size for size in tried_sizes(max_rows, device) if agrees(size))
+    sizes = tuple(size for size in tried_sizes(max_rows, device) if agrees(size))
+    return sizes if max_rows in sizes else ()
 
 
 def _varied(value: torch.Tensor, rows: int) -> torch.Tensor:
