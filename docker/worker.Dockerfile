@@ -2,8 +2,8 @@
 #   docker build --file docker/worker.Dockerfile --tag coopserve-worker .
 
 FROM python:3.11-slim-bookworm AS build
-# evaluate: the features by which the trainer judges its models.
-ARG EXTRAS=worker,evaluate,s3
+# evaluate: the features by which the trainer judges its models; devices: trainings on several GPUs.
+ARG EXTRAS=worker,evaluate,devices,s3
 # Package indexes for pip, if not the default. They decide which build of torch the image has: on PyPI it is the build
 # for CUDA, with all CUDA libraries except the driver, which the host provides.
 ARG PIP_INDEX_URL

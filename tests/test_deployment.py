@@ -125,7 +125,7 @@ def test_every_gpu_has_a_worker_of_its_own_and_the_trainer_shares_one() -> None:
 
 def test_the_worker_image_has_what_the_trainer_judges_with() -> None:
     extras = re.findall(r"^ARG EXTRAS=(.*)$", (ROOT / "docker" / "worker.Dockerfile").read_text(), re.MULTILINE)
-    assert {"worker", "evaluate"} <= set(extras[0].split(","))
+    assert {"worker", "evaluate", "devices"} <= set(extras[0].split(","))
 
 
 def test_every_setting_that_is_named_exists() -> None:

@@ -6,16 +6,15 @@ import hashlib
 import json
 import shlex
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from pydantic_core import PydanticCustomError
 
+from coopserve.commands.following import followed
 from coopserve.configured import data_dir, settings_from
 from service.contract.data_facts import DataFacts, NoDataError, facts_of, fetched
 from service.contract.data_places import find_data
@@ -24,7 +23,10 @@ from service.contract.trainings import check_model_name
 from service.settings import Settings
 
 if TYPE_CHECKING:
-    from models.training.plan import Event, Plan
+    import torch
+
+    from models.training.plan import Plan
+    from models.training.team import Team
 
 DIRECTION = "Of data in two parts A and B: which is the condition or source, and which is made from it."
 
@@ -45,6 +47,13 @@ DIRECTION = "Of data in two parts A and B: which is the condition or source, and
 @click.option("--channels", type=click.Choice(["1", "3"]), help="Convert to grey (1) or colour (3).")
 @click.option("--direction", default="AtoB", show_default=True, type=click.Choice(["AtoB", "BtoA"]), help=DIRECTION)
 @click.option("--device", help="Where to train. [default: COOPSERVE_DEVICE, or auto]")
+@click.option(
+    "--devices",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="How many devices share each batch: GPUs, or processes on the CPU (the extra `devices`).",
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch. [default: torch's own choice]")
 @data_dir
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of models to write to. [default: DATA_DIR/models]")
@@ -62,40 +71,105 @@ def train(**options: Any) -> None:
     replaced = dict(map(assignment, options["settings"]))
     _check(options, replaced, home)  # before torch is there, and before anything is created
 
-    import torch
-
     from models.checkpoints import CheckpointError
     from models.data.images import DataError
     from models.training.configuration import TrainingError
+    from models.training.team import ALONE
+
+    try:
+        if options["devices"] > 1:
+            found = _several(options, replaced, home)
+        else:
+            found = _fit(ALONE, None, options, replaced, home)
+    except (TrainingError, DataError, CheckpointError) as error:
+        raise click.ClickException(str(error)) from None
+    if isinstance(found, Refused):
+        raise click.ClickException(found.reason)
+    click.echo(found.said)
+    if not found.finished:
+        sys.exit(130)
+
+
+class Outcome(NamedTuple):
+    """How a training ended: at its end or stopped, and what to say of it."""
+
+    finished: bool
+    said: str
+
+
+class Refused(NamedTuple):
+    """Why a training can't be."""
+
+    reason: str
+
+
+def _several(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> Outcome | Refused:
+    """Fit by several processes."""
+    from models.training.configuration import choose, find_variant
+    from models.training.several import check_several, run_several
+    from workers.device import choose_device
+
+    device, size = choose_device(options["device"] or home.device), options["devices"]
+    variant = find_variant(options["system"], options["preset"])
+    check_several(variant, choose(variant, options["preset"], replaced), size, device)
+    return run_several(size, device, _fit_in_team, options, replaced, home)
+
+
+def _fit_in_team(team: Team, device: torch.device, *given: Any) -> Outcome | Refused:
+    """One process of several. What all of them refuse is returned: an error would be taken for that of one of them."""
+    from models.checkpoints import CheckpointError
+    from models.data.images import DataError
+    from models.training.configuration import TrainingError
+
+    try:
+        return _fit(team, device, *given)
+    except (TrainingError, DataError, CheckpointError) as error:
+        return Refused(str(error))
+
+
+def _fit(
+    team: Team, device: torch.device | None, options: dict[str, Any], replaced: dict[str, Any], home: Settings
+) -> Outcome:
+    """Fit on a device, or on the one of the options; the first process of a team alone tells of it."""
+    import torch
+
     from models.training.folder import has_begun
     from models.training.history import before
-    from models.training.memory import check_memory
     from models.training.training import Training
-    from workers.device import training_memory
 
     torch.set_flush_denormal(True)
     if options["threads"]:
         torch.set_num_threads(options["threads"])
-    try:
-        plan = _plan(options, replaced, home)
-        folder = home.trainings_dir / f"{plan.name}-{_identity(plan)}"
+    plan = _plan(team, device, options, replaced, home)
+    folder = home.trainings_dir / f"{plan.name}-{_identity(plan)}"
+    models = options["out"] or home.models_dir
+
+    def prepare() -> None:
         if options["fresh"] or not has_begun(folder):
-            check_memory(plan, training_memory(home, plan.device))
+            _check_memory(plan, home)
         _show_data(plan, options["data_name"])
-        models = options["out"] or home.models_dir
         if options["fresh"]:
             shutil.rmtree(folder, ignore_errors=True)
-        with _Display(folder, plan, options["tensorboard"]) as display, _tracked(home, folder, plan) as track:
-            training = Training(plan, folder, _each(display.show, track))
-            display.begin(training.progress.iteration, before(training, models))
-            finished = training.run(display.stopped)
-    except (TrainingError, DataError, CheckpointError) as error:
-        raise click.ClickException(str(error)) from None
+
+    team.told(prepare)
+    with followed(home, folder, plan, options["tensorboard"]) as follower:
+        training = Training(plan, folder, follower.show)
+        follower.begin(training.progress.iteration, before(training, models) if team.first else [])
+        finished = training.run(follower.stopped)
     if not finished:
-        click.echo(f"saved in {folder}; the same command goes on from there")
-        sys.exit(130)
-    model = training.publish(models, beside=home.checkpoints_dir)
-    click.echo(f"{plan.name}@{model.name} is in {model}; training.png and samples are in {folder}")
+        return Outcome(False, f"saved in {folder}; the same command goes on from there")
+    model = team.told(lambda: training.publish(models, beside=home.checkpoints_dir))
+    return Outcome(True, f"{plan.name}@{model.name} is in {model}; training.png and samples are in {folder}")
+
+
+def _check_memory(plan: Plan, home: Settings) -> None:
+    """Refuse a training that takes too much. On a CPU the processes of several share its memory; a GPU has its own."""
+    from models.training.memory import check_memory
+    from models.training.team import ALONE
+    from workers.device import training_memory
+
+    sharing = plan.team.size if plan.device.type == "cpu" else 1
+    check_memory(replace(plan, team=ALONE), training_memory(home, plan.device) // sharing)
 
 
 def _check(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> None:
@@ -130,7 +204,9 @@ def _as_option(field: str, value: object) -> str:
     return f"--{field.replace('_', '-')} {value}"
 
 
-def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> Plan:
+def _plan(
+    team: Team, device: torch.device | None, options: dict[str, Any], replaced: dict[str, Any], home: Settings
+) -> Plan:
     from models.core.devices import set_arithmetic
     from models.data.catalog import read
     from models.metrics.effnet import installed_features
@@ -154,7 +230,7 @@ def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> 
         direction=options["direction"],
     )
     owner = sole_owner(Catalog(home.model_dirs).owners(options["name"]))
-    device = training_device(options["device"] or home.device)
+    device = training_device(str(device) if device else options["device"] or home.device)
     set_arithmetic(tf32=home.tf32)
     return Plan(
         variant=variant,
@@ -165,7 +241,8 @@ def _plan(options: dict[str, Any], replaced: dict[str, Any], home: Settings) -> 
         device=device,
         command=shlex.join(["coopserve", *sys.argv[1:]]),
         facts={**data_facts(options["data_name"]), **owner_facts(owner)},
-        features=installed_features(device),
+        features=installed_features(device) if team.first else None,
+        team=team,
     )
 
 
@@ -192,93 +269,3 @@ def assignment(text: str) -> tuple[str, Any]:
 def _identity(plan: Plan) -> str:
     """A short name for settings and data: the same command finds its folder again, another one gets its own."""
     return hashlib.sha256(json.dumps(plan.identity(), sort_keys=True).encode()).hexdigest()[:8]
-
-
-class _Display:
-    """The progress bar, TensorBoard if asked for, and Ctrl-C as a wish to stop."""
-
-    def __init__(self, folder: Path, plan: Plan, tensorboard: bool) -> None:
-        from tqdm import tqdm
-
-        from models.systems.registry import VARIANTS
-        from models.training.curves import headlines
-
-        self._shown = headlines(VARIANTS[plan.variant].curves)
-        self._bar = tqdm(total=plan.config.training.iterations, unit="it", dynamic_ncols=True, desc=plan.name)
-        self._writer = _tensorboard(folder) if tensorboard else None
-        self._stop = False
-        self._values: dict[str, str] = {}
-
-    def __enter__(self) -> _Display:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-        if self._writer:
-            self._writer.close()
-
-    def _on_signal(self, *_: object) -> None:
-        self._stop = True
-
-    def begin(self, iteration: int, sentences: Sequence[str]) -> None:
-        self._bar.n = self._bar.initial = iteration
-        for sentence in sentences:
-            self._bar.write(sentence)
-
-    def stopped(self) -> bool:
-        return self._stop
-
-    def show(self, event: Event) -> None:
-        from models.training.curves import meaning
-
-        self._bar.update(event.iteration - self._bar.n)
-        if event.kind == "warning":
-            self._bar.write(str(event.data["message"]))
-        elif event.kind == "metrics":
-            found = {name: value for name, value in event.data.items() if name.rpartition(".")[2] in self._shown}
-            for name in [name for name in found if name not in self._values]:
-                curve = meaning(self._shown, name)
-                self._bar.write(f"{name}: {curve.label}; {curve.good}")
-            self._values |= {name: f"{value:.3g}" for name, value in found.items()}
-            self._bar.set_postfix(self._values)
-            for name, value in event.data.items():
-                if self._writer:
-                    self._writer.add_scalar(name, value, event.iteration)
-
-
-def _each(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:
-    """One listener for several."""
-
-    def tell(event: Event) -> None:
-        for listener in listeners:
-            listener(event)
-
-    return tell
-
-
-@contextmanager
-def _tracked(home: Settings, folder: Path, plan: Plan) -> Iterator[Callable[[Event], None]]:
-    """What tells the events of the training to the tracker of the settings, if there is one."""
-    from models.training.tracking import Tracker, TrackerError
-
-    if home.tracker == "none":
-        yield lambda event: None
-        return
-    try:
-        tracker = Tracker(home.tracker, home.tracker_project, folder.name, plan.described())
-    except TrackerError as error:
-        raise click.ClickException(str(error)) from None
-    try:
-        yield tracker.show
-    finally:
-        tracker.close()
-
-
-def _tensorboard(folder: Path) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise click.ClickException("TensorBoard is not installed: pip install 'coopserve[tensorboard]'") from None
-    return SummaryWriter(str(folder / "tensorboard"))

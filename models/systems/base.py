@@ -68,7 +68,7 @@ class Variant:
         data: the kind of data that it learns from.
         fit_to: (configuration, data) -> the configuration with the sizes that the data ask for (channels, image size,
             classes).
-        trainer: (configuration, data, seed, device) -> trainer.
+        trainer: (configuration, data, seed, device) -> trainer; if ``alone`` is empty also with the keyword ``team``.
         load: (card, tensors, device) -> model to serve; it reads ``config``, ``classes`` and ``calibration``.
         card: (configuration, class names) -> the parts of a card that follow from them: image, classes, tasks.
         tasks: all tasks that its models can do; a card names those of one model.
@@ -78,6 +78,7 @@ class Variant:
             itself and differentiable; None where images have no density without a condition.
         curves: what the metrics of its trainings are, by name.
         headings: (configuration, class names) -> what the rows and columns of :meth:`Trainer.samples` show.
+        alone: why its trainings run in one process only; empty: they can be shared out among several.
     """
 
     title: str
@@ -85,7 +86,7 @@ class Variant:
     presets: Mapping[str, BaseModel]
     data: Kind
     fit_to: Callable[[Any, Any], BaseModel]
-    trainer: Callable[[Any, Any, int, torch.device], Trainer]
+    trainer: Callable[..., Trainer]
     load: Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.device], Model]
     card: Callable[[Any, Sequence[str]], dict[str, Any]]
     tasks: Tasks[Any]
@@ -94,3 +95,4 @@ class Variant:
     density: Callable[[Any], Callable[[Tensor], Tensor]] | None = None
     curves: Mapping[str, Curve] = field(default_factory=dict)
     headings: Callable[[Any, Sequence[str]], Headings] = lambda config, classes: Headings()
+    alone: str = "its iteration is not shared out"

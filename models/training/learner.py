@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar, final
 import torch
 from torch import Tensor, nn
 
+from models.training.team import ALONE, Team
+
 N = TypeVar("N", bound=nn.Module)
 
 
@@ -29,6 +31,7 @@ class Learner(Generic[N]):
         shrinkage: how much.
         captured: updates may be captured as a CUDA graph: :meth:`schedule` sets what differs between them, and
             :meth:`apply` reads nothing on the host. Not for a rate or an average that is not a number.
+        team: the processes that train it together.
     """
 
     def __init__(
@@ -43,12 +46,13 @@ class Learner(Generic[N]):
         shrunk: Sequence[nn.Parameter] = (),
         shrinkage: float = 0.0,
         captured: bool = False,
+        team: Team = ALONE,
     ) -> None:
         self._name, self._moments = name, moments or f"opt_{name}"
         self.network, self._rate, self._decay = network, rate, decay
         self.average = None if decay is None else copy.deepcopy(network).requires_grad_(False)
         groups = _groups(network, shrunk, shrinkage)
-        self._captured = captured
+        self._captured, self._team = captured, team
         device = next(network.parameters()).device
         first: float | Tensor = torch.tensor(rate(0), device=device) if captured else rate(0)
         self.optimizer = torch.optim.Adam(groups, first, betas=betas, fused=captured or None, capturable=captured)
@@ -60,9 +64,10 @@ class Learner(Generic[N]):
         return self.network if self.average is None else self.average
 
     def backward(self, loss: Tensor) -> None:
-        """The gradients of a loss, without those of earlier losses."""
+        """The gradients of a loss, without those of earlier losses; of several processes the mean of theirs."""
         self.optimizer.zero_grad()
         torch.autograd.backward(loss)
+        self._team.average([p.grad for p in self.network.parameters() if p.grad is not None])
 
     def gradient_norm(self) -> float:
         """The Euclidean norm of all gradients together."""

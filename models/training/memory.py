@@ -84,7 +84,7 @@ def needs(plan: Plan, rows: int, limit: float = float("inf")) -> list[Need]:
     found = []
     with bounded(limit / STATE_FACTOR):
         few, more = (_trial(plan, _small(plan.config, count)) for count in (rows, 2 * rows))
-    sizes = list(_batches(plan.config))
+    sizes = list(batches(plan.config))
     for stage, ((_, saved), (state, more_saved)) in enumerate(zip(few, more, strict=True)):
         row = (more_saved - saved) / rows
         fixed = STATE_FACTOR * state + HELD_FACTOR * (saved - row * rows)
@@ -125,14 +125,14 @@ def _small(config: BaseModel, rows: int) -> BaseModel:
     return config.model_copy(update={name: own[name] if name in own else small(value) for name, value in config})
 
 
-def _batches(config: BaseModel) -> Iterator[int]:
+def batches(config: BaseModel) -> Iterator[int]:
     """The sizes of batches in a configuration: one, or one for each stage."""
     for name, value in config:
         if name == "batch_size":
             yield value
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, BaseModel):
-                yield from _batches(part)
+                yield from batches(part)
 
 
 @final

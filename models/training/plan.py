@@ -16,6 +16,7 @@ from models.systems.base import Trainer
 from models.systems.registry import VARIANTS, system_of
 from models.training.configuration import TrainingError
 from models.training.snapshots import EVERY as SNAPSHOT_EVERY
+from models.training.team import ALONE, Team
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Plan:
         command: how a person repeats this training; goes onto the card.
         facts: what else the card should tell about the data (licence, notice).
         features: in which drawn images are compared with real ones to find the best state; None keeps the last one.
+        team: the processes that train together; all have the same plan.
     """
 
     variant: str
@@ -52,6 +54,7 @@ class Plan:
     command: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     features: Callable[[Tensor], Tensor] | None = None
+    team: Team = ALONE
 
     @cached_property
     def data_sha256(self) -> str:
@@ -62,11 +65,16 @@ class Plan:
         """A fresh training of this plan, or of the same with another configuration.
 
         Raises:
-            TrainingError: no model can be built with these settings.
+            TrainingError: no model can be built with these settings, or not by several processes.
             DataError: the data can't be used.
         """
+        variant, shared = VARIANTS[self.variant], {}
+        if self.team.size > 1:
+            if variant.alone:
+                raise TrainingError(f"{self.variant} is trained in one process only: {variant.alone}")
+            shared["team"] = self.team
         try:
-            return VARIANTS[self.variant].trainer(config or self.config, self.data, self.seed, self.device)
+            return variant.trainer(config or self.config, self.data, self.seed, self.device, **shared)
         except DataError:
             raise
         except (RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, MemoryError) as error:

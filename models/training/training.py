@@ -2,6 +2,8 @@
 
 A training can be stopped or killed at any time and goes on from its last save; since everything random is keyed by the
 iteration, the resumed run repeats what an unbroken one would have done.
+
+Of several processes all go the same way. The first one alone touches the folder, draws, judges and tells.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from models.training.guards import not_finite
 from models.training.judging import Judge
 from models.training.plan import Event, Plan, Progress, Rhythm
 from models.training.publishing import publish_run, published
-from models.training.snapshots import Snapshots
+from models.training.snapshots import Snapshots, State
 
 MAX_ROLLBACKS = 3
 """In one stage of a training."""
@@ -49,23 +51,32 @@ class Training:
         rhythm: Rhythm | None = None,
     ) -> None:
         self.plan, self._report, self._rhythm = plan, report, rhythm or Rhythm()
-        self.progress = Progress()
+        self.folder, self._team, self.progress = folder, plan.team, Progress()
         self._drawn = time.monotonic()
         self._seen: dict[str, float] = {}  # since the last line of the log: some figures are of few iterations
-        self._folder = Folder(folder, plan.identity())
-        self._snapshots = Snapshots(folder / "snapshots")
-        features = plan.features
-        self._judge = None if features is None else Judge(features, plan.data.images, self._rhythm.judged)
+        self._folder: Folder  # the first process has it, and the next two
+        self._snapshots: Snapshots
+        self._judge: Judge | None
+        saved = self._team.told(self._open)
         self.trainer: Trainer = plan.trainer()
-        if self._folder.begun:
-            tensors, progress = self._folder.load()
-            self.trainer.load_state(tensors)
-            self.progress = Progress(**progress)
-            self._folder.cut_log(self.progress.iteration)
+        self._begun = saved is not None
+        if saved is not None:
+            self._take(saved)
+            self._team.told(lambda: self._folder.cut_log(self.progress.iteration))
 
-    @property
-    def folder(self) -> Path:
-        return self._folder.path
+    def _open(self) -> State | None:
+        """The state in the folder, if there is any."""
+        plan, features = self.plan, self.plan.features
+        self._folder = Folder(self.folder, plan.identity())
+        self._snapshots = Snapshots(self.folder / "snapshots")
+        self._judge = None if features is None else Judge(features, plan.data.images, self._rhythm.judged)
+        return self._folder.load() if self._folder.begun else None
+
+    def _take(self, state: State) -> None:
+        """Go to a saved state."""
+        tensors, progress = state
+        self.trainer.load_state(tensors)
+        self.progress = Progress(**progress)
 
     @property
     def metrics_file(self) -> Path:
@@ -82,14 +93,15 @@ class Training:
         Raises:
             TrainingError: it diverged again after the last roll-back.
         """
-        if not self._folder.begun:
-            self._snapshot()  # the first roll-back has a place to go
+        if not self._begun:
+            self._team.told(self._snapshot)  # the first roll-back has a place to go
             self._save()
+            self._begun = True
         clock = time.monotonic()
         while self.progress.iteration < self.iterations and not self.progress.ended:
-            if should_stop():
+            if self._team.any(should_stop()):
                 self._save()
-                self._draw()
+                self._team.told(self._draw)
                 return False
             metrics = self._advance()
             now = time.monotonic()
@@ -98,7 +110,7 @@ class Training:
             if metrics is not None:
                 self._housekeeping(metrics)
         self._save()
-        self._draw()
+        self._team.told(self._draw)
         return True
 
     def _advance(self) -> dict[str, float] | None:
@@ -124,17 +136,21 @@ class Training:
         if self.trainer.stage != self.progress.stage:
             self._enter_stage()
         if done % every.log == 0 or last:
-            self._folder.log({"iteration": done, "seconds": round(self.progress.seconds, 2), **metrics})
-            self._report(Event("metrics", done, metrics))
+            self._team.told(lambda: self._log(metrics))
             self._seen = {}
         if done % every.sample == 0 or last:
-            self._sample()
+            self._team.told(self._sample)
         if done % every.judge == 0 or last:
             self._compare()
         if done % every.snapshot == 0:
-            self._snapshot()
+            self._team.told(self._snapshot)
         if done % every.save == 0 or last:
             self._save()
+
+    def _log(self, metrics: Mapping[str, float]) -> None:
+        done = self.progress.iteration
+        self._folder.log({"iteration": done, "seconds": round(self.progress.seconds, 2), **metrics})
+        self._report(Event("metrics", done, metrics))
 
     def _sample(self) -> None:
         try:
@@ -156,19 +172,23 @@ class Training:
 
     def _compare(self) -> None:
         """Compare drawn images with real ones, and keep the state if it is the best so far."""
-        p = self.progress
+        p, distance = self.progress, self._team.told(self._distance)
+        if distance is not None and (p.best is None or distance < p.best):
+            p.best, p.best_iteration = distance, p.iteration
+            self._team.told(lambda: self._folder.save_best(self.trainer.state(), vars(p)))
+
+    def _distance(self) -> float | None:
+        """From drawn images to real ones; None where that can't be said."""
+        iteration = self.progress.iteration
         try:
             distance = self._judge.distance(self.trainer) if self._judge else None
         except RowsError as error:
-            self._warn(f"iteration {p.iteration} not judged: {error}")
-            return
-        if distance is None:
-            return
-        self._folder.log({"iteration": p.iteration, "kid": distance})
-        self._report(Event("metrics", p.iteration, {"kid": distance}))
-        if p.best is None or distance < p.best:
-            p.best, p.best_iteration = distance, p.iteration
-            self._folder.save_best(self.trainer.state(), vars(p))
+            self._warn(f"iteration {iteration} not judged: {error}")
+            return None
+        if distance is not None:
+            self._folder.log({"iteration": iteration, "kid": distance})
+            self._report(Event("metrics", iteration, {"kid": distance}))
+        return distance
 
     def _warn(self, message: str) -> None:
         self._folder.log({"iteration": self.progress.iteration, "warning": message})
@@ -178,11 +198,16 @@ class Training:
         self._snapshots.add(self.progress.iteration, self.trainer.state(), vars(self.progress))
 
     def _save(self) -> None:
-        state = self.trainer.state()
-        if reason := not_finite(state):
+        if reason := self._team.told(self._saved):
             self._roll_back(reason)
-        else:
+
+    def _saved(self) -> str | None:
+        """Save the state, unless there is a reason not to."""
+        state = self.trainer.state()
+        reason = not_finite(state)
+        if reason is None:
             self._folder.save(state, vars(self.progress))
+        return reason
 
     # Stages and roll-back
 
@@ -193,8 +218,11 @@ class Training:
         """
         p = self.progress
         p.stage, p.stage_rollbacks, p.best, p.best_iteration = self.trainer.stage, 0, None, None
+        self._team.told(self._keep_stage)
+
+    def _keep_stage(self) -> None:
         self._snapshot()
-        self._folder.save(self.trainer.state(), vars(p))
+        self._folder.save(self.trainer.state(), vars(self.progress))
         self._snapshots.keep_newest()
         self._folder.forget_best()
 
@@ -203,16 +231,17 @@ class Training:
         roll-back of a stage on to the next one, from the best state of this one.
         """
         before, at = self.progress, self.progress.iteration
-        tensors, progress = self._snapshots.go_back(at)
-        self.trainer.load_state(tensors)
-        self.progress = Progress(**progress)
+        self._take(self._team.told(lambda: self._snapshots.go_back(at)))
         p = self.progress
         p.seconds, p.rollbacks, p.stage_rollbacks = before.seconds, before.rollbacks + 1, before.stage_rollbacks + 1
         p.best, p.best_iteration = before.best, before.best_iteration
         then = f"back to {p.iteration}, rates halved" if p.stage_rollbacks <= MAX_ROLLBACKS else self._end_stage(reason)
-        self._folder.cut_log(p.iteration)
-        self._warn(f"iteration {at} undone ({reason}); {then}")
-        self._folder.save(self.trainer.state(), vars(p))
+        self._team.told(lambda: self._note_roll_back(f"iteration {at} undone ({reason}); {then}"))
+
+    def _note_roll_back(self, message: str) -> None:
+        self._folder.cut_log(self.progress.iteration)
+        self._warn(message)
+        self._folder.save(self.trainer.state(), vars(self.progress))
 
     def _end_stage(self, reason: str) -> str:
         """Take the best state of the stage, and go on from there or end; says what was done."""
@@ -220,7 +249,7 @@ class Training:
         if p.best is None:
             raise TrainingError(f"diverged at iteration {p.iteration} after {MAX_ROLLBACKS} roll-backs: {reason}")
         best = f"with the state of iteration {p.best_iteration}"
-        self.trainer.load_state(self._folder.load_best())
+        self.trainer.load_state(self._team.told(lambda: self._folder.load_best()))
         if self.trainer.leave_stage():
             self._enter_stage()
             return f"on to stage {p.stage} {best}"

@@ -54,4 +54,5 @@ PGAN = Variant(
     calibrate=calibrate,
     curves=CURVES,
     headings=lambda config, classes: Headings((("images of the averaged generator, latents that stay", SHEET),)),
+    alone="its critic judges an image by the whole batch around it (the deviation map), so a batch can't be divided",
 )

@@ -19,6 +19,7 @@ from models.systems.ccoopnets.refinement import refined, trained_numbers
 from models.training.draws import Draws, Purpose
 from models.training.guards import above, first, runaway
 from models.training.learner import Learner, copied, frozen, mixed_precision, scheduled_lr
+from models.training.team import ALONE, Team
 
 _SETTLED = 200
 """Iterations before the guard on the size of the refinement's move applies: the first moves are large by nature."""
@@ -27,15 +28,22 @@ _SETTLED = 200
 class CCoopTrainer:
     """Both networks, and the step that advances them.
 
+    Of several processes each refines its share of the batch and the solver learns from it there. The initializer, whose
+    norms and loss look at the whole batch, learns from the whole batch in all of them alike.
+
     Args:
         config: sizes and constants, already fitted to the data.
         problem: what is conditioned on.
         seed: everything random in the training is a function of it and of the iteration.
         device: where the networks are trained.
+        team: the processes that train them.
     """
 
-    def __init__(self, config: Config | ImageConfig, problem: Problem, seed: int, device: torch.device) -> None:
+    def __init__(
+        self, config: Config | ImageConfig, problem: Problem, seed: int, device: torch.device, team: Team = ALONE
+    ) -> None:
         self.config, self.problem, self.draws, self.device = config, problem, Draws(seed), device
+        self.team = team
         self.draws.weights()
         initializer, solver = problem.build()
         if config.training.initialization == "paper":
@@ -52,7 +60,7 @@ class CCoopTrainer:
         def rate(iteration: int) -> float:
             return scheduled_lr(lr, t.lr_schedule, t.lr_final, iteration, t.iterations)
 
-        return Learner(name, network.to(self.device), rate, betas=t.betas, decay=t.ema)
+        return Learner(name, network.to(self.device), rate, betas=t.betas, decay=t.ema, team=self.team)
 
     # One iteration
 
@@ -65,7 +73,8 @@ class CCoopTrainer:
         batch = self.problem.batch(iteration, salt)
         with self._precision():
             proposal = self.problem.propose(self.initializer.network, batch)
-        y = self.refine(proposal.detach(), batch, iteration, salt)
+        start = proposal.detach()
+        y = self.team.together(len(start), lambda: self.refine(start, batch, iteration, salt))
         metrics = self._solver_losses(
             self._noisy(batch.y, iteration, salt, 0), self._noisy(y, iteration, salt, 1), batch
         )
@@ -95,24 +104,30 @@ class CCoopTrainer:
         ``penalty`` bounds the scale of f, which the paper leaves free.
         """
         t, solver = self.config.training, self.solver.network
+        c = self.team.own(batch.c)
         with self._precision():
-            f_data, f_model = solver(y, batch.c), solver(refined, batch.c)
+            f_data, f_model = solver(self.team.own(y), c), solver(self.team.own(refined), c)
             terms = self.problem.solver_terms(solver, batch)
         loss = f_model.mean() - f_data.mean() + t.penalty * (f_data.square() + f_model.square()).mean()
         for term in terms.values():
             loss = loss + term
         self.solver.backward(loss)
-        metrics = {"f_data": f_data.mean().item(), "f_model": f_model.mean().item(), "loss_solver": loss.item()}
+        told = {"f_data": f_data.mean(), "f_model": f_model.mean(), "loss_solver": loss, **terms}
+        means = self.team.mean(torch.stack([value.detach().float() for value in told.values()]))
+        metrics = dict(zip(told, means.tolist(), strict=True))
         metrics["gap"] = metrics["f_data"] - metrics["f_model"]
-        return metrics | {name: term.item() for name, term in terms.items()}
+        return metrics
 
     def refine(self, y: Tensor, batch: Batch, iteration: int, salt: int) -> Tensor:
-        """The refinement that is served, under the weights of now and the keys of an iteration."""
+        """The refinement that is served, under the weights of now and the keys of an iteration, of this process's rows
+        of the batch.
+        """
         r, t = self.config.refinement, self.config.training
         tau = r.tau if iteration < t.noise_fraction * t.iterations else 0.0
-        seeds = self.draws.rows(len(y), Purpose.CHAIN, iteration, salt)
+        seeds = self.team.own(self.draws.rows(len(y), Purpose.CHAIN, iteration, salt))
+        start = {name: self.team.own(value) for name, value in self._rows(y, batch, tau).items()}
         with frozen(self.solver.network):
-            rows = run(refined(self._step, self._rows(y, batch, tau), r.steps, seeds), device=self.device)
+            rows = run(refined(self._step, start, r.steps, seeds), device=self.device)
         return rows["y"].detach()
 
     def _rows(self, y: Tensor, batch: Batch, tau: float) -> Rows:

@@ -21,6 +21,7 @@ from models.systems.cfebm.networks import Energy, Kernels, fuse, value
 from models.systems.cfebm.plain import exported, plain_kernels
 from models.training.draws import Draws
 from models.training.learner import Learner, below, copied, mixed_precision
+from models.training.team import ALONE, Team
 
 _HISTORY = 200
 _ENOUGH = 50
@@ -35,12 +36,19 @@ class EnergyFit:
         seed: everything random is a function of it, of the iteration and of the salt.
         device: where the network is trained.
         function: f of images under plain kernels, called as :func:`models.systems.cfebm.networks.value` is.
+        team: the processes that train it; each learns from its rows of what :meth:`step` and :meth:`match` are given.
     """
 
     def __init__(
-        self, config: Config, seed: int, device: torch.device, function: Callable[..., Tensor] = value
+        self,
+        config: Config,
+        seed: int,
+        device: torch.device,
+        function: Callable[..., Tensor] = value,
+        team: Team = ALONE,
     ) -> None:
         self.config, self.draws, self.device, self._function = config, Draws(seed), device, function
+        self.team = team
         self.draws.weights()
         self._begin(Growth(), self._network(0))
         self.frozen: list[Energy] = []
@@ -59,6 +67,7 @@ class EnergyFit:
             betas=training.betas,
             decay=training.ema or None,
             moments="opt",
+            team=self.team,
         )
         self.norms: list[float] = []
         self.strained = 0
@@ -180,12 +189,13 @@ class EnergyFit:
         """
         self.live.train()
         kernels = fuse(self.live.effective())
-        f = self._f(kernels, torch.cat([data, chain]), self.alpha)
-        f_data, f_chain = (part.mean() for part in f.split(len(data)))
+        own = self.team.own(data)
+        f = self._f(kernels, torch.cat([own, self.team.own(chain)]), self.alpha)
+        f_data, f_chain = (part.mean() for part in f.split(len(own)))
         loss = f_chain - f_data
         if paths is not None:
             loss = self.config.training.contrast * loss + self._mismatch(kernels, paths)
-        loss = loss + self._ranking(kernels, f[: len(data)], outliers)
+        loss = loss + self._ranking(kernels, f[: len(own)], outliers)
         self.learner.backward(loss)
         return self._updated(data, chain, f_data, f_chain, iteration, lr_scale)
 
@@ -196,19 +206,22 @@ class EnergyFit:
         self.live.train()
         kernels = fuse(self.live.effective())
         loss = self._mismatch(kernels, paths)
-        ranking = 0.0 if outliers is None else self._ranking(kernels, self._f(kernels, paths[0], 1.0), outliers)
+        own = self.team.own(paths[0])
+        ranking = 0.0 if outliers is None else self._ranking(kernels, self._f(kernels, own, 1.0), outliers)
         self.learner.backward(loss + ranking)
         zero, images = torch.zeros((), device=self.device), paths[0]
-        return self._updated(images, images, zero, zero, iteration, lr_scale) | {"mismatch": float(loss.detach())}
+        return self._updated(images, images, zero, zero, iteration, lr_scale) | {
+            "mismatch": float(self.team.mean(loss.detach()))
+        }
 
     def _mismatch(self, kernels: Kernels, paths: Paths) -> Tensor:
-        return mismatch(lambda images: self._f(kernels, images, 1.0), *paths)
+        return mismatch(lambda images: self._f(kernels, images, 1.0), *map(self.team.own, paths))
 
     def _ranking(self, kernels: Kernels, f_data: Tensor, outliers: Tensor | None) -> Tensor | float:
         """``training.outliers`` times how far each is from being ranked below an observed image."""
         if outliers is None:
             return 0.0
-        f = self._f(kernels, outliers, self.alpha)
+        f = self._f(kernels, self.team.own(outliers), self.alpha)
         return self.config.training.outliers * misranking(f, f_data[: len(f)], outliers[0].numel())
 
     def _updated(
@@ -216,7 +229,7 @@ class EnergyFit:
     ) -> dict[str, float]:
         """Apply the gradients unless they would do harm; what is worth logging."""
         norm = self.learner.gradient_norm()
-        values, ends = (float(mean.detach()) for mean in (f_data, f_chain))
+        values, ends = (float(self.team.mean(mean.detach())) for mean in (f_data, f_chain))
         metrics = measures(data, chain) | {
             "f_data": values,
             "f_chain": ends,

@@ -24,6 +24,7 @@ from models.systems.ccoopnets.images.tasks.score import score
 from models.systems.ccoopnets.images.tasks.translate import translate
 from models.systems.ccoopnets.training import CCoopTrainer
 from models.training.curves import Headings
+from models.training.team import ALONE, Team
 
 TASKS: Tasks[ImageCCoopNets] = {
     "translate": translate,
@@ -36,9 +37,11 @@ _ABLE = {"translate": ("translate", "interpolate", "score"), "inpaint": ("inpain
 """The tasks of a model, by the one that it was trained for."""
 
 
-def make_trainer(config: ImageConfig, data: ImageData, seed: int, device: torch.device) -> CCoopTrainer:
+def make_trainer(
+    config: ImageConfig, data: ImageData, seed: int, device: torch.device, team: Team = ALONE
+) -> CCoopTrainer:
     """A fresh training of a configuration that was fitted to the data."""
-    return CCoopTrainer(config, ImageProblem(config, data, seed, device), seed, device)
+    return CCoopTrainer(config, ImageProblem(config, data, seed, device), seed, device, team)
 
 
 def describe(config: ImageConfig, classes: Sequence[str]) -> dict[str, Any]:
@@ -65,4 +68,5 @@ IMAGES = Variant(
     headings=lambda config, classes: Headings(
         (("given", 1), ("proposed", 1), ("refined", 1), ("real", 1)), made=(slice(None), slice(2, 3))
     ),
+    alone="",
 )

@@ -24,6 +24,7 @@ from models.systems.ccoopnets.labels.tasks.latents import LATENT_STEPS, reconstr
 from models.systems.ccoopnets.labels.tasks.score import score
 from models.systems.ccoopnets.training import CCoopTrainer
 from models.training.curves import Headings
+from models.training.team import ALONE, Team
 
 TASKS: Tasks[CCoopNets] = {
     "generate": generate,
@@ -34,9 +35,9 @@ TASKS: Tasks[CCoopNets] = {
 }
 
 
-def make_trainer(config: Config, data: ImageData, seed: int, device: torch.device) -> CCoopTrainer:
+def make_trainer(config: Config, data: ImageData, seed: int, device: torch.device, team: Team = ALONE) -> CCoopTrainer:
     """A fresh training of a configuration that was fitted to the data."""
-    return CCoopTrainer(config, LabelProblem(config, data, seed, device), seed, device)
+    return CCoopTrainer(config, LabelProblem(config, data, seed, device), seed, device, team)
 
 
 def describe(config: Config, classes: Sequence[str]) -> dict[str, Any]:
@@ -62,4 +63,5 @@ LABELS = Variant(
     headings=lambda config, classes: Headings(
         (("proposed", COLUMNS), ("refined", COLUMNS)), tuple(classes), (slice(None), slice(COLUMNS, None))
     ),
+    alone="",
 )

@@ -15,6 +15,7 @@ from models.systems.cfebm.generation.corruption import corrupted, outliers
 from models.systems.cfebm.matching import Paths
 from models.systems.frame import fitted, prepared
 from models.training.draws import Draws, Purpose
+from models.training.team import ALONE, Team
 
 SHEET = 8
 """Rows and columns of the sheet of samples."""
@@ -28,12 +29,31 @@ class GenerationTrainer:
         data: the observed images.
         seed: everything random is a function of it and of the iteration.
         device: where the network is trained.
+        team: the processes that train it.
+
+    Raises:
+        ValueError: a batch can't be shared out among them.
     """
 
-    def __init__(self, config: Config, data: ImageData, seed: int, device: torch.device) -> None:
-        self.config, self.draws, self.device = config, Draws(seed), device
+    def __init__(self, config: Config, data: ImageData, seed: int, device: torch.device, team: Team = ALONE) -> None:
+        self.config, self.draws, self.device, self.team = config, Draws(seed), device, team
         self.images = data.images
-        self.fit = EnergyFit(config, seed, device)
+        self.fit = EnergyFit(config, seed, device, team=team)
+        for stage in config.stages:
+            self._check_shares(stage.batch_size)
+
+    def _check_shares(self, n: int) -> None:
+        """Each process needs as many outliers as any other, for their loss is a mean, and a chain that starts from
+        noise.
+        """
+        size = self.team.size
+        uneven = bool(self.config.training.outliers) and (n // 2) % size > 0
+        if size > 1 and (uneven or n - self._spoiled(n) < size):
+            raise ValueError(f"a batch of {n} is too small for {size} devices: choose a multiple of {2 * size}")
+
+    def _spoiled(self, n: int) -> int:
+        """How many chains of a batch start from corrupted images."""
+        return int(self.config.training.spoiled * n)
 
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
         """One batch: the chain under frozen parameters, then the update, unless a guard holds it back.
@@ -46,14 +66,20 @@ class GenerationTrainer:
         paths = self._paths(data, iteration, salt) if self.config.matched and not self.fit.growth.stage else None
         if paths is not None and iteration < self.config.matched:
             return self.fit.match(paths, iteration, lr_scale, self._outliers(n, iteration, salt))
-        start = self._noise(n, Purpose.START, iteration, salt)
-        chain = self.fit.draw(
-            start, self.draws.rows(n, Purpose.CHAIN, iteration, salt), self._corrupted(n, iteration, salt)
-        )
+        chain = self.team.together(n, lambda: self._chain(n, iteration, salt))
         metrics = self.fit.step(data, chain, iteration, lr_scale, paths, self._outliers(n, iteration, salt))
         if self.fit.harm(metrics) is None:
             self.fit.advance(n)
         return metrics
+
+    def _chain(self, n: int, iteration: int, salt: int) -> Tensor:
+        """This process's chain ends of a batch, whose last rows are those that start from corrupted images."""
+        own, corrupted = self.team.own, self._corrupted(n, iteration, salt)
+        start = own(self._noise(n, Purpose.START, iteration, salt))
+        keys = own(self.draws.rows(n, Purpose.CHAIN, iteration, salt))
+        if corrupted is not None:
+            corrupted = own(corrupted, before=n - len(corrupted))
+        return self.fit.draw(start, keys, corrupted if corrupted is not None and len(corrupted) else None)
 
     def _paths(self, images: Tensor, *keys: int) -> Paths:
         """From noise, uniform in [-1, 1], to these images."""
@@ -74,7 +100,7 @@ class GenerationTrainer:
     def _corrupted(self, batch: int, iteration: int, salt: int) -> Tensor | None:
         """Other observed images, with noise and holes, for a share of the chains to start from."""
         training = self.config.training
-        n = int(training.spoiled * batch)
+        n = self._spoiled(batch)
         if not n:
             return None
         images = self._observed(n, iteration, salt, Purpose.CORRUPTION)
@@ -137,10 +163,10 @@ class GenerationTrainer:
         return drawn.reshape(SHEET, SHEET, *drawn.shape[1:])
 
 
-def make_trainer(config: Config, data: Data, seed: int, device: torch.device) -> GenerationTrainer:
+def make_trainer(config: Config, data: Data, seed: int, device: torch.device, team: Team = ALONE) -> GenerationTrainer:
     """A fresh training of a configuration that was fitted to the data.
 
     Raises:
         DataError: the data are two domains.
     """
-    return GenerationTrainer(config, one_set(data).fit(config.image_size, config.channels), seed, device)
+    return GenerationTrainer(config, one_set(data).fit(config.image_size, config.channels), seed, device, team)

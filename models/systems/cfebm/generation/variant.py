@@ -60,4 +60,5 @@ GENERATION = Variant(
     density=lambda model: model.log_density,
     curves=CURVES,
     headings=lambda config, classes: Headings((("chain ends, from noise", SHEET),)),
+    alone="",
 )

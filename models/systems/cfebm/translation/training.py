@@ -15,6 +15,7 @@ from models.systems.cfebm.fit import EnergyFit
 from models.systems.frame import fitted, pooled, prepared
 from models.training.draws import Draws, Purpose
 from models.training.learner import below
+from models.training.team import ALONE, Team
 
 _SHEET = 8
 
@@ -29,13 +30,16 @@ class TranslationTrainer:
         data: images of the source and of the target domain; each is drawn by itself.
         seed: everything random is a function of it and of the iteration.
         device: where the networks are trained.
+        team: the processes that train them.
     """
 
-    def __init__(self, config: Config, data: UnpairedData, seed: int, device: torch.device) -> None:
-        self.config, self.draws, self.device = config, Draws(seed), device
+    def __init__(self, config: Config, data: UnpairedData, seed: int, device: torch.device, team: Team = ALONE) -> None:
+        self.config, self.draws, self.device, self.team = config, Draws(seed), device, team
         domains = {config.source: data.source, config.target: data.target}
         self.domains = {name: prepared(own.images, config, config.size) for name, own in domains.items()}
-        self.fits = {name: EnergyFit(config, self.draws.key(k), device) for k, name in enumerate(self.domains)}
+        self.fits = {
+            name: EnergyFit(config, self.draws.key(k), device, team=team) for k, name in enumerate(self.domains)
+        }
 
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
         """One batch in each direction; neither is updated if a guard objects to the first.
@@ -57,7 +61,8 @@ class TranslationTrainer:
         place = list(self.domains).index(name)
         data = self._observed(name, n, Purpose.DATA, place, iteration, salt)
         start = self._observed(other, n, Purpose.START, place, iteration, salt)
-        chain = fit.draw(start, self.draws.rows(n, Purpose.CHAIN, place, iteration, salt))
+        own, keys = self.team.own, self.draws.rows(n, Purpose.CHAIN, place, iteration, salt)
+        chain = self.team.together(n, lambda: fit.draw(own(start), own(keys)))
         metrics = fit.step(data, chain, iteration, lr_scale)
         if fit.harm(metrics) is None:
             fit.advance(n)
@@ -131,10 +136,10 @@ class TranslationTrainer:
         return torch.stack(rows)
 
 
-def make_trainer(config: Config, data: Data, seed: int, device: torch.device) -> TranslationTrainer:
+def make_trainer(config: Config, data: Data, seed: int, device: torch.device, team: Team = ALONE) -> TranslationTrainer:
     """A fresh training of a configuration that was fitted to the data.
 
     Raises:
         DataError: the data are not two domains.
     """
-    return TranslationTrainer(config, two_domains(data).fit(config.image_size, config.channels), seed, device)
+    return TranslationTrainer(config, two_domains(data).fit(config.image_size, config.channels), seed, device, team)

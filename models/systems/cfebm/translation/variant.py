@@ -48,4 +48,5 @@ TRANSLATION = Variant(
         (config.source, f"{config.source} to {config.target}", config.target, f"{config.target} to {config.source}"),
         (slice(1, None, 2), slice(None)),
     ),
+    alone="",
 )

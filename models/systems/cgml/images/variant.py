@@ -49,4 +49,5 @@ CGML_IMAGES = Variant(
     headings=lambda config, classes: Headings(
         (("given", 1), ("answers", SHEET_RESULTS), ("real", 1)), made=(slice(None), slice(1, -1))
     ),
+    alone="its iteration is one recorded graph, in which processes do not exchange gradients",
 )

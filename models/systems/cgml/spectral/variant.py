@@ -54,5 +54,6 @@ CGML_SPECTRAL = Variant(
     headings=lambda config, classes: Headings(
         (("given", 1), ("answers", SHEET_RESULTS), ("real", 1)), made=(slice(None), slice(1, -1))
     ),
+    alone="its iteration is one recorded graph, in which processes do not exchange gradients",
 )
 """What a model can do that was trained on spectral maps."""
