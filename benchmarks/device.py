@@ -11,15 +11,21 @@ It measures, each section within its own time limit:
   and (c) in the engine of the inference worker, where every row is a job; without noise and with the rows' keyed noise;
 - ``launches``: kernels launched and host waits a step;
 - ``latency``: jobs with the card's defaults, 1, 32 and 128 at once;
+- ``training``: iterations a second of the trainer that made the model, on random images; where an iteration is captured
+  as a graph, beside those before that;
 - ``faults``: a kernel that can't be recorded, a batch that does not fit, and an error after which the device is lost.
 
 It needs torch, numpy, safetensors and pydantic alone. On a CPU (``--device cpu``) what asks for CUDA is left out.
+
+``--against CHECKOUT`` measures something else: whether this code is slower than an older one on this machine, in turns
+(see :mod:`benchmarks.device_against`, which needs what tests need).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -29,15 +35,18 @@ from typing import Any
 
 import torch
 
+from benchmarks.device_against import compare
 from benchmarks.device_faults import faults
 from benchmarks.device_models import Figures, Shipped
 from benchmarks.device_times import latency, launches, steps
+from benchmarks.device_trainers import training
 from benchmarks.device_truth import accuracy, company, jobs, repeated
 from models.checkpoints import load_model, read_card
 from models.core.devices import arithmetic, set_arithmetic
 
 SHARES: dict[Callable[[Shipped], Figures], float] = {
-    steps: 0.62,
+    steps: 0.56,
+    training: 0.06,
     latency: 0.1,
     repeated: 0.08,
     launches: 0.05,
@@ -100,7 +109,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="sections; else all")
     parser.add_argument("--of", nargs="*", default=[], help="models, in this order; else all")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--against", type=Path, help="an older checkout to compare with")
     a = parser.parse_args()
+    if a.against:
+        report = compare(a.against, a.seconds)
+        save(report, a.out)
+        sys.exit(0 if report["slower"] == [] else 1)
     device = torch.device(a.device)
     if device.type == "cuda":
         device = torch.device("cuda", device.index or 0)

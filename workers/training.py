@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,74 +19,24 @@ from models.systems.registry import VARIANTS
 from models.training.configuration import TrainingError, choose, find_variant, fit
 from models.training.folder import has_begun
 from models.training.memory import check_memory
-from models.training.plan import Event, Plan
+from models.training.plan import Plan
 from models.training.tracking import Tracker, TrackerError
 from models.training.training import Training
 from service.contract.catalog import UNREADABLE, Catalog
 from service.contract.errors import StaleAttemptError
-from service.contract.records import Failure, Progress, Status
+from service.contract.records import Failure, Status
 from service.contract.trainings import TrainingRecord
 from service.pictures.blobs import Blobs
-from service.pictures.places import training_figure, training_history, training_sample
 from service.settings import Settings
 from service.store.store import RecordStore
 from service.store.types import Beat, Queued
 from workers.device import DeviceError, training_memory, usable_device
 from workers.plans import command_of, data_facts, data_source, overrides_of, owner_facts
+from workers.reports import Reporter, Work
 from workers.upkeep.heart import Heart
 from workers.upkeep.patience import patiently
 
 log = logging.getLogger(__name__)
-
-_HISTORY_SECONDS = 10.0
-
-
-class _Work:
-    """A training in work, as the heart sees it."""
-
-    def __init__(self) -> None:
-        self.cancelled = False
-        self.lost = False
-        self.training: Training | None = None
-        self.tracker: Tracker | None = None
-        self._metrics: Mapping[str, float] | None = None
-        self._said: Progress | None = None
-        self._history_at = 0.0
-
-    def history_is_due(self) -> bool:
-        """Whether the history of metrics should be told again: now and then, as it is told as a whole."""
-        due = time.monotonic() - self._history_at >= _HISTORY_SECONDS
-        if due:
-            self._history_at = time.monotonic()
-        return due
-
-    def note(self, metrics: Mapping[str, float]) -> None:
-        self._metrics = metrics
-
-    def progress(self) -> Progress | None:
-        training = self.training
-        if training is None:
-            return None
-        progress = Progress(stage="train", step=training.progress.iteration, steps=training.iterations)
-        if progress == self._said:
-            return None
-        self._said = progress
-        return progress
-
-    def metrics(self) -> Mapping[str, float] | None:
-        metrics, self._metrics = self._metrics, None
-        return metrics
-
-    def close(self) -> None:
-        """End what follows the training."""
-        if self.tracker is not None:
-            self.tracker.close()
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-    def lose(self) -> None:
-        self.lost = True
 
 
 class TrainingWorker:
@@ -113,8 +62,9 @@ class TrainingWorker:
         worker: str,
         lost: Callable[[Exception], None] = lambda error: None,
     ) -> None:
-        self._store, self._blobs, self._heart, self._settings = store, blobs, heart, settings
+        self._store, self._heart, self._settings = store, heart, settings
         self._send, self._worker, self._lost = send, worker, lost
+        self._reporter = Reporter(store, blobs)
         self._stopping = threading.Event()
 
     @property
@@ -137,7 +87,7 @@ class TrainingWorker:
         if record is None:
             log.info("dropped the message for %s: finished, cancelled or taken", id)
             return
-        work = _Work()
+        work = Work()
         with self._heart.hold(record, work):
             try:
                 outcome = self._outcome(record, work)
@@ -177,7 +127,7 @@ class TrainingWorker:
         if holders and record.model_owner not in holders:
             raise TrainingError(f"the name {name} belongs to somebody else now; choose another")
 
-    def _outcome(self, record: TrainingRecord, work: _Work) -> tuple[Status, dict[str, Any]] | None:
+    def _outcome(self, record: TrainingRecord, work: Work) -> tuple[Status, dict[str, Any]] | None:
         """How the training ends, with the fields that go with it; None if it is handed back unfinished.
 
         Raises:
@@ -217,13 +167,13 @@ class TrainingWorker:
             fields["metrics"] = metrics
         return Status.SUCCEEDED, fields
 
-    def _should_stop(self, record: TrainingRecord, work: _Work) -> bool:
+    def _should_stop(self, record: TrainingRecord, work: Work) -> bool:
         if work.lost:
             # Not even the state may be saved: the folder belongs to another attempt now.
             raise StaleAttemptError(f"attempt {record.attempt} of {record.id} was taken over")
         return work.cancelled or self._stopping.is_set()
 
-    def _prepare(self, record: TrainingRecord, work: _Work) -> Training:
+    def _prepare(self, record: TrainingRecord, work: Work) -> Training:
         request = record.params
         root = self._settings.datasets_dir
         variant = find_variant(request.system, request.preset)
@@ -238,7 +188,7 @@ class TrainingWorker:
             channels=request.channels,
             direction=request.direction,
         )
-        self._warn_of(record, work, [] if source in DATASETS else left_out(Path(source)))
+        self._reporter.warn(record, work, [] if source in DATASETS else left_out(Path(source)))
         device = usable_device(self._settings.device)
         plan = Plan(
             variant=variant,
@@ -255,11 +205,11 @@ class TrainingWorker:
         if not has_begun(folder):
             check_memory(plan, training_memory(self._settings, device))
         work.tracker = self._tracker(record, work, plan)
-        training = Training(plan, folder, lambda event: self._report(record, work, event))
+        training = Training(plan, folder, lambda event: self._reporter.tell(record, work, event))
         work.training = training
         return training
 
-    def _tracker(self, record: TrainingRecord, work: _Work, plan: Plan) -> Tracker | None:
+    def _tracker(self, record: TrainingRecord, work: Work, plan: Plan) -> Tracker | None:
         """Where the training is logged besides; if that can't be, a warning says so."""
         settings = self._settings
         if settings.tracker == "none":
@@ -267,56 +217,8 @@ class TrainingWorker:
         try:
             return Tracker(settings.tracker, settings.tracker_project, record.id, plan.described())
         except TrackerError as error:
-            self._warn_of(record, work, [f"it is not logged elsewhere: {error}"])
+            self._reporter.warn(record, work, [f"it is not logged elsewhere: {error}"])
             return None
-
-    def _warn_of(self, record: TrainingRecord, work: _Work, sentences: Sequence[str]) -> None:
-        """Tell what of the data is left out; once, though several attempts may read them."""
-        for sentence in sentences:
-            if sentence not in record.warnings:
-                self._report(record, work, Event("warning", 0, {"message": sentence}))
-
-    def _report(self, record: TrainingRecord, work: _Work, event: Event) -> None:
-        """Tell of an event. It is a convenience: if it can't be stored, the training goes on."""
-        if work.tracker is not None:
-            work.tracker.show(event)
-        try:
-            self._store_event(record, work, event)
-        except (RedisError, OSError) as error:
-            log.warning("%s of %s was not told: %s", event.kind, record.id, error)
-
-    def _store_event(self, record: TrainingRecord, work: _Work, event: Event) -> None:
-        if event.kind == "metrics":
-            work.note(event.data)
-            if work.history_is_due():
-                self._publish_history(record, work)
-        elif event.kind == "warning":
-            current = self._store.get(record.id)
-            message = str(event.data["message"])
-            warnings = [*current.warnings, message]
-            self._store.emit(record.id, record.attempt, "warning", {"message": message}, warnings=warnings)
-        elif event.kind == "figure":
-            self._publish_figure(record, work, event)
-        else:
-            self._publish_sample(record, event.iteration, event.data["path"])
-
-    def _publish_history(self, record: TrainingRecord, work: _Work) -> None:
-        if work.training is not None:
-            self._blobs.put(training_history(record.id).key, work.training.metrics_file.read_bytes())
-
-    def _publish_figure(self, record: TrainingRecord, work: _Work, event: Event) -> None:
-        place = training_figure(record.id)
-        self._blobs.put(place.key, event.data["path"].read_bytes())
-        self._publish_history(record, work)
-        data = {"iteration": event.iteration, "url": place.url}
-        self._store.emit(record.id, record.attempt, "figure", data, figure=place.url)
-
-    def _publish_sample(self, record: TrainingRecord, iteration: int, path: Path) -> None:
-        place = training_sample(record.id, iteration)
-        self._blobs.put(place.key, path.read_bytes())
-        earlier = [url for url in self._store.get(record.id).samples if url != place.url]
-        data = {"iteration": iteration, "url": place.url}
-        self._store.emit(record.id, record.attempt, "sample", data, samples=[*earlier, place.url])
 
 
 def training_device(setting: str) -> torch.device:

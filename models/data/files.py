@@ -11,9 +11,7 @@ import torch
 from torch import Tensor
 
 from models.data.images import DataError, fit
-from pictures.decoding import read
 from pictures.files import OWN_FILES, BadPictureError, TooLargeError, examine
-from pictures.framing import on_white
 
 
 def read_files(paths: Sequence[Path], *, size: int | None = None, channels: int | None = None) -> Tensor:
@@ -35,6 +33,9 @@ def decode(path: Path) -> Tensor:
     Raises:
         DataError: it is damaged, or no picture that can be used.
     """
+    from pictures.decoding import read  # Pillow: models load and train without it, too
+    from pictures.framing import on_white
+
     with _named(path):
         picture = read(path.read_bytes(), OWN_FILES)
     flat = on_white(picture, 1 if picture.mode in ("L", "LA") else 3)

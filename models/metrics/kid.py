@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torchmetrics.image.kid import poly_kernel
 
 _CHUNK = 1_000  # rows of the kernel matrix at once
 _GROUPS = 10
@@ -101,4 +100,6 @@ def _mean_within(x: Tensor) -> float:
 
 def _total(x: Tensor, y: Tensor) -> float:
     """The sum of k over all pairs; in double precision, as the distance is a small difference of large sums."""
+    from torchmetrics.image.kid import poly_kernel  # models load and train without it, too
+
     return sum(float(poly_kernel(chunk, y).sum(dtype=torch.float64)) for chunk in x.split(_CHUNK))

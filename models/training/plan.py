@@ -93,10 +93,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Rhythm:
-    """How often a training does what is not an iteration, in iterations.
+    """How often a training does what is not an iteration, in iterations, but for the saves of its state.
 
     Args:
-        save: its state.
+        save: seconds between them: what a training that is killed has to do again.
         log: its metrics.
         sample: a sheet of samples.
         judge: the distance of drawn images to real ones.
@@ -104,7 +104,7 @@ class Rhythm:
         judged: images that a judgement looks at, drawn and real each.
     """
 
-    save: int = 100
+    save: float = 30.0
     log: int = 25
     sample: int = 500
     judge: int = 500

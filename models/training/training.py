@@ -52,7 +52,7 @@ class Training:
     ) -> None:
         self.plan, self._report, self._rhythm = plan, report, rhythm or Rhythm()
         self.folder, self._team, self.progress = folder, plan.team, Progress()
-        self._drawn = time.monotonic()
+        self._drawn = self._saved_at = time.monotonic()
         self._seen: dict[str, float] = {}  # since the last line of the log: some figures are of few iterations
         self._folder: Folder  # the first process has it, and the next two
         self._snapshots: Snapshots
@@ -144,7 +144,7 @@ class Training:
             self._compare()
         if done % every.snapshot == 0:
             self._team.told(self._snapshot)
-        if done % every.save == 0 or last:
+        if last or self._team.any(self._team.first and time.monotonic() - self._saved_at >= every.save):
             self._save()
 
     def _log(self, metrics: Mapping[str, float]) -> None:
@@ -207,6 +207,7 @@ class Training:
         reason = not_finite(state)
         if reason is None:
             self._folder.save(state, vars(self.progress))
+            self._saved_at = time.monotonic()
         return reason
 
     # Stages and roll-back

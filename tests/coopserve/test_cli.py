@@ -89,6 +89,10 @@ def test_mistakes_are_named(args: list[str], message: str, tmp_path: Path) -> No
         (["--name", "My Model"], "use small letters, digits and hyphens"),
         (["--device", "cuda:99"], "the device 'cuda:99' can't be used"),
         (["--device", "gpu"], "the device 'gpu' can't be used"),
+        (["--devices", "2", "--set", "training.batch_size=5"], "a batch of 5 images can't be divided among 2 devices"),
+        (["--devices", "2", "--system", "aishmc", "--preset", "small-fashion32"], "is trained on one device only: its"),
+        (["--devices", "99999"], "--devices 99999 is more than this machine has"),
+        (["--devices", "2", "--device", "cuda:0"], "needs the kind of device, cuda or cpu, not 'cuda:0'"),
     ],
 )
 def test_a_training_that_can_not_work_is_one_line_and_leaves_nothing(

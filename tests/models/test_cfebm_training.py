@@ -18,7 +18,7 @@ from models.systems.base import Trainer
 from models.systems.cfebm.config import GenerationConfig, SamplerConfig, StageConfig
 from models.systems.cfebm.fit import EnergyFit
 from models.systems.cfebm.generation.training import GenerationTrainer
-from models.systems.cfebm.networks import Kernels
+from models.systems.cfebm.networks import Kernels, fold, fuse, value
 from models.training.configuration import TrainingError, configure
 from models.training.plan import Event, Plan, Rhythm
 from models.training.training import Training
@@ -83,6 +83,27 @@ def test_the_update_matches_the_short_run_to_the_data() -> None:
         found.append(1 + fit.live.layers["head"].bias.item())  # type: ignore[union-attr, operator]
     assert found[0] > 0.9
     assert sum(found[-100:]) / 100 == pytest.approx(0.2, abs=0.01)
+
+
+def test_mixed_precision_rounds_the_weights_of_a_chain_once() -> None:
+    """Its steps find what they would have made of them, bit for bit; the update has them unrounded."""
+    config = configure("cfebm", "tiny", images(), {"training.precision": "bf16", "network.c": 2})
+    assert isinstance(config, GenerationConfig)
+    seen: list[torch.dtype] = []
+
+    def watched(kernels: Kernels, y: Tensor, **how: Any) -> Tensor:
+        seen.append(kernels["top_first.weight"].dtype)
+        found = value(kernels, y, **how)
+        if not fit.live.training:
+            assert torch.equal(found, value(fold(fuse(fit.live.effective()), 8), y, **how))
+        return found
+
+    fit = EnergyFit(config, 0, CPU, watched)
+    start = torch.rand(4, 1, 16, 16, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    chain = fit.draw(start, range(4))
+    assert set(seen) == {torch.bfloat16}
+    fit.step(torch.zeros_like(chain), chain, 0)
+    assert seen[-1] == torch.float32
 
 
 def test_an_update_is_one_power_iteration(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def features(drawn: Tensor) -> Tensor:
     return drawn.float().flatten(1)[:, :8]
 
 
-RHYTHM = Rhythm(save=2, log=1, sample=5, judge=2, snapshot=2, judged=8)
+RHYTHM = Rhythm(save=0, log=1, sample=5, judge=2, snapshot=2, judged=8)
 
 
 def trained(team: Team, folder: Path, stops: tuple[int, ...] = ()) -> tuple[bool, int, list[str]]:

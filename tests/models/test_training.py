@@ -106,6 +106,26 @@ def test_a_resumed_training_repeats_an_unbroken_one(whole: Whole) -> None:
     assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0])
 
 
+class KilledError(Exception):
+    """Nothing is saved any more."""
+
+
+def test_a_training_that_is_killed_has_lost_what_came_after_the_last_save(tmp_path: Path) -> None:
+    """It saves by time, however long its iterations are."""
+    for seconds, kept in ((0.0, 3), (3600.0, 0)):
+        folder, rhythm = tmp_path / str(seconds), Rhythm(save=seconds)
+        training = Training(plan("ccoopnets"), folder, rhythm=rhythm)
+
+        def kill(training: Training = training) -> bool:
+            if training.progress.iteration == 3:
+                raise KilledError
+            return False
+
+        with pytest.raises(KilledError):
+            training.run(kill)
+        assert Training(plan("ccoopnets"), folder, rhythm=rhythm).progress.iteration == kept
+
+
 def test_a_training_ends_in_a_model_with_a_true_card(whole: Whole, tmp_path: Path) -> None:
     training = whole.training
     folder = training.publish(tmp_path / "models")

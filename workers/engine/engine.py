@@ -17,14 +17,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from models.core.loop import Kernel, Rows, Task
-from workers.chains.chain import Chain, ChainError
+from models.core.loop import Kernel, Task
+from workers.chains.chain import Chain
 from workers.engine.batch import Batch
+from workers.engine.driving import Driver
 from workers.engine.group import Group
 from workers.engine.lanes import Lane, lane_of
 from workers.engine.member import Member
@@ -33,7 +33,7 @@ from workers.engine.running import running_of
 from workers.engine.saver import Saver
 from workers.engine.schedule import Schedule
 from workers.engine.sizes import Sizes, tried_sizes
-from workers.engine.tickets import CancelledError, StoppedError, Ticket
+from workers.engine.tickets import StoppedError, Ticket
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class Engine:
         self._lane = lane or lane_of(self.device)
         self._running = running_of(self._lane, fast)
         self._schedule = Schedule(max_rows, threads, policy, self._running, self._examine)
+        self._driver = Driver(self.device, self._lane, self._place, self._examine)
         self._on_failure = on_failure
         self._sizes: dict[Kernel, Sizes] = {}
         # Not exact sizes, but few: steps are recorded for each.
@@ -196,7 +197,7 @@ class Engine:
                 last = not self._working
             if last:
                 self._saver.stop()
-                self._end_all()
+                self._driver.end(self._schedule.groups, self._new)
 
     def _fail(self, error: Exception) -> None:
         log.critical("the engine has failed: %s", error, exc_info=error)
@@ -235,7 +236,7 @@ class Engine:
     def _find_turn(self) -> tuple[Group, Batch] | None:
         """Begin the tasks that have come, and take the next batch; see to it that no other thread rests needlessly."""
         while self._new:
-            self._begin(self._new.popleft())
+            self._driver.begin(self._new.popleft())
         turn = self._schedule.take()
         if self.checkpoint_seconds:
             self._save()
@@ -268,7 +269,7 @@ class Engine:
                     member.ticket.end(error)
                 else:
                     member.ticket.results.append(member.loop.kept(result))
-                    self._advance(member.ticket, result)
+                    self._driver.advance(member.ticket, result)
 
     def _save(self) -> None:
         """Have another thread keep the chains of tasks that have run for a while. Short ones are done before that."""
@@ -289,70 +290,6 @@ class Engine:
         """
         if (why := self._lane.broken()) is not None:
             raise DeviceLostError(f"the device {str(self.device)!r} can't be used any more: {why}") from error
-
-    def _end_all(self) -> None:
-        """Every task ends here, and can go on elsewhere from where it is."""
-        for group in self._schedule.groups:
-            try:
-                chains = {t: snapshot.chain() for t, snapshot in group.snapshots(lambda ticket: True).items()}
-            except Exception as error:  # the device is lost: they go on from what was saved
-                log.warning("where tasks are can't be told: %s", error)
-                chains = {}
-            for ticket in {member.ticket: None for member in group.members()}:
-                ticket.end(CancelledError() if ticket.cancelled else StoppedError(chains.get(ticket)))
-        for ticket in self._new:
-            ticket.end(CancelledError() if ticket.cancelled else StoppedError(ticket.resume))
-
-    def _begin(self, ticket: Ticket[Any]) -> None:
-        if ticket.resume is None:
-            self._advance(ticket, None)
-        elif ticket.cancelled:
-            ticket.end(CancelledError())
-        else:
-            self._resume(ticket, ticket.resume)
-
-    def _resume(self, ticket: Ticket[Any], chain: Chain) -> None:
-        """Drive a task anew to the loop in which it was saved, and put that loop's rows where they belong."""
-        try:
-            loop = next(ticket.task)
-            for saved in chain.results:
-                ticket.begin(loop)
-                ticket.results.append(self._to_device(saved))
-                loop = ticket.task.send(ticket.results[-1])
-            chain.check(loop)
-        except Exception as error:
-            self._examine(error)
-            own = isinstance(error, ChainError)
-            ticket.end(error if own else ChainError(f"its task does not take it: {error!r}"))
-            return
-        here = replace(chain, rows=self._to_device(chain.rows))
-        self._place(Member(ticket, replace(loop, rows=here.rows), ticket.begin(loop), here))
-
-    def _to_device(self, rows: Rows) -> Rows:
-        return {k: v.to(self.device) for k, v in rows.items()}
-
-    def _advance(self, ticket: Ticket[Any], rows: Rows | None) -> None:
-        """Send a task the rows of its last loop, and put its next loop into the group where it belongs."""
-        while True:
-            if ticket.cancelled:
-                ticket.end(CancelledError())
-                return
-            try:
-                loop = ticket.task.send(rows)  # type: ignore[arg-type]  # None starts a generator
-            except StopIteration as stop:
-                ticket.finish(stop.value, self._lane.mark())
-                return
-            except Exception as error:
-                self._examine(error)
-                ticket.fail(error)
-                return
-            number = ticket.begin(loop)
-            ticket.show_start(loop)
-            if loop.steps > 0 and loop.seeds:
-                self._place(Member(ticket, loop, number))
-                return
-            rows = loop.rows
-            ticket.results.append(loop.kept(rows))
 
     def _place(self, member: Member) -> None:
         self._schedule.place(member, self._sizes.get(member.loop.kernel) or self._usual)

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from models.data.images import ImageData
 from models.data.npz import read_npz
@@ -57,7 +56,8 @@ def split_of(name: str) -> Split:
 
 
 def _render(icons: dict[str, Any], name: str, mode: str) -> NDArray[np.uint8]:
-    import resvg_py  # only a fetch draws, and a machine that only computes may lack it
+    import resvg_py  # only a fetch draws, and a machine that only computes may lack these
+    from PIL import Image
 
     icon = icons["icons"][name]
     width, height = (icon.get(side, icons[side]) for side in ("width", "height"))

@@ -111,11 +111,12 @@ class EnergyFit:
         ``served``: under the averaged weights, where there are any.
         """
         stages, last, alpha = self.config.stages[: self.growth.stage + 1], self.stage, self.alpha
-        live = plain_kernels(self.learner.served if served else self.live, last.size if alpha == 1 else None)
+        precision = self.config.training.precision
+        live = plain_kernels(self.learner.served if served else self.live, last.size if alpha == 1 else None, precision)
         finest = self._step(live, alpha), last.size
         if self.config.growth == "chained":
             sized = zip(self.frozen, [stage.size for stage in stages], strict=False)
-            frozen = [(self._step(plain_kernels(net, size)), size) for net, size in sized]
+            frozen = [(self._step(plain_kernels(net, size, precision)), size) for net, size in sized]
             return annealed([*frozen, finest], [stage.steps for stage in stages], self.config.steps)
         if alpha == 1 or self.config.task == "translate":
             return annealed([finest], [last.steps])

@@ -11,11 +11,15 @@ from models.systems.cfebm.networks import Energy, fold, fuse
 from models.training.learner import copied
 
 
-def plain_kernels(net: Energy, size: int | None) -> dict[str, Tensor]:
-    """Normalised and fused once; folded for a size if they are used at that one alone."""
+def plain_kernels(net: Energy, size: int | None, precision: str) -> dict[str, Tensor]:
+    """The kernels of a network that is not updated meanwhile: normalised and fused once; folded for a size if they are
+    used at that one alone. Those that mixed precision (``bf16``) would round in each step of a chain are rounded once.
+    """
     with torch.no_grad():
         fused = fuse(net.eval().effective())
-        return {name: kernel.detach() for name, kernel in (fused if size is None else fold(fused, size)).items()}
+        plain = {name: kernel.detach() for name, kernel in (fused if size is None else fold(fused, size)).items()}
+    rounded = [name for name in plain if name.endswith(".weight") and not name.startswith("head")]
+    return plain | ({name: plain[name].bfloat16() for name in rounded} if precision == "bf16" else {})
 
 
 def exported(nets: Sequence[Energy], sizes: Sequence[int]) -> dict[str, Tensor]:
