@@ -112,9 +112,9 @@ def main() -> None:
     parser.add_argument("--against", type=Path, help="an older checkout to compare with")
     a = parser.parse_args()
     if a.against:
-        report = compare(a.against, a.seconds)
-        save(report, a.out)
-        sys.exit(0 if report["slower"] == [] else 1)
+        compared = compare(a.against, a.seconds)
+        save(compared, a.out)
+        sys.exit(1 if compared["slower"] else 0)
     device = torch.device(a.device)
     if device.type == "cuda":
         device = torch.device("cuda", device.index or 0)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +15,10 @@ import torch
 from safetensors.torch import load_file
 
 from benchmarks import decoders, device_coopflow, device_gan
+from benchmarks.device_against import HERE, compare
 from benchmarks.device_models import Shipped
 from benchmarks.device_times import steps
+from benchmarks.device_trainers import training
 from benchmarks.device_training import RECIPES, Drawings, Holes, Run, Trainer, train
 from benchmarks.device_truth import jobs, repeated
 from models.checkpoints import load_model, read_card
@@ -22,9 +27,11 @@ from models.systems.aishmc.model import generator_of
 from models.systems.ccoopnets.images.config import ImageConfig
 from models.systems.ccoopnets.images.networks import PairSolver, unet
 from models.systems.weights import fill
+from tests.models.zoo import ZOO, tiny_model
 
 CPU = torch.device("cpu")
-CHECKPOINT = Path(__file__).resolve().parents[1] / "checkpoints" / "fashion-ccoopnets" / "1"
+ROOT = Path(__file__).resolve().parents[1]
+CHECKPOINT = ROOT / "checkpoints" / "fashion-ccoopnets" / "1"
 
 
 @pytest.fixture
@@ -101,6 +108,48 @@ def test_completions_of_a_decoder_are_compared_at_equal_gradients(tmp_path: Path
         assert one["gradients"] == 5
         difference = one["gd_multi"]["mse"]["value"] - one["ais_hmc"]["mse"]["value"]
         assert one["paired"]["gd_multi"]["value"] == pytest.approx(difference, abs=2e-5)
+
+
+@pytest.mark.parametrize("name", ["ccoopnets", "cfebm-translate"])
+def test_iterations_of_trainings_are_measured(name: str) -> None:
+    """On random images, of classes or of two domains."""
+    card, model = ZOO[name].card(), tiny_model(name)
+    found = dict(training(Shipped(name, CHECKPOINT, card, model, CPU), seconds=0.01))
+    assert found["eager"] > 0
+
+
+def test_an_older_checkout_is_compared_in_turns(tmp_path: Path) -> None:
+    order: list[Path] = []
+
+    def measure(checkout: Path, folder: Path) -> dict[str, float]:
+        assert list(folder.iterdir()) == []
+        order.append(checkout)
+        time.sleep(0.02)
+        return {"jobs": 1.06, "new": 1.0, "same": 2.0} if checkout == HERE else {"jobs": 1.0, "same": 2.0}
+
+    report = compare(tmp_path, 0.1, {"engine": measure})
+    assert report["rounds"] > 1
+    assert order[:4] == [tmp_path, HERE, HERE, tmp_path]
+    assert report["medians"] == {"engine: jobs": 1.06, "engine: same": 1.0}
+    assert report["slower"] == ["engine: jobs"]
+
+
+WITHOUT = """
+import sys
+sys.modules |= dict.fromkeys(sys.argv[1].split(","))  # an import of these fails
+import benchmarks.device
+"""
+ABSENT = (
+    "PIL", "celery", "click", "fastapi", "fsspec", "httpx", "lightning_fabric", "lightning_utilities", "matplotlib",
+    "pydantic_settings", "redis", "resvg_py", "torchmetrics", "tqdm", "trimesh",
+)  # fmt: skip
+
+
+def test_the_script_needs_four_libraries() -> None:
+    """torch, numpy, safetensors and pydantic: a lent machine may have no others."""
+    given = [sys.executable, "-c", WITHOUT, ",".join(ABSENT)]
+    done = subprocess.run(given, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-500:]
 
 
 def test_a_shipped_model_is_measured() -> None:
