@@ -108,6 +108,13 @@ def test_mixed_precision_rounds_the_weights_of_a_chain_once() -> None:
     assert seen[-1] == torch.float32
 
 
+def test_singular_values_are_found_as_often_as_they_are_logged(tmp_path: Path) -> None:
+    fit, zeros = fit_of(Training(plan(), tmp_path)), torch.zeros(4, 1, 8, 8)
+    found = {k: fit.step(zeros, zeros + 0.1, k).get("sigma_max") for k in (0, Rhythm().log - 1, Rhythm().log)}
+    assert [k for k, value in found.items() if value is not None] == [Rhythm().log - 1]
+    assert found[Rhythm().log - 1] == pytest.approx(1, abs=0.5)
+
+
 def test_an_update_is_one_power_iteration(tmp_path: Path) -> None:
     fit = fit_of(Training(plan(), tmp_path))
     twin = EnergyFit(fit.config, 0, CPU)

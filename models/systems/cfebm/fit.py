@@ -26,6 +26,9 @@ from models.training.team import ALONE, Team
 _HISTORY = 200
 _ENOUGH = 50
 """Gradient norms that are remembered for their median, and how many make one."""
+_LOOK = 25
+"""Iterations between two looks at the singular values, which cost more than all other figures: as many as between two
+lines of the log."""
 
 
 class EnergyFit:
@@ -236,13 +239,14 @@ class EnergyFit:
             "f_chain": ends,
             "gap": values - ends,
             "gradient": norm,
-            "sigma_max": max(self.live.singular_values().values()) if math.isfinite(norm) else math.nan,
             "jump": norm / statistics.median(self.norms) if len(self.norms) >= _ENOUGH else 1.0,
             "alpha": self.alpha,
             "stage": float(self.growth.stage),
             "seen": float(self.growth.seen),
             "strained": float(self.strained + 1 if strained(self.config.training.guards, data, chain) else 0),
         }
+        if (iteration + 1) % _LOOK == 0 and math.isfinite(norm):
+            metrics["sigma_max"] = max(self.live.singular_values().values())
         if self.harm(metrics) is None:
             self.learner.update(iteration, lr_scale)
             self.norms = [*self.norms[1 - _HISTORY :], norm]
