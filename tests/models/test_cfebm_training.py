@@ -23,7 +23,7 @@ from models.training.configuration import TrainingError, configure
 from models.training.plan import Event, Plan, Rhythm
 from models.training.training import Training
 from tests.models.around import Around, Step
-from tests.models.zoo import CPU, QUICK, TINY, domains, generate_job, images
+from tests.models.zoo import CPU, QUICK, domains, generate_job, images
 
 GROWN = 9
 """Updates after which the quick training is in its second stage; the new block is all there after 4 more."""
@@ -129,7 +129,7 @@ def test_an_update_is_one_power_iteration(tmp_path: Path) -> None:
 
 def test_a_translation_resumes_to_the_bit(tmp_path: Path) -> None:
     iterations = 1
-    config = configure("cfebm", "small-translate", domains(), {**TINY["cfebm"], "training.iterations": 2})
+    config = configure("cfebm", "small-translate", domains(), {"network.c": 2, "training.iterations": 2})
     whole, parts = (
         Training(_plan("cfebm/translation", config, domains()), tmp_path / name) for name in ("whole", "parts")
     )
