@@ -149,7 +149,7 @@ def test_a_worker_that_is_told_to_stop_hands_its_jobs_back(pair: Pair) -> None:
     pair.expected(2)
     id, worker = pair.underway(2)
     worker.terminate()
-    assert worker.wait(DRAIN_SECONDS + 15) == 0
+    assert worker.wait(DRAIN_SECONDS + 30) == 0
     wait_for(lambda: pair.cluster.jobs.get(id).attempt == 2, "another attempt", LEASE_SECONDS)
     assert [event["status"] for event in events(pair.cluster, id)][:4] == ["queued", "running", "queued", "running"]
     pair.ends_well(id, 2)
@@ -231,7 +231,7 @@ def test_while_its_workers_drain_it_is_not_ready(pair: Pair) -> None:
     assert cluster.http.get("/v2/health/live").status_code == 200
     after = cluster.submit(**LONG, seed=2)
     for worker in pair.workers:
-        worker.wait(DRAIN_SECONDS + 15)
+        worker.wait(DRAIN_SECONDS + 30)
     assert cluster.http.get("/v2/health/ready").status_code == 503
     assert [cluster.jobs.get(waiting).status for waiting in (id, after)] == [Status.QUEUED, Status.QUEUED]
 
