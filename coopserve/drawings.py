@@ -66,6 +66,9 @@ def _face(pen: _Pen) -> None:
 
 _DRAWINGS: dict[str, Callable[[_Pen], None]] = {"house": _house, "fish": _fish, "face": _face}
 
+_HOLES = {"house": (0, 0, SIZE, 30), "fish": (32, 0, SIZE, SIZE), "face": (32, 0, SIZE, SIZE)}
+"""What is hidden of each: left, top, right, bottom."""
+
 
 def line_art() -> dict[str, bytes]:
     """Black lines on white, as PNG files by name."""
@@ -87,11 +90,11 @@ def with_noise(png: bytes, seed: int, std: float = 0.2) -> bytes:
 
 
 def with_holes() -> dict[str, bytes]:
-    """Coloured pictures with a transparent square in the middle, as PNG files by name."""
+    """Coloured pictures of which a part is transparent, as PNG files by name."""
     files = {}
-    for name in _DRAWINGS:
+    for name, box in _HOLES.items():
         picture = _drawn(name, colour=True).convert("RGBA")
-        picture.paste((0, 0, 0, 0), (SIZE // 4 + 4, SIZE // 4 + 4, SIZE * 3 // 4 - 4, SIZE * 3 // 4 - 4))
+        picture.paste((0, 0, 0, 0), box)
         files[name] = _png(picture)
     return files
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
+
+from coopserve.tiles import opened
 
 _SCALE = 2
 _GAP = 4
@@ -24,15 +25,15 @@ class Row:
 
 
 def draw(headings: Sequence[str], rows: Sequence[Row]) -> Image.Image:
-    """The sheet. Pictures are enlarged without smoothing, so that their pixels are seen as they are.
+    """The sheet.
 
     Args:
         headings: one for each block of columns.
         rows: top to bottom, each with a block for each heading; a block may have fewer pictures than others.
     """
     font = ImageFont.load_default(_TEXT)
-    tiles = [[[_open(data) for data in block] for block in row.blocks] for row in rows]
-    width, height = (_SCALE * side + _GAP for side in tiles[0][0][0].size)
+    tiles = [[[opened(data, _SCALE) for data in block] for block in row.blocks] for row in rows]
+    width, height = (side + _GAP for side in tiles[0][0][0].size)
     margin = _GAP + round(max(font.getlength(row.title) for row in rows)) + _BLOCK_GAP
     counts = [max(len(row[b]) for row in tiles) for b in range(len(headings))]
     lefts = [margin + sum(counts[:b]) * width + b * _BLOCK_GAP for b in range(len(headings))]
@@ -46,9 +47,5 @@ def draw(headings: Sequence[str], rows: Sequence[Row]) -> Image.Image:
         pen.text((_GAP, y + (height - _GAP) // 2), row.title, _INK, font, anchor="lm")
         for left, block in zip(lefts, blocks, strict=True):
             for k, tile in enumerate(block):
-                sheet.paste(tile.resize((width - _GAP, height - _GAP), Image.Resampling.NEAREST), (left + k * width, y))
+                sheet.paste(tile, (left + k * width, y))
     return sheet
-
-
-def _open(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data)).convert("RGB")

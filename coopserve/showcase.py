@@ -11,22 +11,28 @@ from typing import Any
 import click
 import httpx
 
+from coopserve.client.events import Decoder
 from coopserve.drawings import in_colour, line_art, with_holes, with_noise
+from coopserve.film import Frame, Scene
 from coopserve.sheet import Row
+from coopserve.tiles import cells, changes
 
 IMAGES = 8
 SEED = 7
 WAIT_SECONDS = 60
 _FEW = 4
 _STRENGTHS = (2, 5, 10, 20)
+_WIDE = 9  # images of 28 pixels in a row of the film
+_FAINT, _CLEAR = 8, 4  # how many times brighter changes are shown than they are: after few steps, after many
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """What a sheet shows: a heading for each block of columns, and the rows."""
+    """What a sheet shows: a heading for each block of columns, and the rows. And what the film shows of it, if any."""
 
     headings: Sequence[str]
     rows: Sequence[Row]
+    scene: Scene | None = None
 
 
 class Api:
@@ -56,8 +62,11 @@ class Api:
         """The record of a job that has succeeded; all have the same seed, so proposals and refined images match."""
         headers = {"Prefer": f"wait={WAIT_SECONDS}"}
         job: dict[str, Any] = _json(self._http.post(f"/v1/{task}", json={"seed": SEED, **body}, headers=headers))
+        if job["finished_at"] is None:  # a busy machine: its events end when it does
+            self._http.get(job["links"]["events"]).raise_for_status()
+            job = _json(self._http.get(job["links"]["self"]))
         if job["status"] != "succeeded":
-            reason = job["error"]["detail"] if job["error"] else f"not finished within {WAIT_SECONDS} s"
+            reason = job["error"]["detail"] if job["error"] else "it was stopped"
             raise click.ClickException(f"{job['id']} is {job['status']}: {reason}")
         return job
 
@@ -69,13 +78,25 @@ class Api:
         """The images of a finished job."""
         return [self.png(output["url"]) for output in job["outputs"] if output["url"]]
 
+    def on_their_way(self, job: Mapping[str, Any]) -> dict[int, list[bytes]]:
+        """The unfinished images of a finished job, by the steps at which there are previews of all of them."""
+        decoder = Decoder()
+        lines = self._http.get(job["links"]["events"]).raise_for_status().text.splitlines()
+        events = [event for line in lines if (event := decoder.event(line)) and event.name == "preview"]
+        found: dict[int, dict[int, bytes]] = {}
+        for data in (event.data for event in events):  # the images of a step may come in parts
+            pictures = cells(self.png(data["url"]), len(data["rows"]))
+            found.setdefault(data["step"], {}).update(zip(data["rows"], pictures, strict=True))
+        whole = {step: images for step, images in sorted(found.items()) if len(images) == len(job["outputs"])}
+        return {step: [images[k] for k in sorted(images)] for step, images in whole.items()}
+
     def png(self, url: str) -> bytes:
         """The picture at an address."""
         return self._http.get(url).raise_for_status().content
 
 
 def generated(api: Api, model: str) -> Sheet:
-    """Every class, a mix of two of them, and one chain on its way."""
+    """Every class and a mix of two of them, and what refinement changed."""
     card = api.card(model)
     classes = card["classes"]
     if not classes:
@@ -89,22 +110,43 @@ def generated(api: Api, model: str) -> Sheet:
             for title, label in labels.items()
             for refine in (False, True)
         }
-        rows = [Row(title, [jobs[title, False].result(), jobs[title, True].result()]) for title in labels]
+        proposed, refined = ([jobs[title, refine].result() for title in labels] for refine in (False, True))
     seconds = time.perf_counter() - begin
     count = len(jobs) * IMAGES
     click.echo(f"{len(jobs)} jobs with {count} images took {seconds:.2f} s ({count / seconds:.0f} images a second)")
-    steps = card["tasks"]["generate"]["limits"]["trained_steps"]
-    return Sheet(("proposed", "refined"), [*rows, _on_its_way(api, model, classes[0], steps)])
+    changed = [_changed(*pair, _FAINT) for pair in zip(proposed, refined, strict=True)]
+    rows = [Row(title, blocks) for title, *blocks in zip(labels, refined, changed, strict=True)]
+    return Sheet(("refined", f"what refinement changed, x{_FAINT}"), rows)
 
 
 def translated(api: Api, model: str) -> Sheet:
-    """Line art in several colours."""
-    return _answered(api, "translate", model, line_art())
+    """Line art in several colours, and what refinement changed in twice the steps that are usual."""
+    ability = api.card(model)["tasks"]["translate"]
+    steps = min(2 * ability["defaults"]["steps"], ability["limits"]["max_steps"])
+    rows, columns = [], []
+    for title, png in line_art().items():
+        job = api.job("translate", model=model, image=api.upload(png), n=_FEW, steps=steps, preview_every=2)
+        refined, way = api.images_of(job), api.on_their_way(job)
+        rows.append(Row(title, [[png], way[0], refined, _changed(way[0], refined, _CLEAR)]))
+        columns.append((png, {**{step: images[0] for step, images in way.items()}, steps: refined[0]}))
+    return Sheet(
+        ("given", "proposed", f"refined, {steps} steps", f"what refinement changed, x{_CLEAR}"),
+        rows,
+        _coloured(columns[::2], steps, model),
+    )
 
 
 def inpainted(api: Api, model: str) -> Sheet:
-    """Pictures with a hole, filled in several ways."""
-    return _answered(api, "inpaint", model, with_holes())
+    """Pictures of which a part is hidden, completed in several ways."""
+    rows, whole = [], in_colour()
+    for title, png in with_holes().items():
+        rows.append(Row(title, [[png], api.images("inpaint", model=model, image=api.upload(png), n=IMAGES)]))
+    first = rows[0]
+    (given,), ways = first.blocks[0], first.blocks[1][:5]
+    caption = f"{model}: what is hidden is completed in several ways, {_size(api, model)}"
+    shown = [[whole[first.title]], *([given, *ways[:k]] for k in range(6))]
+    frames = [Frame(caption, [*tiles, *[None] * (6 - len(tiles))]) for tiles in shown]
+    return Sheet(("given", "completed"), rows, Scene(frames, 2, 500))
 
 
 def restyled(api: Api, model: str) -> Sheet:
@@ -119,12 +161,14 @@ def restyled(api: Api, model: str) -> Sheet:
 def from_noise(api: Api, model: str) -> Sheet:
     """Images that an energy alone makes, and one chain on its way."""
     steps = api.card(model)["tasks"]["generate"]["defaults"]["steps"]
-    images = api.images("generate", model=model, n=4 * IMAGES)
+    job = api.job("generate", model=model, n=4 * IMAGES, preview_every=max(1, steps // (2 * IMAGES)))
+    images = api.images_of(job)
+    way = {**api.on_their_way(job), steps: images}
     rows = [Row("from noise" if k == 0 else "", [images[k : k + IMAGES]]) for k in range(0, len(images), IMAGES)]
-    every = -(-steps // IMAGES)
-    job = api.job("generate", model=model, preview_every=every)
-    previews = [api.png(f"{job['links']['self']}/previews/{step}") for step in range(every, steps, every)]
-    return Sheet(("",), [*rows, Row("step by step", [[*previews[: IMAGES - 1], *api.images_of(job)]])])
+    few = [way[step][0] for step in list(way)[:: -max(1, len(way) // IMAGES)][:IMAGES][::-1]]
+    what = f"{model}: images grow from noise, {_size(api, model)}"
+    frames = [Frame(f"{what}, step {step} of {steps}", images[:_WIDE]) for step, images in way.items()]
+    return Sheet(("",), [*rows, Row("step by step", [few])], Scene(frames, 3, 200))
 
 
 def denoised(api: Api, model: str) -> Sheet:
@@ -166,27 +210,24 @@ ENERGY_SHEETS: dict[str, Callable[[Api, str], Sheet]] = {
 """The sheets that any model can show that can do the task and has none."""
 
 
-def _answered(api: Api, task: str, model: str, given: Mapping[str, bytes]) -> Sheet:
-    """A row for each picture: as it was given, with proposals, and with their refinements."""
-    rows = []
-    for title, png in given.items():
-        body = {"model": model, "image": api.upload(png), "n": _FEW, "restore": True}
-        answers = [api.images(task, **body, refine=refine) for refine in (False, True)]
-        rows.append(Row(title, [[png], *answers]))
-    return Sheet(("given", "proposed", "refined"), rows)
+def _coloured(columns: Sequence[tuple[bytes, Mapping[int, bytes]]], steps: int, model: str) -> Scene:
+    """Drawings, each beside its picture at every step and what has changed since the proposal."""
+    start = [tile for given, _ in columns for tile in (given, None, None)]
+    frames = [Frame(f"{model}: drawings are coloured", start)]
+    for step in columns[0][1]:
+        tiles = [tile for given, way in columns for tile in (given, way[step], changes(way[0], way[step], _CLEAR))]
+        refined = f", refined in {step} of {steps} steps, and what that changed, x{_CLEAR}" if step else ""
+        frames.append(Frame(f"{model}: coloured in one pass{refined}", tiles))
+    return Scene(frames, 2, 300)
 
 
-def _on_its_way(api: Api, model: str, label: str, steps: int) -> Row:
-    """One image at evenly spaced steps, from the previews of its job."""
-    every = max(1, steps // IMAGES)
-    begin = time.perf_counter()
-    job = api.job("generate", model=model, label=label, steps=steps, preview_every=every)
-    seconds = time.perf_counter() - begin
-    shown = range(every, steps, every)[: IMAGES - 1]
-    previews = [api.png(f"{job['links']['self']}/previews/{step}") for step in shown]
-    click.echo(f"a job with {len(previews)} previews took {seconds:.2f} s")
-    proposal = api.images("generate", model=model, label=label, refine=False)
-    return Row(f"{label}, step by step", [proposal, [*previews, *api.images_of(job)]])
+def _changed(before: Sequence[bytes], after: Sequence[bytes], times: int) -> list[bytes]:
+    return [changes(first, second, times) for first, second in zip(before, after, strict=True)]
+
+
+def _size(api: Api, model: str) -> str:
+    size = api.card(model)["image"]
+    return f"{size['width']}x{size['height']} pixels"
 
 
 def _json(answer: httpx.Response) -> Any:

@@ -16,10 +16,13 @@ from pathlib import Path
 import click
 import httpx
 
+from coopserve.film import save_film
 from coopserve.sheet import draw
 from coopserve.showcase import ENERGY_SHEETS, SHEETS, WAIT_SECONDS, Api, Sheet, generated
 
 START_SECONDS = 120.0
+FILM = "coopserve.webp"
+_SCENES = ("demo-energy-generate.png", "demo-inpaint.png", "demo-translate.png")
 
 
 @click.command()
@@ -29,7 +32,9 @@ START_SECONDS = 120.0
     "--model", default="fashion-ccoopnets", show_default=True, help="A model with classes, for the first sheet."
 )
 def demo(out: Path, url: str | None, model: str) -> None:
-    """Send jobs of several tasks over REST and write picture sheets: OUT/demo.png, OUT/demo-translate.png ..."""
+    """Send jobs of several tasks over REST and write picture sheets, OUT/demo.png, OUT/demo-translate.png ...; and what
+    convinces of them in one animated picture, OUT/coopserve.webp.
+    """
     begin = time.perf_counter()
     with _own_server() if url is None else _server_at(url) as address:
         try:
@@ -40,7 +45,10 @@ def demo(out: Path, url: str | None, model: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name, sheet in sheets.items():
         draw(sheet.headings, sheet.rows).save(out / name)
-    files = ", ".join(str(out / name) for name in sheets)
+    scenes = [sheets[name].scene for name in _SCENES if name in sheets]
+    if shown := [scene for scene in scenes if scene is not None]:
+        save_film(shown, out / FILM)
+    files = ", ".join(str(out / name) for name in (*sheets, *([FILM] if shown else [])))
     click.echo(f"the images are in {files}; {time.perf_counter() - begin:.1f} s in all")
 
 
