@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from abc import ABC
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, ClassVar, Self, TypeVar, final
 
@@ -11,7 +10,7 @@ import httpx
 
 from coopserve.client.calls import Answer, Call, Calls, Pause, Record, Send, pause_of, refusal, unreachable
 from coopserve.client.events import Decoder
-from coopserve.client.results import Event, Result
+from coopserve.client.results import Event, Result, Tracked
 
 T = TypeVar("T")
 
@@ -58,12 +57,12 @@ class AsyncClient:
 
     async def jobs(self, status: str | None = None) -> AsyncIterator[AsyncJob]:
         """All jobs, newest first."""
-        async for record in self._listed(AsyncJob.path, status):
+        async for record in self._listed(AsyncJob.kind, status):
             yield AsyncJob(self, record)
 
     async def trainings(self, status: str | None = None) -> AsyncIterator[AsyncTraining]:
         """All trainings, newest first."""
-        async for record in self._listed(AsyncTraining.path, status):
+        async for record in self._listed(AsyncTraining.kind, status):
             yield AsyncTraining(self, record)
 
     async def upload(self, picture: Any) -> str:
@@ -149,54 +148,26 @@ class AsyncClient:
             await asyncio.sleep(step.seconds)
             return None
         try:
-            return await self._http.request(
-                step.method,
-                step.url,
-                headers=step.headers,
-                json=step.json,
-                files=step.files,
-                data=step.data,
-                params=step.params,
-                timeout=self._timeout + step.wait,
-            )
+            return await self._http.request(**step.request(self._timeout))
         except httpx.TransportError as error:
             return error
 
 
-class _Run(ABC):
-    """What jobs and trainings share.
-
-    Attributes:
-        record: as it was when the server was last asked.
-    """
-
-    path: ClassVar[str]
+class _Run(Tracked):
+    """What jobs and trainings share."""
 
     def __init__(self, client: AsyncClient, record: Mapping[str, Any]) -> None:
-        self._client, self.record = client, dict(record)
-
-    @property
-    def id(self) -> str:
-        """Its identifier."""
-        return str(self.record["id"])
-
-    @property
-    def status(self) -> str:
-        """``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``, when the server was last asked."""
-        return str(self.record["status"])
-
-    @property
-    def _own(self) -> str:
-        return f"{self.path}/{self.id}"
+        super().__init__(record)
+        self._client = client
 
     async def refresh(self) -> Self:
         """Ask the server for the record."""
-        self.record = await self._client.do(self._client.calls.get(self._own))
+        self.record = await self._client.do(self._client.calls.get(self.path))
         return self
 
     async def cancel(self) -> Self:
         """Have it stop; one that has ended stays as it is."""
-        self.record = await self._client.do(self._client.calls.cancel(self._own))
+        self.record = await self._client.do(self._client.calls.cancel(self.path))
         return self
 
     def events(self, after: str | None = None) -> AsyncIterator[Event]:
@@ -205,18 +176,18 @@ class _Run(ABC):
         Args:
             after: the id of the last event that is known already.
         """
-        return self._client.follow(self._own, after)
+        return self._client.follow(self.path, after)
 
 
 @final
 class AsyncJob(_Run):
     """A job."""
 
-    path: ClassVar[str] = "/v1/jobs"
+    kind: ClassVar[str] = "/v1/jobs"
 
     async def result(self, timeout: float | None = None) -> Result:
         """What it has made, once it has succeeded; errors are those of :meth:`AsyncClient.run`."""
-        result = await self._client.do(self._client.calls.result(self._own, timeout))
+        result = await self._client.do(self._client.calls.result(self.path, timeout))
         self.record = result.record
         return result
 
@@ -225,9 +196,9 @@ class AsyncJob(_Run):
 class AsyncTraining(_Run):
     """A training."""
 
-    path: ClassVar[str] = "/v1/trainings"
+    kind: ClassVar[str] = "/v1/trainings"
 
     async def result(self, timeout: float | None = None) -> str:
         """The model, as name@version, once it has succeeded; errors are those of :meth:`AsyncClient.run`."""
-        self.record = await self._client.do(self._client.calls.ended(self._own, timeout))
+        self.record = await self._client.do(self._client.calls.ended(self.path, timeout))
         return str(self.record["model"])

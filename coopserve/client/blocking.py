@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from abc import ABC
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Self, TypeVar, final
 
@@ -11,7 +10,7 @@ import httpx
 
 from coopserve.client.calls import Answer, Call, Calls, Pause, Record, Send, pause_of, refusal, unreachable
 from coopserve.client.events import Decoder
-from coopserve.client.results import Event, Result
+from coopserve.client.results import Event, Result, Tracked
 
 T = TypeVar("T")
 
@@ -75,12 +74,12 @@ class Client:
 
     def jobs(self, status: str | None = None) -> Iterator[Job]:
         """All jobs, newest first."""
-        for record in self._listed(Job.path, status):
+        for record in self._listed(Job.kind, status):
             yield Job(self, record)
 
     def trainings(self, status: str | None = None) -> Iterator[Training]:
         """All trainings, newest first."""
-        for record in self._listed(Training.path, status):
+        for record in self._listed(Training.kind, status):
             yield Training(self, record)
 
     def upload(self, picture: Any) -> str:
@@ -165,54 +164,26 @@ class Client:
             time.sleep(step.seconds)
             return None
         try:
-            return self._http.request(
-                step.method,
-                step.url,
-                headers=step.headers,
-                json=step.json,
-                files=step.files,
-                data=step.data,
-                params=step.params,
-                timeout=self._timeout + step.wait,
-            )
+            return self._http.request(**step.request(self._timeout))
         except httpx.TransportError as error:
             return error
 
 
-class _Run(ABC):
-    """What jobs and trainings share.
-
-    Attributes:
-        record: as it was when the server was last asked.
-    """
-
-    path: ClassVar[str]
+class _Run(Tracked):
+    """What jobs and trainings share."""
 
     def __init__(self, client: Client, record: Mapping[str, Any]) -> None:
-        self._client, self.record = client, dict(record)
-
-    @property
-    def id(self) -> str:
-        """Its identifier."""
-        return str(self.record["id"])
-
-    @property
-    def status(self) -> str:
-        """``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``, when the server was last asked."""
-        return str(self.record["status"])
-
-    @property
-    def _own(self) -> str:
-        return f"{self.path}/{self.id}"
+        super().__init__(record)
+        self._client = client
 
     def refresh(self) -> Self:
         """Ask the server for the record."""
-        self.record = self._client.do(self._client.calls.get(self._own))
+        self.record = self._client.do(self._client.calls.get(self.path))
         return self
 
     def cancel(self) -> Self:
         """Have it stop; one that has ended stays as it is."""
-        self.record = self._client.do(self._client.calls.cancel(self._own))
+        self.record = self._client.do(self._client.calls.cancel(self.path))
         return self
 
     def events(self, after: str | None = None) -> Iterator[Event]:
@@ -221,18 +192,18 @@ class _Run(ABC):
         Args:
             after: the id of the last event that is known already.
         """
-        return self._client.follow(self._own, after)
+        return self._client.follow(self.path, after)
 
 
 @final
 class Job(_Run):
     """A job."""
 
-    path: ClassVar[str] = "/v1/jobs"
+    kind: ClassVar[str] = "/v1/jobs"
 
     def result(self, timeout: float | None = None) -> Result:
         """What it has made, once it has succeeded; errors are those of :meth:`Client.run`."""
-        result = self._client.do(self._client.calls.result(self._own, timeout))
+        result = self._client.do(self._client.calls.result(self.path, timeout))
         self.record = result.record
         return result
 
@@ -241,9 +212,9 @@ class Job(_Run):
 class Training(_Run):
     """A training."""
 
-    path: ClassVar[str] = "/v1/trainings"
+    kind: ClassVar[str] = "/v1/trainings"
 
     def result(self, timeout: float | None = None) -> str:
         """The model, as name@version, once it has succeeded; errors are those of :meth:`Client.run`."""
-        self.record = self._client.do(self._client.calls.ended(self._own, timeout))
+        self.record = self._client.do(self._client.calls.ended(self.path, timeout))
         return str(self.record["model"])

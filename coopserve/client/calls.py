@@ -54,6 +54,10 @@ class Send:
     wait: float = 0.0
     """How long the server may hold the answer, in seconds."""
 
+    def request(self, timeout: float) -> dict[str, Any]:
+        """What httpx is to send, where the server may be silent for so many seconds beside ``wait``."""
+        return {k: v for k, v in vars(self).items() if k != "wait"} | {"timeout": timeout + self.wait}
+
 
 @dataclass(frozen=True)
 class Pause:

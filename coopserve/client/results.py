@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from abc import ABC
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, final
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, final
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,6 +28,35 @@ class Event(NamedTuple):
 
 
 TERMINAL = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Tracked(ABC):
+    """A job or training of the server.
+
+    Attributes:
+        kind: the path under which all of its kind are.
+        record: as it was when the server was last asked.
+    """
+
+    kind: ClassVar[str]
+
+    def __init__(self, record: Mapping[str, Any]) -> None:
+        self.record = dict(record)
+
+    @property
+    def id(self) -> str:
+        """Its identifier."""
+        return str(self.record["id"])
+
+    @property
+    def status(self) -> str:
+        """``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``, when the server was last asked."""
+        return str(self.record["status"])
+
+    @property
+    def path(self) -> str:
+        """Its own path."""
+        return f"{self.kind}/{self.id}"
 
 
 @final
