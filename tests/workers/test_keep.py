@@ -118,7 +118,7 @@ class Slope:
         self._left -= 1
         if self._left == 0:
             self.reached.set()
-            assert self.go.wait(10)
+            assert self.go.wait(60)
         return rows["x"].flatten(1).mean(1)
 
 
@@ -132,7 +132,7 @@ def stopped_at(call: int) -> Chain:
     value, engine = Slope(call), Engine(max_rows=CHAINS)
     engine.start()
     ticket = engine.submit(annealing(value))
-    assert value.reached.wait(10)
+    assert value.reached.wait(60)
     stop = threading.Thread(target=engine.stop)
     stop.start()
     time.sleep(0.02)
