@@ -29,14 +29,16 @@ _MOVE = 37
 """Each row holds the example's numbers so many places further on: rows that only differ in scale agree too easily."""
 
 
-def tried_sizes(max_rows: int, device: torch.device | str = "cpu") -> list[int]:
+def tried_sizes(max_rows: int, device: torch.device | str = "cpu", *, pictures: bool = True) -> list[int]:
     """The batch sizes that are tried: four to the octave below the full batch, and the full batch.
 
     Above 8 rows the next size is at most a fourth larger; up to 8 every size is tried. On a GPU they are the powers of
-    two: its steps are recorded for each size, and hardly take longer for twice the rows.
+    two: its steps are recorded for each size, and hardly take longer for twice the rows. So they are for rows without
+    pictures, whose steps cost little: a library sums the last rows of other sizes in another order, which few latent
+    vectors show.
     """
     octaves = [1 << k for k in range((max_rows - 1).bit_length())]
-    quarters = range(4 if torch.device(device).type == "cpu" else 1)
+    quarters = range(4 if pictures and torch.device(device).type == "cpu" else 1)
     sizes = {octave + octave * quarter // 4 for octave in octaves for quarter in quarters}
     return sorted({size for size in sizes if size < max_rows} | {max_rows})
 
@@ -94,7 +96,7 @@ def _agreeing(kernel: Kernel, example: Rows, max_rows: int, device: torch.device
             for k, v in advance(place, size).items()
         )
 
-    sizes = tuple(size for size in tried_sizes(max_rows, device) if agrees(size))
+    sizes = tuple(size for size in tried_sizes(max_rows, device, pictures=pictures) if agrees(size))
     return sizes if max_rows in sizes else ()
 
 
