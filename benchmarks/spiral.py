@@ -206,7 +206,7 @@ def draw(found: dict[int, dict[str, Tensor]], path: Path) -> None:
 
 
 @click.command(help=__doc__)
-@click.option("--updates", default=600, show_default=True, type=click.IntRange(1), help="Of each length but the last.")
+@click.option("--updates", default=1000, show_default=True, type=click.IntRange(1), help="Of each length but the last.")
 @click.option("--last", default=40, show_default=True, type=click.IntRange(1), help="Updates of the longest chains.")
 @click.option("--batch", default=128, show_default=True, type=click.IntRange(2))
 @click.option("--samples", default=1000, show_default=True, type=click.IntRange(2), help="Chains that are measured.")
