@@ -43,7 +43,7 @@ def by_step_size(
 ) -> dict[float, Estimate]:
     """Kernel distances of n refined images to others, by what multiplies the trained delta."""
     defaults, seen = defaults_for(model, "generate"), features(target)
-    own = [{"n": len(part)} for part in torch.arange(n).split(_CHUNK)]
+    own = [{"n": min(_CHUNK, n - done)} for done in range(0, n, _CHUNK)]
 
     def made(size: float) -> Tensor:
         outputs = run_jobs(model, "generate", {**defaults, "step_size": size}, own, seed=_SEED, at_once=1)
