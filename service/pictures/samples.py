@@ -54,8 +54,12 @@ def _noisy_shirt() -> Image.Image:
     return picture
 
 
+def _yellow_face() -> Image.Image:
+    return _face(fill=(255, 200, 40), ink=(90, 50, 10), mode="RGB")
+
+
 def _face_with_hole() -> Image.Image:
-    picture = _face(fill=(255, 200, 40), ink=(90, 50, 10), mode="RGB").convert("RGBA")
+    picture = _yellow_face().convert("RGBA")
     picture.paste((0, 0, 0, 0), (34, 16, 54, 36))
     return picture
 
@@ -78,8 +82,9 @@ SAMPLES: Mapping[str, Sample] = {
     "sample-shirt": Sample("A light T-shirt on black, 28x28, grey", lambda: _shirt(190)),
     "sample-small-shirt": Sample("The same T-shirt, 14x14", lambda: _shirt(190).resize((14, 14), Image.Resampling.BOX)),
     "sample-noisy-shirt": Sample("A dim T-shirt under faint noise, 28x28, grey", _noisy_shirt),
-    "sample-face": Sample(
-        "A yellow smiling face, 64x64", lambda: _face(fill=(255, 200, 40), ink=(90, 50, 10), mode="RGB")
+    "sample-face": Sample("A yellow smiling face, 64x64", _yellow_face),
+    "sample-small-face": Sample(
+        "The yellow face, 16x16", lambda: _yellow_face().resize((16, 16), Image.Resampling.BOX)
     ),
     "sample-face-outline": Sample("A smiling face in black lines, 64x64", lambda: _face(fill=255, ink=0, mode="L")),
     "sample-face-with-hole": Sample("The yellow face with a transparent hole around an eye, 64x64", _face_with_hole),

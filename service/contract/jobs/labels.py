@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from service.contract.cards import ModelCard
 from service.contract.errors import invalid
@@ -16,6 +16,9 @@ Label = ClassName | Annotated[int, Field(ge=0, le=9999)] | Annotated[dict[ClassN
 """A class by name or index, or a mix of classes as weights by name."""
 
 LABEL_FORMS = "its name, its index, or a mix as weights by name, e.g. `{'Bag': 1, 'Coat': 3}` (scaled to sum to 1)"
+
+CHOSEN: dict[str, JsonValue] = {"x-chosen": True}
+"""In the schema of a field that is needed wherever the model has classes, so that a form offers no other way."""
 
 
 def classes_of(card: ModelCard, field: str) -> list[str]:

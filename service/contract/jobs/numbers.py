@@ -10,7 +10,7 @@ from pydantic import Field
 from service.contract.cards import ModelCard
 from service.contract.errors import invalid
 from service.contract.jobs.fitted import FittedRequest
-from service.contract.jobs.labels import LABEL_FORMS, Label, known_mix
+from service.contract.jobs.labels import CHOSEN, LABEL_FORMS, Label, known_mix
 from service.contract.jobs.request import PICTURE_FORMS, PictureRef, Role
 
 
@@ -42,7 +42,10 @@ class Score(FittedRequest):
     )
     image: PictureRef = Field(description=f"The picture to judge. {PICTURE_FORMS}")
     label: Label | None = Field(
-        None, description=f"The class, for a model with classes: {LABEL_FORMS}.", examples=["T-shirt/top"]
+        None,
+        description=f"The class, for a model with classes: {LABEL_FORMS}.",
+        examples=["T-shirt/top"],
+        json_schema_extra=CHOSEN,
     )
     condition: PictureRef | None = Field(
         None, description=f"What the image was made from, for a model that makes images from images. {PICTURE_FORMS}"

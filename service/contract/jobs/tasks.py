@@ -18,7 +18,7 @@ from service.contract.cards import ModelCard
 from service.contract.errors import invalid
 from service.contract.jobs.denoise import Denoise
 from service.contract.jobs.fitted import FittedRequest, RestorableRequest
-from service.contract.jobs.labels import LABEL_FORMS, Label, classes_of, mix_of, mixes_of
+from service.contract.jobs.labels import CHOSEN, LABEL_FORMS, Label, classes_of, mix_of, mixes_of
 from service.contract.jobs.latents import Reconstruct, Restyle
 from service.contract.jobs.numbers import Embed, Score
 from service.contract.jobs.request import PICTURE_FORMS, JobRequest, PictureRef, Role
@@ -68,6 +68,7 @@ class Translate(RestorableRequest):
         None,
         description="The kind of image to make, for a model that knows several: its name or index. "
         "Models without classes take none.",
+        json_schema_extra=CHOSEN,
     )
     animate: bool = Field(False, description="Also give the way from the start to the result as an animated PNG.")
 

@@ -55,8 +55,8 @@ export class Form {
     const kind = plain(field);
     const hint = sentence(field.description);
     const label = titled(name);
-    if (name === "label") return this.put(name, classes(this.card.classes, label, hint));
-    if (name === "labels") return this.put(name, kind.minItems === 2 ? pair(label, (k) => picker(this.card.classes, `${k ? "To" : "From"}`)) : classes(this.card.classes, label, hint, true));
+    if (name === "label") return this.put(name, classes(this.card.classes, label, hint, { must: plain(field)["x-chosen"] }));
+    if (name === "labels") return this.put(name, kind.minItems === 2 ? pair(label, (k) => picker(this.card.classes, `${k ? "To" : "From"}`)) : classes(this.card.classes, label, hint, { list: true }));
     if (/data URI/.test(field.description)) return this.put(name, attached(label, hint));
     if (kind.type === "array") return this.put(name, pair(label, (k) => number({ label: k ? "To" : "From", hint: "", low: kind.items.minimum, high: kind.items.maximum, step: 1 })));
     if (kind.enum) return this.put(name, select(label, hint, kind.enum, field.default));
@@ -268,19 +268,19 @@ function pair(label, make) {
   return { element: h("div", { class: "field", role: "group", "aria-label": label }, h("div", { class: "label" }, label), h("div", { class: "two" }, ends.map((end) => end.element)), wrongLine()), read, write: (next) => next.forEach((one, k) => ends[k].write(one)) };
 }
 
-/** Classes by name. One, or several: as a mix with weights, or with `list` one after another. */
-function classes(names, label, hint, list = false) {
+/** Classes by name. One, or several: as a mix with weights, or with `list` one after another. With `must` none is no choice. */
+function classes(names, label, hint, { list = false, must = false } = {}) {
   const weights = new Map();
   const chips = h("div", { class: "chips", role: "group", "aria-label": label });
   const bars = h("div", { class: "mix" });
   const drawAll = () => {
     chips.querySelectorAll("button").forEach((chip) => chip.setAttribute("aria-pressed", String(weights.has(chip.textContent))));
-    chips.firstElementChild.setAttribute("aria-pressed", String(!weights.size));
+    if (!must) chips.firstElementChild.setAttribute("aria-pressed", String(!weights.size));
     const mixed = !list && weights.size > 1;
     bars.replaceChildren(...(mixed ? [...weights].map(([name, weight]) => h("label", {}, name, h("input", { type: "range", min: 0.05, max: 1, step: 0.05, ".value": weight, "aria-label": `Weight of ${name}`, oninput: (event) => weights.set(name, Number(event.target.value)) }))) : []));
   };
   chips.append(
-    h("button", { type: "button", class: "chip", onclick: () => (weights.clear(), drawAll()) }, list ? "All" : "Any"),
+    ...(must ? [] : [h("button", { type: "button", class: "chip", onclick: () => (weights.clear(), drawAll()) }, list ? "All" : "Any")]),
     ...names.map((name) => h("button", { type: "button", class: "chip", onclick: () => (weights.has(name) ? weights.delete(name) : weights.set(name, 1), drawAll()) }, name)));
   drawAll();
   const read = () => (!weights.size ? null : list ? [...weights.keys()] : weights.size === 1 ? [...weights.keys()][0] : Object.fromEntries(weights));
