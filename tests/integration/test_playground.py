@@ -316,6 +316,10 @@ def test_what_is_typed_stays_whichever_answer_comes_late(page: Page, site: str) 
 
 
 def test_a_task_that_gives_numbers_and_a_mistake_at_its_field(page: Page, site: str) -> None:
+    choose(page, site, "fashion-ccoopnets", "interpolate")
+    expect(page.locator('[data-field="fit"]')).to_have_count(0)  # from class to class there is no picture to fit
+    choose(page, site, "fashion-ccoopnets", "restyle")
+    expect(page.locator(".fields")).to_contain_text("(scaled to sum to 1)")  # a hint is not cut after "e.g."
     choose(page, site, "fashion-ccoopnets", "score")
     expect(page.get_by_role("button", name="Any", exact=True)).to_have_count(0)  # this task wants a class
     page.get_by_role("button", name="Run", exact=True).click()

@@ -5,6 +5,7 @@ import { button, h, titled, words } from "./dom.js";
 
 const OF_THE_CARD = ["n", "refine", "steps", "step_size", "noise"];
 const ASIDE = ["seed", "fit", "restore", "output_format", "priority", "max_queue_seconds"];
+const OF_PICTURES = ["fit", "restore"];
 const NEVER = ["model", "options", "webhook", "preview_every"];
 
 /** Whether a model with this card can be told a field of a task. */
@@ -36,7 +37,7 @@ export class Form {
       this.refinement(),
       this.method(),
       h("details", {}, h("summary", {}, "More settings"),
-        own.filter(([name]) => ASIDE.includes(name)).map(([name, field]) => this.row(name, field)),
+        own.filter(([name]) => ASIDE.includes(name) && (!OF_PICTURES.includes(name) || Object.keys(this.pictures).length)).map(([name, field]) => this.row(name, field)),
         this.put("watch", toggle("Watch the refinement", "Show the unfinished images while the job runs.", true))));
   }
 
@@ -304,7 +305,7 @@ export const plain = (field) => (field.anyOf ? { ...field, ...(field.anyOf.find(
 function sentence(text = "") {
   const end = text.replace(/ ?The id of an image that was uploaded.*$/s, "").replaceAll("`", "");
   if (end.length < 20) return "";
-  return end.length > 150 ? `${end.slice(0, end.indexOf(". ") + 1) || end}` : end;
+  return end.length > 150 ? end.split(/(?<=\.) (?=[A-Z])/)[0] : end;
 }
 
 export const samplesOnce = (() => {
