@@ -78,7 +78,7 @@ def main(model: str, data: str, root: Path, picture: Sequence[int], answers: int
     task = next(name for name in loaded.card.tasks if name != "embed")
     found = load(data, "test", root).fit(loaded.card.image.width, loaded.card.image.channels)
     parts = [part for k in picture for part in rows(loaded, task, *asked(task, found, k), answers, seed)]
-    sheet(parts).save(out, optimize=True)
+    sheet(parts).quantize(256, dither=Image.Dither.NONE).save(out, optimize=True)
     click.echo(out)
 
 

@@ -37,7 +37,11 @@ def keep_portrait(model: LocalModel) -> bool:
 
 
 def _results(model: LocalModel, task: str) -> list[Image.Image]:
-    fields: dict[str, Any] = {k: v for k, v in TASKS[task].example.items() if k in (*TASKS[task].pictures, "options")}
+    example = TASKS[task].example
+    fields: dict[str, Any] = {name: value for name, value in example.items() if name in TASKS[task].pictures}
+    # The example is another model's, perhaps of another method.
+    known = model.card.tasks[task].options
+    fields["options"] = {name: value for name, value in example.get("options", {}).items() if name in known}
     classes, limits = model.card.classes, model.card.tasks[task].limits
     if task == "generate" and classes is not None:
         picked = [classes[len(classes) * k // _IMAGES] for k in range(min(_IMAGES, len(classes)))]

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from PIL import Image
 
 from pictures.framing import Box, Fit, Frame, Size, on_white
-from pictures.lightness import LIGHTNESS
+from pictures.lightness import LIGHTNESS, LightnessName
 from pictures.masks import of_mask, of_transparency
 from service.contract.cards import ModelCard
 from service.contract.errors import invalid
@@ -34,16 +34,26 @@ class Fitted:
             ``mask`` is 0 and 255 (hidden), also where the request gave it by transparency.
         restore: the picture at its own size, and 0 or 255 (hidden) where it has a mask; empty without ``restore``.
         frame: where the model's picture lies in that one; None without ``restore``.
+        lightness: what results have of that one, pixel by pixel; None: nothing.
     """
 
     pictures: dict[str, Image.Image]
     restore: dict[str, Image.Image] = field(default_factory=dict)
     frame: Frame | None = None
     warnings: list[str] = field(default_factory=list)
+    lightness: LightnessName | None = None
 
     def restored(self, result: Image.Image) -> Image.Image:
         """A result at the size of the picture that was sent; without ``restore`` as it is."""
-        return self.frame.undo(result, self.restore[BASE], self.restore.get(HIDDEN)) if self.frame else result
+        if self.frame is None:
+            return result
+        full = self.frame.undo(result, self.restore[BASE], self.restore.get(HIDDEN))
+        return LIGHTNESS[self.lightness].taken(full, self.restore[BASE]) if self.lightness else full
+
+
+def kept_lightness(request: JobRequest, card: ModelCard) -> LightnessName | None:
+    """What results have of the picture that was sent, pixel by pixel; None: nothing."""
+    return card.tasks[request.task].lightness if getattr(request, "keeps_lightness", False) else None
 
 
 def fit(request: JobRequest, card: ModelCard, given: Pictures, max_restored: int) -> Fitted:
@@ -82,7 +92,7 @@ def fit(request: JobRequest, card: ModelCard, given: Pictures, max_restored: int
     kept = {BASE: on_white(picture, 1 if picture.mode in ("L", "LA") else 3)}
     if hidden is not None:
         kept[HIDDEN] = hidden.convert("1", dither=Image.Dither.NONE)
-    return Fitted(fitted, kept, frames[name], warnings)
+    return Fitted(fitted, kept, frames[name], warnings, kept_lightness(request, card))
 
 
 def check_restored(request: JobRequest, sizes: Iterable[Size], max_restored: int) -> None:

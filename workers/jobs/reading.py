@@ -21,7 +21,7 @@ from service.contract.cards import ModelCard
 from service.contract.errors import NotFoundError
 from service.contract.jobs import Inputs, JobRequest, Role, shape_of
 from service.pictures.blobs import Blobs
-from service.pictures.fitting import BASE, HIDDEN
+from service.pictures.fitting import BASE, HIDDEN, kept_lightness
 from service.pictures.places import shelf_key
 from service.pictures.surfaces import coefficients_of
 from surfaces.harmonics import Floats
@@ -128,8 +128,7 @@ def restoration(
         base = picture_of(_file(BASE, inputs.pictures[BASE], blobs))
         return base, picture_of(_file(HIDDEN, hidden, blobs)) if hidden else None
 
-    kept = card.tasks[request.task].lightness if getattr(request, "keeps_lightness", False) else None
-    return Restoration(inputs.frame, read, budget, kept)
+    return Restoration(inputs.frame, read, budget, kept_lightness(request, card))
 
 
 def _fitted(name: str, kept: str, request: JobRequest, card: ModelCard, blobs: Blobs) -> Image.Image:
