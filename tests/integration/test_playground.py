@@ -320,6 +320,11 @@ def test_a_task_that_gives_numbers_and_a_mistake_at_its_field(page: Page, site: 
     expect(page.locator('[data-field="fit"]')).to_have_count(0)  # from class to class there is no picture to fit
     choose(page, site, "fashion-ccoopnets", "restyle")
     expect(page.locator(".fields")).to_contain_text("(scaled to sum to 1)")  # a hint is not cut after "e.g."
+    choose(page, site, "spectral-cgml", "denoise")
+    expect(page.get_by_text("Step size and noise")).to_have_count(0)  # there is nothing to choose
+    box = page.get_by_label("Surface", exact=True).bounding_box()
+    assert box is not None
+    assert box["width"] > 150  # beside the button for a file there is room to write
     choose(page, site, "fashion-ccoopnets", "score")
     expect(page.get_by_role("button", name="Any", exact=True)).to_have_count(0)  # this task wants a class
     page.get_by_role("button", name="Run", exact=True).click()

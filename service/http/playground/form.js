@@ -107,7 +107,9 @@ export class Form {
     if (!limits.max_steps) return null;
     const refine = limits.proposal && "refine" in this.schema.properties && this.task !== "score"
       ? this.put("refine", toggle("Refine", "Off: the proposal of the fast network as it is.", defaults.refine)) : null;
-    const numbers = h("div", { class: "stack" }, this.limited("steps", "Steps"), h("details", {}, h("summary", {}, "Step size and noise"), this.limited("step_size", "Step size"), this.limited("noise", "Noise")));
+    const steps = this.limited("steps", "Steps");
+    const finer = [this.limited("step_size", "Step size"), this.limited("noise", "Noise")].filter(Boolean);
+    const numbers = h("div", { class: "stack" }, steps, finer.length ? h("details", {}, h("summary", {}, "Step size and noise"), finer) : null);
     this.fields.refine?.element.addEventListener("change", () => (numbers.hidden = !this.fields.refine.read()));
     return h("fieldset", {}, h("legend", {}, "Refinement"), refine, numbers);
   }
