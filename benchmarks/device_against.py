@@ -3,8 +3,8 @@
 Programs that both have, with the same options, run in turns, each round beginning with the other one: the jobs of
 ``benchmarks.engine`` (one after the other, in static batches, through the engine, and as the bare loop) on the older
 checkout's models, and trainings of presets that have not changed. A figure is the median over the rounds of this code's
-time over the older one's. More than 1.05 is slower. It takes as many rounds as fit the seconds, and at least one; three
-or more on a machine without other work tell something.
+time over the older one's. More than 1.05 is slower. It takes as many rounds as fit the seconds, and at least three;
+they tell something on a machine without other work.
 """
 
 from __future__ import annotations
@@ -99,8 +99,8 @@ def _run(checkout: Path, given: list[str], checkpoints: Path, data: Path) -> Non
         raise RuntimeError(f"in {checkout} {' '.join(given[:2])} failed: {' '.join(last)}")
 
 
-def compare(older: Path, seconds: float, chosen: Mapping[str, Measure] | None = None) -> dict[str, Any]:
-    """This code against an older checkout, in turns, as long as there is time.
+def compare(older: Path, seconds: float, chosen: Mapping[str, Measure] | None = None, least: int = 3) -> dict[str, Any]:
+    """This code against an older checkout, in turns, as long as there is time for a round, and ``least`` rounds.
 
     Returns:
         ``ratios`` of each figure, one a round, their medians, and the names of those that are ``slower``.
@@ -109,7 +109,7 @@ def compare(older: Path, seconds: float, chosen: Mapping[str, Measure] | None = 
     what = measures(older / "checkpoints") if chosen is None else chosen
     ratios: dict[str, list[float]] = {}
     began, rounds = time.monotonic(), 0
-    while not rounds or (time.monotonic() - began) * (rounds + 1) / rounds <= seconds:
+    while rounds < least or (time.monotonic() - began) * (rounds + 1) / rounds <= seconds:
         for name, measure in what.items():
             for figure, ratio in _pair(measure, older, rounds % 2 == 1).items():
                 ratios.setdefault(f"{name}: {figure}", []).append(ratio)
