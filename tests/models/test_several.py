@@ -34,6 +34,7 @@ SHARED: dict[str, Tiny] = {
     "inpainting": Tiny("ccoopnets", "small-inpaint", pairs, {**SMALL, "initializer.finish": 8}),
     "generation": Tiny("cfebm", "tiny", images, {"network.c": 4}),
     "translation": Tiny("cfebm", "small-translate", domains, {"network.c": 2}),
+    "flow": Tiny("coopflow", "tiny", images, {"training.flow_share": 0.25, "training.iterations": 6}),
 }
 
 

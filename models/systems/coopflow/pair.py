@@ -17,6 +17,7 @@ from models.systems.coopflow.config import Config
 from models.systems.coopflow.guards import Guards
 from models.training.draws import Draws
 from models.training.learner import Learner, mixed_precision
+from models.training.team import ALONE, Team
 
 
 class Phase(IntEnum):
@@ -53,15 +54,16 @@ class Pair:
         config: sizes and rates, fitted to the data.
         draws: of the first weights.
         device: where the networks are trained.
+        team: the processes that train them; each learns from its rows of what the gradients are asked for.
 
     Attributes:
         phase: where the training is.
         done: iterations of the phase.
     """
 
-    def __init__(self, config: Config, draws: Draws, device: torch.device) -> None:
+    def __init__(self, config: Config, draws: Draws, device: torch.device, team: Team = ALONE) -> None:
         t = config.training
-        self.config = config
+        self.config, self.team = config, team
         draws.weights()
         flow = ImageFlow(config.flow, config.channels, legacy_decode=config.legacy_decode).to(device)
         energy = channels_last(ResidualEnergy(config.channels, config.width, config.size).to(device))
@@ -75,6 +77,7 @@ class Pair:
             shrunk=weight_norm_scales(flow),
             shrinkage=t.weight_decay,
             captured=cuda,
+            team=team,
         )
         self.energy = Learner(
             "energy",
@@ -83,6 +86,7 @@ class Pair:
             betas=t.betas_energy,
             decay=t.average or None,
             captured=cuda,
+            team=team,
         )
         self.phase, self.done = Phase.NORMS, 0
         self.guards = Guards(t.guards, device)
@@ -113,17 +117,18 @@ class Pair:
     def flow_gradients(self, images: Tensor, noise: Tensor) -> dict[str, Tensor]:
         """The gradients of the mean of -log q (in nats), without an update."""
         network = self.flow.network.train()
-        density = network.bound(images, noise)
+        density = network.bound(self.team.own(images), self.team.own(noise))
         self.flow.backward(-density.mean())
-        bits = bits_per_dimension(density.detach().mean(), images[0].numel())
+        bits = bits_per_dimension(self.team.mean(density.detach().mean()), images[0].numel())
         return {"bits": bits, "norm_flow": self.flow.norm()}
 
     def energy_gradients(self, real: Tensor, made: Tensor) -> dict[str, Tensor]:
         """The gradients of mean f(made) - mean f(real), without an update."""
+        real, made = self.team.own(real), self.team.own(made)
         f = self.f(torch.cat([real, made]))
         f_real, f_made = f[: len(real)].mean(), f[len(real) :].mean()
         self.energy.backward(f_made - f_real)
-        values = {"f_data": f_real.detach(), "f_chain": f_made.detach()}
+        values = {"f_data": self.team.mean(f_real.detach()), "f_chain": self.team.mean(f_made.detach())}
         return {**values, "gap": values["f_data"] - values["f_chain"], "norm_energy": self.energy.norm()}
 
     def schedule(self, scale: float) -> None:

@@ -25,6 +25,7 @@ from models.systems.frame import fitted
 from models.training.capture import Replayed
 from models.training.draws import Draws, Purpose
 from models.training.learner import copied, frozen
+from models.training.team import ALONE, Team
 
 SHEET = 8
 """Rows and columns of a sheet of samples: proposals above, refined ones below."""
@@ -46,12 +47,18 @@ class CoopFlowTrainer:
         data: the observed images.
         seed: everything random is a function of it and of the iteration.
         device: where the networks are trained.
+        team: the processes that train them.
+
+    Raises:
+        ValueError: several processes can't train it.
     """
 
-    def __init__(self, config: Config, data: ImageData, seed: int, device: torch.device) -> None:
-        self.config, self.draws, self.device = config, Draws(seed), device
+    def __init__(self, config: Config, data: ImageData, seed: int, device: torch.device, team: Team = ALONE) -> None:
+        if team.size > 1 and config.flow.dropout:
+            raise ValueError("dropout is drawn for a batch as a whole, so it can't be divided: set flow.dropout to 0")
+        self.config, self.draws, self.device, self.team = config, Draws(seed), device, team
         self.batches = Batches(config, data, self.draws, device)
-        self.pair = Pair(config, self.draws, device)
+        self.pair = Pair(config, self.draws, device, team)
         self._epoch = max(len(data) // config.training.batch_size, _SHORTEST_EPOCH)
         self._given = self.batches.given(config.training.batch_size, 0, 0)
         self._prepared: dict[tuple[Phase, bool], Replayed[dict[str, Tensor]]] = {}
@@ -92,8 +99,10 @@ class CoopFlowTrainer:
         self._prepared = {key: made for key, made in self._prepared.items() if key[0] is pair.phase}
         if (pair.phase, turn) not in self._prepared:
             body = self._learn_flow if pair.phase is Phase.FLOW else partial(self._cooperate, turn)
-            # Noise that decays is another number in each iteration, and is no noise in the end.
-            device = torch.device("cpu") if t.noise_epochs else self.device
+            # Noise that decays is another number in each iteration, and is no noise in the end; processes of a team
+            # wait for each other within one.
+            as_written = t.noise_epochs or self.team.size > 1
+            device = torch.device("cpu") if as_written else self.device
             self._prepared[pair.phase, turn] = Replayed(body, device)
         return self._prepared[pair.phase, turn]
 
@@ -122,12 +131,24 @@ class CoopFlowTrainer:
         return {**metrics, "allowed": self.pair.update(metrics)}
 
     def chain(self, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Proposals, their refinement, and the share of drift that was cut in the last step.
+        """Proposals, their refinement, and the share of drift that was cut in the last step; of all processes."""
+        cuts: list[Tensor] = []
+
+        def own() -> Tensor:
+            proposal, made, cut = self._own_chain()
+            cuts.append(cut)
+            return torch.stack([proposal, made], 1)
+
+        both = self.team.together(len(real), own)
+        return both[:, 0], both[:, 1], self.team.mean(cuts[0])
+
+    def _own_chain(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The same, of this process's rows.
 
         These are the loops of :func:`proposed_and_refined`, driven without a look at the rows: a GPU does not wait.
         """
-        chain, seeds = self.config.chain, self.batches.seeds(self._given)
-        rows = bounded_numbers(len(real), chain.delta, chain.drift, self._chain_noise(), self.device)
+        chain, seeds = self.config.chain, self.team.own(self.batches.seeds(self._given))
+        rows = bounded_numbers(len(seeds), chain.delta, chain.drift, self._chain_noise(), self.device)
         if not self.config.training.noise_epochs:
             rows.pop("tau", None)
         flow, energy = self.pair.flow.network.eval(), self.pair.energy.network  # proposals without dropout
@@ -259,10 +280,10 @@ def _read(found: Mapping[str, Tensor]) -> dict[str, float]:
     return {name: value for name, value in read.items() if math.isfinite(value)} | {"skipped": skipped}
 
 
-def make_trainer(config: Config, data: Data, seed: int, device: torch.device) -> CoopFlowTrainer:
+def make_trainer(config: Config, data: Data, seed: int, device: torch.device, team: Team = ALONE) -> CoopFlowTrainer:
     """A fresh training of a configuration that was fitted to the data.
 
     Raises:
         DataError: the data are two domains.
     """
-    return CoopFlowTrainer(config, one_set(data).fit(config.image_size, config.channels), seed, device)
+    return CoopFlowTrainer(config, one_set(data).fit(config.image_size, config.channels), seed, device, team)

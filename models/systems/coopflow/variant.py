@@ -51,5 +51,5 @@ COOPFLOW = Variant(
     calibrate=calibrate,
     curves=CURVES,
     headings=headings,
-    alone="its iteration is one recorded graph, in which processes do not exchange gradients",
+    alone="",
 )
