@@ -116,12 +116,18 @@ def _signals() -> Iterator[None]:
     def pass_on(*_: object) -> None:
         for child in multiprocessing.active_children():
             os.kill(child.pid or 0, signal.SIGINT)
+        signal.setitimer(signal.ITIMER_REAL, 1.0)  # again and again: one that is only beginning ignores it
 
-    before = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
-    before[signal.SIGTERM] = signal.signal(signal.SIGTERM, pass_on)
+    chosen: dict[signal.Signals, Any] = {
+        signal.SIGINT: signal.SIG_IGN,
+        signal.SIGTERM: pass_on,
+        signal.SIGALRM: pass_on,
+    }
+    before = {number: signal.signal(number, handler) for number, handler in chosen.items()}
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
         for number, handler in before.items():
             signal.signal(number, handler)
 

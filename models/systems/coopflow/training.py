@@ -132,6 +132,8 @@ class CoopFlowTrainer:
 
     def chain(self, real: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Proposals, their refinement, and the share of drift that was cut in the last step; of all processes."""
+        if self.team.size == 1:
+            return self._own_chain()
         cuts: list[Tensor] = []
 
         def own() -> Tensor:
