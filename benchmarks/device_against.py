@@ -25,19 +25,23 @@ import numpy as np
 SLOWER = 1.05
 HERE = Path(__file__).resolve().parent.parent
 _MODELS = ("fashion-ccoopnets", "fashion-cfebm")
+TRAININGS = {"ccoopnets": ("small", 40), "cfebm": ("tiny", 200)}
+"""For each system a preset, and how many iterations of it."""
 
 Measure = Callable[[Path, Path], dict[str, float]]
 """(checkout, folder to write to) -> seconds by name."""
 
 
-def measures(checkpoints: Path, *, jobs: int = 32, longest: int = 40, iterations: int = 40) -> dict[str, Measure]:
+def measures(
+    checkpoints: Path, *, jobs: int = 32, longest: int = 40, trainings: Mapping[str, tuple[str, int]] = TRAININGS
+) -> dict[str, Measure]:
     """What is compared.
 
     Args:
         checkpoints: of the models that both run.
         jobs: so many at once.
         longest: steps of the longest of them.
-        iterations: of each training.
+        trainings: see :data:`TRAININGS`.
     """
 
     def engine(model: str) -> Measure:
@@ -50,7 +54,7 @@ def measures(checkpoints: Path, *, jobs: int = 32, longest: int = 40, iterations
 
         return measure
 
-    def training(system: str) -> Measure:
+    def training(system: str, preset: str, iterations: int) -> Measure:
         def measure(checkout: Path, folder: Path) -> dict[str, float]:
             data = folder / "random.npz"
             random = np.random.default_rng(0)
@@ -63,7 +67,7 @@ def measures(checkpoints: Path, *, jobs: int = 32, longest: int = 40, iterations
                 )
             }
             np.savez(data, allow_pickle=False, **arrays)
-            what = [f"--system={system}", "--preset=small", f"--data={data}", "--name=compared"]
+            what = [f"--system={system}", f"--preset={preset}", f"--data={data}", "--name=compared"]
             how = ["--set", f"training.iterations={iterations}", "--threads=1", "--device=cpu"]
             start = ["-c", "from coopserve.cli import main; main()", "train"]
             _run(checkout, [*start, *what, *how], checkpoints, folder)
@@ -75,7 +79,7 @@ def measures(checkpoints: Path, *, jobs: int = 32, longest: int = 40, iterations
 
     return {
         **{f"jobs of {model}": engine(model) for model in _MODELS},
-        **{f"training of {system}": training(system) for system in ("ccoopnets", "cfebm")},
+        **{f"training of {system}": training(system, *chosen) for system, chosen in trainings.items()},
     }
 
 
