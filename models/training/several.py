@@ -95,7 +95,8 @@ def run_several(size: int, device: str, work: Callable[..., R], *given: Any) -> 
             found: R = fabric.launch(partial(_begin, work=work, given=given))
         except (ProcessExitedException, ProcessRaisedException) as error:
             log.debug("a process of the training has failed", exc_info=error)
-            reason = error.msg.strip().splitlines()[-1]
+            killed = isinstance(error, ProcessExitedException) and error.signal_name
+            reason = f"killed by {killed}" if killed else error.msg.strip().splitlines()[-1]
             raise TrainingError(
                 f"process {error.error_index + 1} of {size} has failed, so all have ended ({reason}); the same command "
                 "goes on from the last save"
