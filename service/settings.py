@@ -102,6 +102,12 @@ class Settings(BaseSettings):
         description="Most memory that one training may take, in bytes; absent: half of the machine's, or four fifths "
         "of the GPU's where it trains on one. A training that would take more is refused.",
     )
+    training_save_seconds: float = Field(
+        30.0,
+        gt=0,
+        le=3600,
+        description="Seconds between two saves of a training's state: what a trainer that is killed has to do again.",
+    )
     tracker: Literal["none", "trackio", "wandb"] = Field(
         "none",
         description="Where trainings are logged besides: trackio or Weights & Biases (extras of these names), which "

@@ -19,7 +19,7 @@ from models.systems.registry import VARIANTS
 from models.training.configuration import TrainingError, choose, find_variant, fit
 from models.training.folder import has_begun
 from models.training.memory import check_memory
-from models.training.plan import Plan
+from models.training.plan import Plan, Rhythm
 from models.training.tracking import Tracker, TrackerError
 from models.training.training import Training
 from service.contract.catalog import UNREADABLE, Catalog
@@ -205,7 +205,8 @@ class TrainingWorker:
         if not has_begun(folder):
             check_memory(plan, training_memory(self._settings, device))
         work.tracker = self._tracker(record, work, plan)
-        training = Training(plan, folder, lambda event: self._reporter.tell(record, work, event))
+        rhythm = Rhythm(save=self._settings.training_save_seconds)
+        training = Training(plan, folder, lambda event: self._reporter.tell(record, work, event), rhythm)
         work.training = training
         return training
 

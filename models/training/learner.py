@@ -55,7 +55,7 @@ class Learner(Generic[N]):
         self._captured, self._team = captured, team
         device = next(network.parameters()).device
         first: float | Tensor = torch.tensor(rate(0), device=device) if captured else rate(0)
-        fused = device.type == "cuda" or None
+        fused = captured or device.type == "cuda" or None
         self.optimizer = torch.optim.Adam(groups, first, betas=betas, fused=fused, capturable=captured)
         self._lr = first
 

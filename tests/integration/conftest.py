@@ -71,7 +71,8 @@ def data_folder(root: Path) -> Path:
 @pytest.fixture(scope="session")
 def server(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that tests share; at the end SIGTERM must stop all of it."""
-    with launch(data_folder(tmp_path_factory.mktemp("shared"))) as server:
+    data_dir = data_folder(tmp_path_factory.mktemp("shared"))
+    with launch(data_dir, COOPSERVE_TRAINING_SAVE_SECONDS="0.5") as server:
         yield server
         assert server.end(signal.SIGTERM) == Ending(0, []), server.output()
 

@@ -85,10 +85,10 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
     def report(event: Event) -> None:
         events.append(event)
-        if event.kind == "metrics" and event.iteration == saved + 2:
+        if event.kind == "metrics" and event.iteration == saved + 1:
             shutil.copytree(root / "run", root / "killed")
 
-    training = Training(planned, root / "run", report, Rhythm(log=1, save=saved))
+    training = Training(planned, root / "run", report, Rhythm(log=1, save=0.0))
     assert training.run()
     return Whole(training, root / "run", root / "killed", saved, events)
 
@@ -96,8 +96,8 @@ def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def test_a_resumed_training_repeats_an_unbroken_one(whole: Whole) -> None:
     """What was logged after the last save is written again, and a torn line is dropped."""
     with (whole.killed / "metrics.jsonl").open("a") as file:
-        file.write(f'{{"iteration": {whole.saved + 3}, "ga')
-    second = Training(whole.training.plan, whole.killed, rhythm=Rhythm(log=1, save=whole.saved))
+        file.write(f'{{"iteration": {whole.saved + 2}, "ga')
+    second = Training(whole.training.plan, whole.killed, rhythm=Rhythm(log=1))
     assert second.progress.iteration == whole.saved
     assert second.run()
     assert log(whole.killed) == log(whole.folder)
