@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 import redis
 import torch
@@ -23,6 +24,9 @@ SAMPLE = Path(__file__).parent / "data" / "fashion-sample.npz"
 # Tests of the service run other processes on the same cores.
 torch.set_num_threads(1)
 
+# A first example may import what takes long, and other processes take the cores: no example has a deadline.
+hypothesis.settings.register_profile("coopserve", deadline=None)
+hypothesis.settings.load_profile("coopserve")
 
 SHARED = ("picture_server", "server")
 """Servers that integration tests of several files share."""
