@@ -60,9 +60,9 @@ def traces(model: LoadedModel, images: Tensor) -> list[list[float]]:
 
 
 def falls(trace: Sequence[float]) -> float:
-    """The share of steps at which the mean over ten iterations falls; 1 of a trace that is too short to tell."""
+    """The share of steps at which the mean over ten iterations falls; 0 of a trace that is too short to tell."""
     means = torch.tensor(trace, dtype=torch.float64).unfold(0, min(_WINDOW, len(trace)), 1).mean(1)
-    return float((means.diff() < 0).double().mean()) if len(means) > 1 else 1.0
+    return float((means.diff() < 0).double().mean()) if len(means) > 1 else 0.0
 
 
 def course(lines: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:

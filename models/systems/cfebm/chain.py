@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -144,3 +145,42 @@ def _joined(rows: Rows, images: Tensor) -> Rows:
 def mixed(coarse: Tensor, noise: Tensor, alpha: float) -> Tensor:
     r"""The start of a single-growth chain: :math:`\sqrt{1 - \alpha^2}\, x + \alpha\, U`; at alpha 1 noise alone."""
     return (1 - alpha**2) ** 0.5 * coarse + alpha * noise
+
+
+def growing(
+    model: Sampled,
+    alpha: float,
+    start: Tensor,
+    keys: Sequence[int],
+    corrupted: Tensor | None,
+    segments: Sequence[Segment],
+) -> Task[Rows]:
+    """The chain that is served, while the network grows.
+
+    Args:
+        model: what is sampled.
+        alpha: how far the stage's size is faded in (appendix A.8).
+        start: what rows start from, at the size of the last stage of the whole growth; each segment takes a corner.
+        keys: one seed a row.
+        corrupted: images from which the last rows start, in the last segment.
+        segments: of the chain.
+
+    Raises:
+        RowsError: the chain has diverged.
+    """
+    single = model.config.growth == "single"
+    start = start[: len(keys) - (0 if corrupted is None else len(corrupted))]
+
+    def corner(size: int) -> Tensor:
+        return start[:, :, :size, :size]
+
+    def enter(rows: Rows, segment: Segment) -> Rows:
+        if segment is segments[0] or not single:
+            return resized(rows, segment)
+        coarse = resized(rows, segment)["y"]
+        return {**rows, "y": mixed(coarse, corner(segment.size), alpha).clamp(-1, 1)}
+
+    rows = chain_numbers(model, len(start), model.config.sampler.s0, 1.0, 0, model.config.steps)
+    rows["y"] = corner(segments[0].size)
+    # Its ends are judged by the guards, which have patience with a network that has just begun.
+    return (yield from walk(rows, segments, keys, enter=enter, joining=corrupted, most=math.inf))

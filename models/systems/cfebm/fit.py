@@ -10,9 +10,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from models.core.loop import Kernel, Rows, Task, run
+from models.core.loop import Kernel, run
 from models.samplers.shortrun import shortrun
-from models.systems.cfebm.chain import Segment, annealed, chain_numbers, mixed, resized, walk
+from models.systems.cfebm.chain import Segment, annealed, growing
 from models.systems.cfebm.config import Config, StageConfig
 from models.systems.cfebm.growth import Growth, rate
 from models.systems.cfebm.guards import harm, measures, strained
@@ -143,28 +143,8 @@ class EnergyFit:
         Raises:
             RowsError: the chain has diverged.
         """
-        return run(self._chain(start, keys, corrupted, self.segments(served=served)), device=self.device)["y"].detach()
-
-    def _chain(
-        self, start: Tensor, keys: Sequence[int], corrupted: Tensor | None, segments: Sequence[Segment]
-    ) -> Task[Rows]:
-        """The chain that is served, while the network grows."""
-        single = self.config.growth == "single"
-        start = start[: len(keys) - (0 if corrupted is None else len(corrupted))]
-
-        def corner(size: int) -> Tensor:
-            return start[:, :, :size, :size]
-
-        def enter(rows: Rows, segment: Segment) -> Rows:
-            if segment is segments[0] or not single:
-                return resized(rows, segment)
-            coarse = resized(rows, segment)["y"]
-            return {**rows, "y": mixed(coarse, corner(segment.size), self.alpha).clamp(-1, 1)}
-
-        rows = chain_numbers(self, len(start), self.config.sampler.s0, 1.0, 0, self.config.steps)
-        rows["y"] = corner(segments[0].size)
-        # Its ends are judged by the guards, which have patience with a network that has just begun.
-        return (yield from walk(rows, segments, keys, enter=enter, joining=corrupted, most=math.inf))
+        chain = growing(self, self.alpha, start, keys, corrupted, self.segments(served=served))
+        return run(chain, device=self.device)["y"].detach()
 
     # The update
 
