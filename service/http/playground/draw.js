@@ -94,7 +94,6 @@ export function draw({ title, mode, width, height, grey = false, under = null, f
   const undo = () => state.past.length && pen.putImageData(state.past.pop(), 0, 0);
 
   return new Promise((resolve) => {
-    let result = null;
     const box = dialog(title, (close) => {
       const inks = how.inks.map((ink) => {
         const choose = () => {
@@ -111,8 +110,8 @@ export function draw({ title, mode, width, height, grey = false, under = null, f
         eraser.setAttribute("aria-pressed", String(state.erase));
       };
       const size = h("input", { type: "range", min: 1, max: 40, step: 0.5, value: state.brush, "aria-label": "Size of the brush", oninput: () => (state.brush = Number(size.value)) });
-      const done = async () => {
-        result = await exported(canvas, mode);
+      const done = () => { // at once: what a person does next is done to the page, not lost in a dialog that is about to go
+        resolve(exported(canvas, mode));
         close();
       };
       refresh();
@@ -130,7 +129,7 @@ export function draw({ title, mode, width, height, grey = false, under = null, f
     box.addEventListener("keydown", (event) => {
       if ((event.ctrlKey || event.metaKey) && event.key === "z") event.preventDefault(), undo();
     });
-    box.addEventListener("close", () => resolve(result));
+    box.addEventListener("close", () => resolve(null));
     const easel = box.querySelector(".easel");
     easel.style.setProperty("--across", `${100 / width}%`);
     easel.style.setProperty("--down", `${100 / height}%`);
@@ -151,5 +150,6 @@ function exported(canvas, mode) {
     }
     pen.putImageData(from, 0, 0);
   }
-  return new Promise((resolve) => source.toBlob(resolve, "image/png"));
+  const bytes = atob(source.toDataURL("image/png").split(",")[1]);
+  return new Blob([Uint8Array.from(bytes, (letter) => letter.charCodeAt(0))], { type: "image/png" });
 }
