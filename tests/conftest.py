@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
@@ -49,6 +49,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {name: place for place, name in enumerate(SHARED)} | {"": len(SHARED)}
     places = {path: order[shared.get(path, "")] for path in first}
     items.sort(key=lambda item: places.get(item.path, len(order)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_node_collection_finished(node: Any, ids: Sequence[str]) -> None:
+    """pytest-xdist keeps a test's group at the end of its id. If it does not, any test goes to any process, and each of
+    them starts all servers and makes anew what the tests of a file share.
+    """
+    if node.config.getoption("dist") == "loadgroup" and not all("@" in id for id in ids):
+        pytest.exit("with this pytest its plugin xdist forgets the groups of tests: `make setup` installs others", 1)
 
 
 @pytest.fixture(autouse=True)
