@@ -31,8 +31,8 @@ T = TypeVar("T")
 Process = subprocess.Popen[bytes]
 
 
-def wait_for(look: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS) -> T:
-    """The first answer of ``look`` that is true.
+def wait_for(look: Callable[[], T | None], what: str, seconds: float = WAIT_SECONDS, pause: float = 0.02) -> T:
+    """The first answer of ``look`` that is true, with a pause after each other.
 
     Raises:
         TimeoutError: there was none in time.
@@ -41,7 +41,7 @@ def wait_for(look: Callable[[], T | None], what: str, seconds: float = WAIT_SECO
     while time.monotonic() < deadline:
         if found := look():
             return found
-        time.sleep(0.02)
+        time.sleep(pause)
     raise TimeoutError(f"waited {seconds:.0f} s in vain for {what}")
 
 
@@ -92,7 +92,7 @@ class Cluster:
                 return answer.status_code == 200 and answer.json()["workers"].get("inference", 0) >= workers
             return False
 
-        wait_for(ready, f"an API with {workers} workers")
+        wait_for(ready, f"an API with {workers} workers", pause=0.1)
 
     def submit(self, **body: Any) -> str:
         """Send a job of ``generate``; gives its id."""

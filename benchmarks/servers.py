@@ -110,11 +110,12 @@ def _process(command: list[str], environment: Mapping[str, str], log: Path, addr
 
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(httpx.HTTPError):
-            if httpx.get(url, timeout=2.0).status_code == 200:
-                return
-        time.sleep(0.1)
+    with httpx.Client(timeout=2.0) as http:
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(httpx.HTTPError):
+                if http.get(url).status_code == 200:
+                    return
+            time.sleep(0.1)
     raise ServerError(f"{url} did not answer; the server wrote:\n{log.read_text(errors='replace')[-2000:]}")
 
 

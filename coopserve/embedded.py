@@ -112,13 +112,14 @@ class Supervisor:
 
     def _watch(self, announce: Callable[[str], None]) -> None:
         ready, address = False, address_of(self._settings)
-        while not self._stopping:
-            if not ready and _is_ready(address):
-                ready = True
-                announce(address)
-            for part in self._parts:
-                part.restart_if_dead()
-            time.sleep(0.1)
+        with httpx.Client(base_url=address, timeout=1.0) as http:  # to make one takes longer than to ask
+            while not self._stopping:
+                if not ready and _is_ready(http):
+                    ready = True
+                    announce(address)
+                for part in self._parts:
+                    part.restart_if_dead()
+                time.sleep(0.1)
 
     def _stop(self) -> None:
         """Stop the API first, then the workers together, the database last."""
@@ -140,8 +141,8 @@ def _environment(settings: Settings) -> dict[str, str]:
     return {f"COOPSERVE_{name.upper()}": str(value) for name, value in values.items()}
 
 
-def _is_ready(address: str) -> bool:
+def _is_ready(http: httpx.Client) -> bool:
     try:
-        return httpx.get(f"{address}/v2/health/ready", timeout=1.0).status_code == 200
+        return http.get("/v2/health/ready").status_code == 200
     except httpx.HTTPError:
         return False

@@ -100,9 +100,10 @@ def _own_server() -> Iterator[str]:
 
 def _wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        with suppress(httpx.HTTPError):
-            if httpx.get(f"{address}/v2/health/ready", timeout=2.0).status_code == 200:
-                return
-        time.sleep(0.1)
+    with httpx.Client(base_url=address, timeout=2.0) as http:
+        while time.monotonic() < deadline and process.poll() is None:
+            with suppress(httpx.HTTPError):
+                if http.get("/v2/health/ready").status_code == 200:
+                    return
+            time.sleep(0.1)
     raise click.ClickException(f"the server did not start; it wrote:\n{log.read_text(errors='replace')[-2000:]}")

@@ -24,13 +24,13 @@ class Event(NamedTuple):
 TERMINAL = {"succeeded", "failed", "cancelled"}
 
 
-def wait_for(look: Callable[[], T | None], seconds: float = 60.0) -> T:
-    """The first answer of ``look`` that is neither None nor False."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+def wait_for(look: Callable[[], T | None], seconds: float = 60.0, pause: float = 0.02) -> T:
+    """The first answer of ``look`` that is neither None nor False; the pauses between looks grow up to ``pause``."""
+    begin = time.monotonic()
+    while (waited := time.monotonic() - begin) < seconds:
         if answer := look():
             return answer
-        time.sleep(0.02)
+        time.sleep(min(pause, 0.02 + waited / 10))
     raise AssertionError(f"nothing came within {seconds:.0f} s")
 
 
@@ -63,7 +63,7 @@ def finished(api: httpx.Client, record: Record, seconds: float = 90.0) -> Record
         found = now(api, record)
         return found if found["status"] in TERMINAL else None
 
-    return wait_for(look, seconds)
+    return wait_for(look, seconds, pause=0.2)  # a look takes from the server what the job could use
 
 
 def running(api: httpx.Client, record: Record, step: int = 1) -> Record:

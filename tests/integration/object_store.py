@@ -61,9 +61,10 @@ def object_store(folder: Path) -> Iterator[ObjectStore]:
 
 def _wait_until_ready(store: ObjectStore) -> None:
     deadline = time.monotonic() + _READY_SECONDS
-    while time.monotonic() < deadline and store.process.poll() is None:
-        with suppress(httpx.HTTPError):
-            if httpx.get(f"{store.url}/healthz", timeout=2.0).status_code == 200:
-                return
-        time.sleep(0.05)
+    with httpx.Client(base_url=store.url, timeout=2.0) as http:
+        while time.monotonic() < deadline and store.process.poll() is None:
+            with suppress(httpx.HTTPError):
+                if http.get("/healthz").status_code == 200:
+                    return
+            time.sleep(0.05)
     raise AssertionError("the S3 server did not start")

@@ -119,13 +119,14 @@ def test_half_open_requests_shut_nobody_out(redis_url: str, client: redis.Redis,
 
 def _await(url: str) -> None:
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        try:
-            httpx.get(f"{url}/v2/health/live", timeout=1)
-        except httpx.TransportError:
-            time.sleep(0.1)
-        else:
-            return
+    with httpx.Client(base_url=url, timeout=1) as http:
+        while time.monotonic() < deadline:
+            try:
+                http.get("/v2/health/live")
+            except httpx.TransportError:
+                time.sleep(0.1)
+            else:
+                return
     raise AssertionError("the API did not start")
 
 
