@@ -38,6 +38,11 @@ def table(precisions: Sequence[float], sizes: Sequence[float]) -> list[float]:
     return [float(f"{size:.4g}") for size in found]
 
 
+def geometric_mean(values: Sequence[float]) -> float:
+    """Of positive numbers."""
+    return float(np.exp(np.mean(np.log(values))))
+
+
 def looked_up(rows: Rows, b: Tensor) -> Tensor:
     """eps of each row from its ``table`` float64 ``[knots]`` at b / ``s``, float64 ``[rows]``; linear in the logs."""
     place = ((b / rows["s"]).clamp(min=1e-30).log10() - KNOTS[0]) / (KNOTS[1] - KNOTS[0])

@@ -353,3 +353,12 @@ def test_the_flow_of_coopflow_is_a_decoder() -> None:
         chains = Cogeneration(decoder, CPU)
     ends = [run(solve(chains, seen, each, [3])) for each in (replace(how, rate=1e-9), how)]
     assert float(ends[1]["misfit"]) < 0.9 * float(ends[0]["misfit"])
+
+
+def test_sizes_of_a_pilot_are_accepted_where_the_posterior_narrows_fast() -> None:
+    """Its width falls from 1 to .003 within a hundred moves, which a size that changes by 5 % a move can't follow."""
+    how = Settings(sigma=0.003, temperatures=100, leapfrogs=6)
+    rows = run(solve(kernels(Line()), line_at(0.7), how, row_seeds(1, 60)))
+    assert 0.55 < float(rows["accepted"].double().mean()) / how.temperatures < 0.85
+    fit = torch.tensor(diagnostics(rows, line_at(0.7), how)["observed_rmse"])
+    assert float(fit.square().mean()) == pytest.approx(1, abs=0.6)  # 1 +- 1.4 / sqrt(60) of a posterior

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from models.core.loop import Loop, Rows, RowsError, Task
 from models.core.noise import row_seeds
 from models.samplers.cogeneration import CANDIDATES, Cogeneration
 from models.samplers.observation import Observation
-from models.samplers.stepsizes import KNOTS, TARGET, adapted, table
+from models.samplers.stepsizes import KNOTS, LEAST, MOST, TARGET, adapted, geometric_mean, table
 
 SolverName: TypeAlias = Literal["ais_hmc", "gd_single", "gd_multi"]
 Scope: TypeAlias = Literal["table", "row", "job"]
@@ -22,6 +23,8 @@ Scope: TypeAlias = Literal["table", "row", "job"]
 PILOTS = 8
 """Chains that find a table of step sizes."""
 _PILOT_TEMPERATURES, _SEGMENTS = 200, 25
+_GAIN = 0.3
+"""Of a pilot with that many temperatures; a shorter one has to follow faster."""
 _ENOUGH = 20
 """So many moves of which none is accepted are no bad luck."""
 _PILOT_FIRST = 0.2
@@ -174,22 +177,35 @@ def _first(how: Settings, dimensions: int) -> float:
 
 
 def pilot(kernels: Cogeneration, seen: Observation, how: Settings, seed: int, condition: Rows) -> Task[list[float]]:
-    """A table of step sizes: the geometric mean of what a few chains of their own adapt to on the way down."""
+    r"""A table of step sizes, from what a few chains of their own accept on the way down.
+
+    They share one size. After each move :math:`\log\epsilon` changes by the difference of their mean acceptance from
+    the target times a gain. Sizes have to fall by fifty times while b / s grows by a hundred, and the rule of the
+    authors' code, which changes a size by at most 5 % a move, lags behind: of its sizes most moves are rejected.
+    """
     temperatures = min(how.temperatures, _PILOT_TEMPERATURES)
-    short = replace(how, step_sizes="row", first=_PILOT_FIRST, temperatures=temperatures, stretch=1.0)
+    gain = min(1.0, _GAIN * _PILOT_TEMPERATURES / temperatures)
+    short = replace(how, step_sizes="row", first=_PILOT_FIRST, temperatures=temperatures, moves=1, stretch=1.0)
     seeds = row_seeds(seed, PILOTS)
     rows = start_rows(kernels, seen, short, PILOTS, condition)
     rows = yield Loop(kernels.begin, rows, 1, seeds, name="pilot", keep=[])
-    marks = sorted({math.ceil(short.temperatures * k / _SEGMENTS) for k in range(1, _SEGMENTS + 1)})
-    precisions, sizes, done = [], [], 0
-    for mark in marks:
-        rows = {**rows, "done": torch.full((PILOTS,), done, device=kernels.device)}
-        steps = (mark - done) * short.moves * short.leapfrogs
-        rows = yield Loop(kernels.step, rows, steps, seeds, name="pilot", keep=["b", "own"])
+    size, precisions, sizes = _PILOT_FIRST, [], []
+    for move in range(temperatures):
+        rows = {**rows, **_shared(kernels, PILOTS, done=move, own=size)}
+        rows = yield Loop(kernels.step, rows, short.leapfrogs, seeds, name="pilot", keep=["b", "p"])
         precisions.append(float(rows["b"][0]) / short.variance)
-        sizes.append(float(rows["own"].log().mean().exp()))
-        done = mark
-    return table(precisions, sizes)
+        sizes.append(size)
+        size = math.exp(math.log(size) + gain * (float(rows["p"].mean()) - TARGET))
+        size = min(max(size, LEAST), MOST)
+    parts = [part for part in np.array_split(np.arange(temperatures), _SEGMENTS) if len(part)]
+    means = [[geometric_mean([values[k] for k in part]) for part in parts] for values in (precisions, sizes)]
+    return table(*means)
+
+
+def _shared(kernels: Cogeneration, n: int, *, done: int, own: float) -> Rows:
+    """Of n rows that share their step size: how many temperatures are done, and the size."""
+    device = kernels.device
+    return {"done": torch.full((n,), done, device=device), "own": torch.full((n,), own, dtype=torch.float64, device=device)}
 
 
 def solve(
@@ -236,8 +252,7 @@ def _together(
     numbers = _first(how, math.prod(kernels.decoder.latent_shape)), TARGET, how.kappa
     own, average, kappa = torch.tensor(numbers, dtype=torch.float64)
     for move in range(last + 1):
-        shared = {"own": own.expand(n), "done": torch.tensor(move // how.moves).expand(n)}
-        rows = {**rows, **{name: value.to(kernels.device).contiguous() for name, value in shared.items()}}
+        rows = {**rows, **_shared(kernels, n, done=move // how.moves, own=float(own))}
         keep = None if move == last else ["p"]
         rows = yield Loop(kernels.step, rows, how.leapfrogs, seeds, name=how.solver, preview=preview, keep=keep)
         own, average = adapted(own, average, rows["p"].mean().cpu(), kappa)
