@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -26,7 +26,7 @@ from models.core.loop import Rows, run_together
 from models.core.noise import mix, row_seeds
 from models.data.images import ImageData, to_float
 from models.data.npz import read_npz
-from models.evaluation.cogeneration import FACTORS, SOLVERS, blocks, hidden_error
+from models.evaluation.cogeneration import FACTORS, blocks, hidden_error
 from models.evaluation.likelihood import Mean
 from models.metrics.pictures import ms_ssim, psnr, ssim
 from models.samplers.cogeneration import Cogeneration
@@ -35,7 +35,7 @@ from models.serving import fast_networks
 from models.systems.aishmc.calibration import calibrate, piloted
 from models.systems.aishmc.config import Config
 from models.systems.aishmc.model import GanModel, generator_of
-from models.systems.aishmc.solver import Settings, diagnostics, solve
+from models.systems.aishmc.solver import Settings, SolverName, diagnostics, solve
 from models.systems.ccoopnets.labels.decoder import LabelDecoder
 from models.systems.ccoopnets.labels.model import CCoopNets
 from models.systems.coopflow.decoder import FlowDecoder
@@ -44,6 +44,7 @@ from models.systems.registry import variant_of
 from models.systems.weights import fill
 
 SEED, _PILOTED = 11, 4
+_SOLVERS: tuple[SolverName, ...] = get_args(SolverName)
 
 
 @dataclass(frozen=True)
@@ -175,11 +176,11 @@ def compared(one: Subject, question: Question, data: ImageData, how: Settings, a
     """Figures of each solver, and how much farther off it is than ``ais_hmc``, image by image."""
     truth = to_float(data.images)
     seen, counted = question.observations(one, truth)
-    report: dict[str, Any] = {"images": len(truth), "gradients": how.gradients, "chains": a.chains}
+    report: dict[str, Any] = {"images": len(truth), "gradients": how.gradients + a.polish, "chains": a.chains}
     errors = {}
-    for solver in SOLVERS:
+    for solver in _SOLVERS:
         begun = time.monotonic()
-        pictures, fit = solved(one, data, seen, _with(how, solver=solver), a.chains)
+        pictures, fit = solved(one, data, seen, setting(how, solver, a.polish), a.chains)
         composed = pictures if question.factor else torch.where(counted > 0, pictures, truth)
         errors[solver] = hidden_error(pictures, truth, counted)
         mask = None if question.factor else counted
@@ -199,11 +200,18 @@ def compared(one: Subject, question: Question, data: ImageData, how: Settings, a
             f"{time.monotonic() - begun:.0f} s",
             flush=True,
         )
-    first = errors[SOLVERS[0]]
-    report["paired"] = {solver: _mean(errors[solver] - first) for solver in SOLVERS[1:]}
-    report["nearer"] = {solver: float((errors[solver] > first).double().mean()) for solver in SOLVERS[1:]}
+    first = errors[_SOLVERS[0]]
+    report["paired"] = {solver: _mean(errors[solver] - first) for solver in _SOLVERS[1:]}
+    report["nearer"] = {solver: float((errors[solver] > first).double().mean()) for solver in _SOLVERS[1:]}
     print(question.name, data.name, "paired", json.dumps(report["paired"]), flush=True)
     return report
+
+
+def setting(how: Settings, solver: SolverName, polish: int) -> Settings:
+    """The same number of gradients for each solver: descents have those of the polish as further steps."""
+    if solver == "ais_hmc":
+        return _with(how, polish=polish)
+    return _with(how, solver=solver, temperatures=how.steps + polish, leapfrogs=1, moves=1)
 
 
 def _with(how: Settings, **changes: Any) -> Settings:
@@ -268,6 +276,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--temperatures", type=int, default=100)
     parser.add_argument("--leapfrogs", type=int, default=10)
+    parser.add_argument("--polish", type=int, default=0, help="gradients of ais_hmc that are a descent at its end")
     parser.add_argument("--chains", type=int, default=1)
     parser.add_argument("--starts", type=int, default=512)
     parser.add_argument("--sigma", type=float, help="by default the card's, or 0.2")

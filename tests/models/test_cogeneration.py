@@ -362,3 +362,18 @@ def test_sizes_of_a_pilot_are_accepted_where_the_posterior_narrows_fast() -> Non
     assert 0.55 < float(rows["accepted"].double().mean()) / how.temperatures < 0.85
     fit = torch.tensor(diagnostics(rows, line_at(0.7), how)["observed_rmse"])
     assert float(fit.square().mean()) == pytest.approx(1, abs=0.6)  # 1 +- 1.4 / sqrt(60) of a posterior
+
+
+def test_a_polish_leads_each_chain_to_the_best_fit_nearby() -> None:
+    """Its weight stays that of the sample, and the gradients are counted."""
+    how = Settings(sigma=0.3, temperatures=30, leapfrogs=5)
+    sampled, polished = (
+        run(solve(kernels(Line()), line_at(0.7), one, row_seeds(1, 40))) for one in (how, replace(how, polish=200))
+    )
+    assert float(sampled["misfit"].mean()) == pytest.approx(0.09, rel=0.7)
+    assert float(polished["misfit"].max()) < 1e-4
+    assert torch.equal(polished["w"], sampled["w"])
+    assert float((polished["x"] - sampled["x"]).norm(dim=1).mean()) < 0.5
+    assert diagnostics(polished, line_at(0.7), replace(how, polish=200))["gradients"] == [351] * 40
+    with pytest.raises(ValueError, match="polish at least 0"):
+        replace(how, polish=-1)

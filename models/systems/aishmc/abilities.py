@@ -82,6 +82,13 @@ def _choosing(config: Config) -> dict[str, Any]:
             "range": [16, 8192],
             "description": "Draws from which `gd_multi` takes the best to descend from.",
         },
+        "polish": {
+            "type": "integer",
+            "default": own.polish,
+            "range": [0, 2000],
+            "description": "Steps of descent after the last move of annealed HMC, one gradient each: to the picture "
+            "nearby that fits best what is given, in place of a sample of the posterior.",
+        },
         "target": {
             "type": "string",
             "default": own.target,

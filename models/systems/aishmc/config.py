@@ -64,6 +64,7 @@ class SolverConfig(BaseConfig):
     sigma: Annotated[float, Field(ge=0.01, le=1)] = 0.1
     target: Literal["posterior", "tempered_paper"] = "posterior"
     starts: Annotated[int, Field(ge=16, le=8192)] = 512
+    polish: Annotated[int, Field(ge=0, le=2000)] = 0
 
 
 @final

@@ -33,7 +33,7 @@ _PILOT_FIRST = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How latents are looked for. Every solver takes T * M * L + 1 gradients a row.
+    """How latents are looked for. Every solver takes T * M * L + 1 gradients a row, and those of its polish.
 
     Args:
         solver: annealed HMC; descent from one start; descent from the best of ``starts``.
@@ -53,6 +53,8 @@ class Settings:
         jitter: each move's eps lies within this share around the size.
         stretch: multiplies all step sizes and rates.
         rate: of a descent.
+        polish: steps of descent from where the last move of ``ais_hmc`` led: to the nearest picture that fits best,
+            where a sample of the posterior is not what is wanted.
         adam: False for plain steps of descent.
         starts: candidates of ``gd_multi``.
         spread: mean squared difference a scalar between what is seen and what the prior draws, to find ``low``.
@@ -76,6 +78,7 @@ class Settings:
     jitter: float = 0.1
     stretch: float = 1.0
     rate: float = 0.05
+    polish: int = 0
     adam: bool = True
     starts: int = 512
     spread: float = 0.5
@@ -83,8 +86,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.sigma < math.inf:
             raise ValueError(f"sigma must be positive, got {self.sigma}")
-        if min(self.temperatures, self.leapfrogs, self.moves, self.starts) < 1:
-            raise ValueError("temperatures, leapfrogs, moves and starts must be at least 1")
+        if min(self.temperatures, self.leapfrogs, self.moves, self.starts) < 1 or self.polish < 0:
+            raise ValueError("temperatures, leapfrogs, moves and starts must be at least 1, and polish at least 0")
         if self.low is not None and not self.low < self.high:
             raise ValueError(f"a schedule needs low < high, got {self.low} and {self.high}")
 
@@ -106,7 +109,12 @@ class Settings:
     @property
     def gradients(self) -> int:
         """A row in all."""
-        return self.steps + 1
+        return self.steps + self.polishes + 1
+
+    @property
+    def polishes(self) -> int:
+        """Steps of descent after the last move."""
+        return self.polish if self.solver == "ais_hmc" else 0
 
     @property
     def adapts(self) -> bool:
@@ -205,7 +213,10 @@ def pilot(kernels: Cogeneration, seen: Observation, how: Settings, seed: int, co
 def _shared(kernels: Cogeneration, n: int, *, done: int, own: float) -> Rows:
     """Of n rows that share their step size: how many temperatures are done, and the size."""
     device = kernels.device
-    return {"done": torch.full((n,), done, device=device), "own": torch.full((n,), own, dtype=torch.float64, device=device)}
+    return {
+        "done": torch.full((n,), done, device=device),
+        "own": torch.full((n,), own, dtype=torch.float64, device=device),
+    }
 
 
 def solve(
@@ -239,6 +250,9 @@ def solve(
         rows = yield Loop(kernels.step, rows, how.steps, seeds, name=how.solver, preview=preview)
     if how.solver == "ais_hmc" and _hopeless(rows, how.temperatures * how.moves):
         raise RowsError("no move of any chain was accepted; lower step_size, or give a greater sigma")
+    if how.polishes:
+        fresh = {"descends": torch.ones_like(rows["descends"]), "m1": rows["m1"] * 0, "m2": rows["m2"] * 0}
+        rows = yield Loop(kernels.step, {**rows, **fresh}, how.polishes, seeds, name="polish", preview=preview)
     return (yield Loop(kernels.finish, rows, 1, seeds, name="finish"))
 
 

@@ -37,6 +37,7 @@ def settings_of(model: GanModel, job: Job, task: str) -> Settings:
         table=known.get("step_sizes", {}).get(task),
         stretch=job.step_size,
         starts=options.get("starts", 1),
+        polish=options.get("polish", 0),
         spread=known.get("spread", _FREE),
     )
 
