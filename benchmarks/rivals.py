@@ -7,6 +7,7 @@ training; only the loss differs. The GAN is pix2pix (Isola et al., 2017), with w
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import torch
@@ -121,7 +122,7 @@ class Rival:
         learner.update(iteration)
         return loss.item()
 
-    def _precision(self) -> torch.autocast:
+    def _precision(self) -> AbstractContextManager[object]:
         return mixed_precision(self.problem.device, self.config.training.precision)
 
     def served(self) -> UNet:

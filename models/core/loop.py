@@ -104,17 +104,28 @@ def conditions(rows: Rows) -> list[Condition]:
     Args:
         rows: the end of rows, or what their kernel has changed of them.
     """
-    floats = {name: value.flatten(1) if value.dim() > 1 else value[:, None] for name, value in rows.items()}
-    floats = {name: value for name, value in floats.items() if value.is_floating_point() and value.shape[1]}
-    if not floats:
+    broken = _broken(rows)
+    if not broken:
         return [SOUND] * len(next(iter(rows.values()), ()))
-    facts = [(~value.isfinite()).any(1).float() for value in floats.values()]
-    reach = floats["y"].abs().amax(1).float() if "y" in floats else torch.zeros_like(facts[0])
-    *broken, reaches = torch.stack([*facts, reach]).tolist()
+    facts = [bad.float() for bad in broken.values()]
+    *found, reaches = torch.stack([*facts, _reach(rows) if "y" in broken else torch.zeros_like(facts[0])]).tolist()
     return [
-        Condition(next((name for name, bad in zip(floats, row, strict=True) if bad), None), reach)
-        for *row, reach in zip(*broken, reaches, strict=True)
+        Condition(next((name for name, bad in zip(broken, row, strict=True) if bad), None), reach)
+        for *row, reach in zip(*found, reaches, strict=True)
     ]
+
+
+def _broken(rows: Rows) -> dict[str, Tensor]:
+    """Which rows have a number that is not finite, by the names that could, bool ``[rows]``."""
+    flat = {name: value.flatten(1) if value.dim() > 1 else value[:, None] for name, value in rows.items()}
+    return {
+        name: (~value.isfinite()).any(1) for name, value in flat.items() if value.is_floating_point() and value.shape[1]
+    }
+
+
+def _reach(rows: Rows) -> Tensor:
+    """The greatest absolute value of each row's ``y``."""
+    return rows["y"].reshape(len(rows["y"]), -1).abs().amax(1).float()
 
 
 def diverged(loop: Loop, ends: Sequence[Condition]) -> dict[int, str]:
@@ -135,10 +146,23 @@ def diverged(loop: Loop, ends: Sequence[Condition]) -> dict[int, str]:
     return found
 
 
-def check_rows(loop: Loop, rows: Rows) -> None:
-    """Raise :class:`RowsError` if any row has diverged in a loop."""
+def checked(loop: Loop, rows: Rows) -> Rows:
+    """The end of a loop as it is.
+
+    Raises:
+        RowsError: a row has diverged.
+    """
     for reason in diverged(loop, conditions(rows)).values():
         raise RowsError(reason)
+    return rows
+
+
+def blanked(loop: Loop, rows: Rows) -> Rows:
+    """The end of a loop with NaN in the ``y`` of rows that have diverged. Nothing waits for their device."""
+    lost = torch.stack(list(_broken(rows).values())).any(0)
+    if loop.bound is not None:
+        lost = lost | (_reach(rows) > loop.bound)
+    return {**rows, "y": torch.where(lost.view(-1, *[1] * (rows["y"].dim() - 1)), torch.nan, rows["y"])}
 
 
 def without(rows: Rows, lost: Collection[int]) -> Rows:
@@ -156,7 +180,11 @@ def without(rows: Rows, lost: Collection[int]) -> Rows:
 
 
 def run(
-    task: Task[R], *, device: torch.device | str = "cpu", watch: Callable[[Loop, int, Rows], None] | None = None
+    task: Task[R],
+    *,
+    device: torch.device | str = "cpu",
+    watch: Callable[[Loop, int, Rows], None] | None = None,
+    end: Callable[[Loop, Rows], Rows] = checked,
 ) -> R:
     """Drive one task alone, to its result. The reference that the batching engine is held against.
 
@@ -165,6 +193,8 @@ def run(
         device: where the rows live.
         watch: called with each loop, the number of steps done, and the rows then: before the first step of a loop, and
             after each step.
+        end: of a loop and its last rows, the rows that the task is sent: :func:`checked`, or :func:`blanked` where the
+            host shall not wait for the device.
     """
     number = 0
     try:
@@ -178,9 +208,8 @@ def run(
                 rows = loop.kernel(rows, steps, Noise.at(keys, steps))
                 if watch:
                     watch(loop, step + 1, rows)
-            check_rows(loop, rows)
             number += 1
-            loop = task.send(rows)
+            loop = task.send(end(loop, rows))
     except StopIteration as stop:
         result: Any = stop.value
         return result

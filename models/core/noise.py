@@ -80,7 +80,7 @@ def folded(prefix: Sequence[int], *keys: Tensor) -> Tensor:
 
 def as_tensor(hashes: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
     """What :func:`mix` gave, as int64 of the same bits."""
-    return torch.tensor([_signed(h) for h in hashes], dtype=torch.int64, device=device)
+    return torch.tensor([_signed(h) for h in hashes], dtype=torch.int64).to(device, non_blocking=True)
 
 
 @final
@@ -92,7 +92,7 @@ class Noise:
 
     def __init__(self, keys: Sequence[Key], device: torch.device | str = "cpu") -> None:
         self._streams = as_tensor([mix(key.seed, key.loop) for key in keys], device)
-        self._steps = torch.tensor([key.step for key in keys], dtype=torch.int64, device=device)
+        self._steps = as_tensor([key.step for key in keys], device)
         self._draw = -1
 
     @classmethod

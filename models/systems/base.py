@@ -25,10 +25,13 @@ class Trainer(Protocol):
         """
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
-        """The reason why this iteration must be undone, or None."""
+        """The reason why this iteration must be undone, or one since the last look, or None.
+
+        Without metrics: what is known without a look.
+        """
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor of the training (parameters, averages, moments), by name."""
+        """Every tensor of the training (parameters, averages, moments), by name; what was not looked at is."""
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a saved state."""

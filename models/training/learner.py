@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Generic, TypeVar, final
 
 import torch
@@ -25,12 +25,12 @@ class Learner(Generic[N]):
         network: on its device.
         rate: iteration -> learning rate. A function of the iteration alone, so that nothing about it needs saving.
         betas: of Adam.
-        decay: of the average, see :meth:`update`: a number, or a function of the iteration; None keeps no average.
+        decay: of the average, see :meth:`update`: a number, or what gives that of now; None keeps no average.
         moments: the name of Adam's moments; by default ``opt_NAME``.
         shrunk: parameters that each update also shrinks, by adding ``shrinkage`` times each to its gradient.
         shrinkage: how much.
-        captured: updates may be captured as a CUDA graph: :meth:`schedule` sets what differs between them, and
-            :meth:`apply` reads nothing on the host. Not for a rate or an average that is not a number.
+        captured: :meth:`apply` reads nothing on the host, and may be captured as a CUDA graph: :meth:`schedule` sets
+            what differs between updates. Not for a rate or an average that is not a number.
         team: the processes that train it together.
     """
 
@@ -41,7 +41,7 @@ class Learner(Generic[N]):
         rate: Callable[[int], float],
         *,
         betas: tuple[float, float],
-        decay: float | Callable[[int], float] | None = None,
+        decay: float | Callable[[], float] | None = None,
         moments: str | None = None,
         shrunk: Sequence[nn.Parameter] = (),
         shrinkage: float = 0.0,
@@ -54,10 +54,10 @@ class Learner(Generic[N]):
         groups = _groups(network, shrunk, shrinkage)
         self._captured, self._team = captured, team
         device = next(network.parameters()).device
-        first: float | Tensor = torch.tensor(rate(0), device=device) if captured else rate(0)
         fused = captured or device.type == "cuda" or None
-        self.optimizer = torch.optim.Adam(groups, first, betas=betas, fused=fused, capturable=captured)
-        self._lr = first
+        self.optimizer = torch.optim.Adam(groups, rate(0), betas=betas, fused=fused, capturable=captured)
+        self._lr: float | Tensor = torch.full((), rate(0), device=device) if captured else rate(0)
+        self.schedule(rate(0))
 
     @property
     def served(self) -> N:
@@ -70,21 +70,8 @@ class Learner(Generic[N]):
         torch.autograd.backward(loss)
         self._team.average([p.grad for p in self.network.parameters() if p.grad is not None])
 
-    def gradient_norm(self) -> float:
-        """The Euclidean norm of all gradients together."""
-        return float(self.gradient_length())
-
-    def gradient_length(self) -> Tensor:
-        """The same, not read by the host yet."""
-        gradients = [p.grad for p in self.network.parameters() if p.grad is not None]
-        return torch.nn.utils.get_total_norm(gradients)
-
-    def clip(self, norm: float, most: float) -> None:
-        """Scale the gradients, whose norm is known, to a norm of at most ``most``."""
-        torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), most, torch.tensor(norm))
-
     def norm(self) -> Tensor:
-        """The same, where the gradients are."""
+        """The Euclidean norm of all gradients together, where they are."""
         return torch.nn.utils.get_total_norm([p.grad for p in self.network.parameters() if p.grad is not None])
 
     def schedule(self, rate: float) -> None:
@@ -94,18 +81,18 @@ class Learner(Generic[N]):
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr if isinstance(self._lr, Tensor) else rate
 
-    def apply(self, norm: Tensor, most: float, allowed: Tensor) -> None:
-        """An update at the scheduled rate by the gradients, whose norm is known, scaled to a norm of at most ``most``;
-        without leave (bool ``[]``) nothing changes.
+    def apply(self, norm: Tensor, most: float | None, allowed: Tensor) -> None:
+        """An update at the scheduled rate by the gradients, whose norm is known, scaled to a norm of at most ``most``
+        (None: as they are); without leave (bool ``[]``) nothing changes.
         """
         if not self._captured and not bool(allowed):
             return
-        torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), most, norm)
+        if most is not None:
+            torch.nn.utils.clip_grads_with_norm_(self.network.parameters(), most, norm)
         if self._captured:
             self.optimizer.found_inf = (~allowed).float()  # type: ignore[attr-defined]  # as GradScaler tells it
         self.optimizer.step()
-        if self.average is not None and isinstance(self._decay, float):
-            _follow(self.average, self.network, self._decay, allowed.float() if self._captured else None)
+        self._follow(allowed.float() if self._captured else None)
 
     def update(self, iteration: int, lr_scale: float = 1.0) -> None:
         """A step of Adam at ``lr_scale`` times the rate of the iteration, then that of the average:
@@ -114,9 +101,12 @@ class Learner(Generic[N]):
         for group in self.optimizer.param_groups:
             group["lr"] = lr_scale * self._rate(iteration)
         self.optimizer.step()
+        self._follow()
+
+    def _follow(self, leave: Tensor | None = None) -> None:
         if self.average is not None and self._decay is not None:
-            decay = self._decay(iteration) if callable(self._decay) else self._decay
-            _follow(self.average, self.network, decay)
+            decay = self._decay() if callable(self._decay) else self._decay
+            _follow(self.average, self.network, decay, leave)
 
     # State
 
@@ -213,6 +203,8 @@ def scheduled_lr(lr: float, schedule: str, final: float, iteration: int, iterati
     return lr
 
 
-def mixed_precision(device: torch.device, precision: str) -> torch.autocast:
+def mixed_precision(device: torch.device, precision: str) -> AbstractContextManager[object]:
     """Where networks are evaluated in training: ``bf16`` computes convolutions in bfloat16, ``fp32`` nothing."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, cache_enabled=False)

@@ -13,8 +13,6 @@ from typing import Any, Protocol, TypeVar, final, overload
 import torch
 from torch import Tensor
 
-from models.core.loop import RowsError
-
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -73,20 +71,11 @@ class Team:
 
         Args:
             n: rows of the batch.
-            work: gives this process's.
-
-        Raises:
-            RowsError: a chain has diverged, here or in another process.
+            work: gives this process's; of a chain that has diverged NaN, for the others wait for its rows.
         """
+        made = work()
         if self._ties is None:
-            return work()
-        made, trouble = None, None
-        try:
-            made = work()
-        except RowsError as error:
-            trouble = error
-        if self.any(made is None) or made is None:
-            raise trouble or RowsError("a chain of another process has diverged")
+            return made
         whole = made.new_zeros(n, *made.shape[1:])
         self.own(whole).copy_(made)
         together: Tensor = self._ties.all_reduce(whole, reduce_op="sum")

@@ -121,7 +121,7 @@ class Training:
         except RowsError as error:
             self._roll_back(str(error))
             return None
-        if reason := not_finite(metrics) or self.trainer.diverged(p.iteration, metrics):
+        if reason := self.trainer.diverged(p.iteration, metrics) or not_finite(metrics):
             self._roll_back(reason)
             return None
         p.iteration += 1
@@ -143,7 +143,7 @@ class Training:
         if done % every.judge == 0 or last:
             self._compare()
         if done % every.snapshot == 0:
-            self._team.told(self._snapshot)
+            self._keep(self._add_snapshot)
         if last or self._team.any(self._team.first and time.monotonic() - self._saved_at >= every.save):
             self._save()
 
@@ -195,20 +195,30 @@ class Training:
         self._report(Event("warning", self.progress.iteration, {"message": message}))
 
     def _snapshot(self) -> None:
-        self._snapshots.add(self.progress.iteration, self.trainer.state(), vars(self.progress))
+        self._add_snapshot(self.trainer.state())
+
+    def _add_snapshot(self, state: dict[str, Tensor]) -> None:
+        self._snapshots.add(self.progress.iteration, state, vars(self.progress))
 
     def _save(self) -> None:
-        if reason := self._team.told(self._saved):
-            self._roll_back(reason)
+        self._keep(self._add_save)
 
-    def _saved(self) -> str | None:
-        """Save the state, unless there is a reason not to."""
-        state = self.trainer.state()
-        reason = not_finite(state)
-        if reason is None:
-            self._folder.save(state, vars(self.progress))
-            self._saved_at = time.monotonic()
-        return reason
+    def _add_save(self, state: dict[str, Tensor]) -> None:
+        self._folder.save(state, vars(self.progress))
+        self._saved_at = time.monotonic()
+
+    def _keep(self, where: Callable[[dict[str, Tensor]], None]) -> None:
+        """Keep the state, unless there is a reason to go back, which may lie in iterations not looked at so far."""
+
+        def kept() -> str | None:
+            state = self.trainer.state()
+            reason = not_finite(state) or self.trainer.diverged(self.progress.iteration, {})
+            if reason is None:
+                where(state)
+            return reason
+
+        if reason := self._team.told(kept):
+            self._roll_back(reason)
 
     # Stages and roll-back
 

@@ -167,7 +167,7 @@ def test_kernels_are_normalised_before_the_first_update() -> None:
         "top_first",
         "top_second",
     }
-    assert all(sigma == pytest.approx(1, abs=0.02) for sigma in found.values())
+    assert all(float(sigma) == pytest.approx(1, abs=0.02) for sigma in found.values())
 
 
 def test_without_warm_up_the_first_chain_would_run_under_huge_kernels() -> None:

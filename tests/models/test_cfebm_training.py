@@ -21,6 +21,7 @@ from models.systems.cfebm.generation.training import GenerationTrainer
 from models.systems.cfebm.networks import Kernels, fold, fuse, value
 from models.training.configuration import TrainingError, configure
 from models.training.plan import Event, Plan, Rhythm
+from models.training.readings import Readings
 from models.training.training import Training
 from tests.models.around import Around, Step
 from tests.models.zoo import CPU, QUICK, domains, generate_job, images
@@ -79,7 +80,7 @@ def test_the_update_matches_the_short_run_to_the_data() -> None:
         data = torch.randn(16, 1, 8, 8, generator=random) / 2 / 4
         start = (torch.rand(16, 1, 8, 8, generator=random) * 2 - 1) / 4
         metrics = fit.step(data, fit.draw(start, range(100 * iteration, 100 * iteration + 16)), iteration)
-        assert fit.harm(metrics) is None
+        assert bool(fit.allows(metrics))
         found.append(1 + fit.live.layers["head"].bias.item())  # type: ignore[union-attr, operator]
     assert found[0] > 0.9
     assert sum(found[-100:]) / 100 == pytest.approx(0.2, abs=0.01)
@@ -199,6 +200,44 @@ def test_a_wounded_network_is_noticed_before_the_update_and_rolled_back(
     made = run(model.start("generate", generate_job())).images
     assert made is not None
     assert made.isfinite().all()
+
+
+def rarely(training: Training) -> Training:
+    """The same, looked at as on a GPU."""
+    trainer = training.trainer
+    assert isinstance(trainer, GenerationTrainer)
+    trainer.readings = Readings(
+        torch.device("meta"), training.iterations, lambda _, metrics: trainer.fit.objection(metrics)
+    )
+    return training
+
+
+def test_a_training_that_is_looked_at_now_and_then_is_the_same(tmp_path: Path) -> None:
+    """Stopped between two looks, too."""
+    whole, left = Training(plan(), tmp_path / "whole"), iter(range(4))
+    assert whole.run()
+    assert not rarely(Training(plan(), tmp_path / "parts")).run(lambda: next(left, None) is None)
+    parts = rarely(Training(plan(), tmp_path / "parts"))
+    assert parts.progress.iteration == 4
+    assert parts.run()
+    assert same(parts.trainer.state(), whole.trainer.state())
+
+
+@pytest.mark.parametrize(("stop", "seen"), [(99, GROWN - 1), (6, 6)])
+def test_what_went_wrong_between_two_looks_is_found_at_the_next_or_when_the_state_is_saved(
+    stop: int, seen: int, tmp_path: Path
+) -> None:
+    events: list[Event] = []
+    training = rarely(Training(plan(), tmp_path, events.append))
+    wound, fit = Wound(fit_of(training), 4, scale_head), fit_of(training)
+    training.trainer = Around(training.trainer, wound)
+    assert training.run(lambda: training.progress.iteration == stop) is (stop > ITERATIONS)
+    before, after = ({k: v for k, v in s.items() if k.startswith("live.layers")} for s in wound.states)
+    assert all(torch.equal(before[k], after[k]) for k in before if not k.endswith(("_u", "_v")))
+    assert fit.growth.stage == (1 if stop > ITERATIONS else 0)
+    (warning,) = [event.data["message"] for event in events if event.kind == "warning"]
+    assert warning.startswith(f"iteration {seen} undone (")
+    assert warning.endswith("; back to 0, rates halved")
 
 
 def test_rates_that_are_far_too_high_are_halved_until_the_stage_is_given_up(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Trainer:
         return {"gap": float((data.mean(0) - ends.mean(0)).abs().mean())}
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
-        return "the mean runs away" if metrics["gap"] > 10 else None
+        return "the mean runs away" if metrics.get("gap", 0.0) > 10 else None
 
     def state(self) -> dict[str, Tensor]:
         return {"proposed": self.model.proposed.cpu().clone(), "mean": self.model.mean.cpu().clone()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import final
+from typing import Any, final
 
 import torch
 from torch import Tensor
@@ -12,14 +12,15 @@ from models.core.noise import Noise
 from models.data.images import ImageData
 from models.data.kinds import Data, one_set
 from models.networks.progressive import Critic, Generator, faded
-from models.systems.aishmc.config import Config
+from models.systems.aishmc.config import Config, TrainingConfig
 from models.systems.aishmc.growth import Growth, decay, rate
 from models.systems.aishmc.losses import critic_terms
 from models.systems.aishmc.model import generator_of
 from models.systems.frame import fitted, prepared
 from models.training.draws import Draws, Purpose
-from models.training.guards import above, first, runaway
+from models.training.guards import Limit, allows, first, not_finite
 from models.training.learner import Learner, copied, frozen
+from models.training.readings import Figures, Readings
 
 SHEET = 8
 """Rows and columns of a sheet of samples."""
@@ -44,23 +45,31 @@ class Trainer:
     def __init__(self, config: Config, data: ImageData, seed: int, device: torch.device) -> None:
         self.config, self.draws, self.device = config, Draws(seed), device
         self.images = data.images.to(device) if data.images.numel() <= _RESIDENT else data.images
-        self.growth, self._penalty = Growth(), 0.0
+        self.growth, self._penalty = Growth(), torch.zeros((), dtype=torch.float64, device=device)
+        self._limits = _limits(config.training)
+        self.readings = Readings(device, config.training.iterations, self._objection)
         self.clock, self.salt = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
         self.fade = torch.zeros(1, device=device)
         self.draws.weights()
         network, betas = config.network, config.training.betas
         critic = Critic(config.channels, config.size, network.base, network.most)
         self.generator: Learner[Generator] = Learner(
-            "generator", generator_of(config).to(device), self._rate, betas=betas, decay=self._decay
+            "generator",
+            generator_of(config).to(device),
+            self._rate,
+            betas=betas,
+            decay=self._decay,
+            captured=device.type != "cpu",
         )
-        self.critic: Learner[Critic] = Learner("critic", critic.to(device), self._rate, betas=betas)
+        self.critic: Learner[Critic] = Learner(
+            "critic", critic.to(device), self._rate, betas=betas, captured=device.type != "cpu"
+        )
 
     def _rate(self, iteration: int) -> float:
         del iteration  # the number of images says more, and is the same
         return rate(self.config, self.growth.kimg)
 
-    def _decay(self, iteration: int) -> float:
-        del iteration
+    def _decay(self) -> float:
         return decay(self.config, self.growth.kimg)
 
     @property
@@ -75,22 +84,37 @@ class Trainer:
     # The update
 
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
-        """An update of the critic, then one of the generator against it."""
-        n, place = self.config.levels[self.stage].batch_size, self.growth
+        """An update of the critic, then one of the generator against it; neither where a guard objects.
+
+        Nothing waits for the device but a look at the figures. Until then an update that was held back counts as one
+        of the growth: the training goes back when it is seen. The end of a level is looked at.
+        """
+        place, n = self.growth, self.config.levels[self.stage].batch_size
+        after = place.after(n, self.config)
         for tensor, value in ((self.clock, iteration), (self.salt, salt), (self.fade, self.alpha)):
             tensor.fill_(value)
-        real = self.observed(n)
-        metrics = _read(self.judge(real))
-        self._penalty = _MEMORY * self._penalty + (1 - _MEMORY) * metrics["penalty"]
-        metrics |= {"mean_penalty": self._penalty}
-        metrics |= {"kimg": place.kimg, "size": float(self.size), "alpha": self.alpha}
-        if self.diverged(iteration, metrics) is not None:
-            return metrics
-        self.critic.update(iteration, lr_scale)
-        told = self.improve(real)
-        self.generator.update(iteration, lr_scale)
-        self.advance(place.after(n, self.config))
-        return metrics | _read(told)
+        known = {"kimg": place.kimg, "size": float(self.size), "alpha": self.alpha}
+        self.readings.hold(iteration, {**self._updated(self.observed(n), lr_scale * self._rate(iteration)), **known})
+        look = self.readings.due(iteration) or after.level != place.level
+        metrics = self.readings.read() if look else {}
+        if self.readings.trouble is None:
+            self.advance(after)
+        return metrics
+
+    def _updated(self, real: Tensor, rate: float) -> Figures:
+        """Both updates; what is worth logging."""
+        told = self.judge(real)
+        self._penalty.copy_(_MEMORY * self._penalty + (1 - _MEMORY) * told["penalty"].detach().double())
+        told["mean_penalty"] = self._penalty.clone()
+        allowed = allows(self._limits, {name: told[name] for name in ("real", "mean_penalty")})
+        self._apply(self.critic, rate, told["critic_gradient"], allowed)
+        told |= self.improve(real)
+        self._apply(self.generator, rate, told["generator_gradient"], allowed)
+        return {**told}
+
+    def _apply(self, learner: Learner[Any], rate: float, norm: Tensor, allowed: Tensor) -> None:
+        learner.schedule(rate)
+        learner.apply(norm, None, allowed)
 
     def judge(self, real: Tensor) -> dict[str, Tensor]:
         """The gradients of the critic's loss on observed images.
@@ -106,7 +130,7 @@ class Trainer:
         terms = critic_terms(lambda images: self.critic.network(images, alpha), real, fake, u)
         self.critic.backward(training.penalty * terms.penalty + training.drift * terms.drift - terms.distance)
         told = {"distance": terms.distance, "real": terms.real, "fake": terms.fake, "penalty": terms.penalty}
-        return told | {"critic_gradient": self.critic.gradient_length()}
+        return told | {"critic_gradient": self.critic.norm()}
 
     def improve(self, real: Tensor) -> dict[str, Tensor]:
         """The gradients of the generator's loss, as :meth:`judge`. ``diversity`` is the spread of a pixel over the
@@ -117,7 +141,7 @@ class Trainer:
             fake = self._made(self.generator.network, self._latents(n, Purpose.FOOLING), alpha)
             self.generator.backward(-self.critic.network(fake, alpha).mean())
         made, data = (images.detach().var(0).mean().sqrt() for images in (fake, real))
-        return {"diversity": made / data.clamp(min=1e-6), "generator_gradient": self.generator.gradient_length()}
+        return {"diversity": made / data.clamp(min=1e-6), "generator_gradient": self.generator.norm()}
 
     def advance(self, growth: Growth) -> None:
         """Go on to a place of the growth; a new level begins with fresh moments."""
@@ -152,11 +176,12 @@ class Trainer:
         return faded(images, self._blend)
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
-        guards = self.config.training
-        return first(
-            runaway((metrics["real"],), guards.guard_value),
-            above("the critic is not smooth any more", "mean penalty", metrics["mean_penalty"], guards.guard_penalty),
-        )
+        del iteration, metrics
+        return self.readings.trouble
+
+    def _objection(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
+        del iteration
+        return first(not_finite(metrics), *(limit.reason(metrics) for limit in self._limits))
 
     # Stages and state
 
@@ -171,13 +196,16 @@ class Trainer:
         return True
 
     def state(self) -> dict[str, Tensor]:
-        place = {"growth": torch.tensor(self.growth), "penalty": torch.tensor(self._penalty, dtype=torch.float64)}
-        return self.generator.state() | self.critic.state() | place
+        self.readings.read()
+        place = {"growth": torch.tensor(self.growth), "penalty": self._penalty}
+        return self.generator.state() | self.critic.state() | copied(place)
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self.generator.load_state(state)
         self.critic.load_state(state)
-        self.growth, self._penalty = Growth(*state["growth"].tolist()), float(state["penalty"])
+        self.growth = Growth(*state["growth"].tolist())
+        self._penalty.copy_(state["penalty"])
+        self.readings.clear()
 
     def export(self) -> dict[str, Tensor]:
         """The averaged generator."""
@@ -206,9 +234,13 @@ class Trainer:
         return drawn.reshape(SHEET, SHEET, *drawn.shape[1:])
 
 
-def _read(told: Mapping[str, Tensor]) -> dict[str, float]:
-    """Numbers on the device, in one go."""
-    return dict(zip(told, torch.stack([value.detach() for value in told.values()]).tolist(), strict=True))
+def _limits(guards: TrainingConfig) -> list[Limit]:
+    """Beyond which no update is applied."""
+    smooth = guards.guard_penalty
+    return [
+        Limit("the scale of f runs away", "|mean f|", ("real",), guards.guard_value),
+        Limit("the critic is not smooth any more", "mean penalty", ("mean_penalty",), smooth),
+    ]
 
 
 def make_trainer(config: Config, data: Data, seed: int, device: torch.device) -> Trainer:

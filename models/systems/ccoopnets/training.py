@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.core.loop import Rows, run
+from models.core.loop import Rows, blanked, run
 from models.data.images import to_float
 from models.networks.layers import initialize_as_paper
 from models.samplers.langevin import langevin
@@ -17,8 +19,9 @@ from models.systems.ccoopnets.labels.config import Config
 from models.systems.ccoopnets.problem import Batch, Problem
 from models.systems.ccoopnets.refinement import refined, trained_numbers
 from models.training.draws import Draws, Purpose
-from models.training.guards import above, first, runaway
+from models.training.guards import above, first, not_finite, runaway
 from models.training.learner import Learner, copied, frozen, mixed_precision, scheduled_lr
+from models.training.readings import Figures, Readings
 from models.training.team import ALONE, Team
 
 _SETTLED = 200
@@ -51,6 +54,7 @@ class CCoopTrainer:
             initialize_as_paper(solver)
         self.initializer = self._learner("initializer", initializer, config.training.lr_initializer)
         self.solver = self._learner("solver", solver, config.training.lr_solver)
+        self.readings = Readings(device, config.training.iterations, self._objection)
         self._step = langevin(self._value)
         self._averaged_step = langevin(lambda rows: self.solver.served(rows["y"], rows["c"]))
 
@@ -67,15 +71,14 @@ class CCoopTrainer:
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
         """Algorithm 1: propose, refine with theta frozen, update the solver, then the initializer, once each.
 
-        Raises:
-            RowsError: the refinement has diverged.
+        Nothing waits for the device but a look at the figures.
         """
         batch = self.problem.batch(iteration, salt)
         with self._precision():
             proposal = self.problem.propose(self.initializer.network, batch)
         start = proposal.detach()
         y = self.team.together(len(start), lambda: self.refine(start, batch, iteration, salt))
-        metrics = self._solver_losses(
+        figures = self._solver_losses(
             self._noisy(batch.y, iteration, salt, 0), self._noisy(y, iteration, salt, 1), batch
         )
         self.solver.update(iteration, lr_scale)
@@ -83,22 +86,23 @@ class CCoopTrainer:
         self.initializer.backward(loss)
         self.initializer.update(iteration, lr_scale)
         with torch.no_grad():
-            metrics |= {
-                "loss_initializer": loss.item(),
-                "move": (y - proposal).abs().mean().item(),
-                "range": y.abs().max().item(),
-                "mean_image_mse": F.mse_loss(y.mean(0), batch.y.mean(0)).item(),
+            figures |= {
+                "loss_initializer": loss,
+                "move": (y - proposal).abs().mean(),
+                "range": y.abs().max(),
+                "mean_image_mse": F.mse_loss(y.mean(0), batch.y.mean(0)),
             }
-        return metrics
+        self.readings.hold(iteration, figures)
+        return self.readings.read() if self.readings.due(iteration) else {}
 
     def _noisy(self, images: Tensor, iteration: int, salt: int, which: int) -> Tensor:
         std = self.config.training.instance_noise
         if not std:
             return images
         generator = self.draws.generator(Purpose.INSTANCE_NOISE, iteration, salt, which)
-        return images + std * torch.randn(images.shape, generator=generator).to(images.device)
+        return images + std * torch.randn(images.shape, generator=generator).to(images.device, non_blocking=True)
 
-    def _solver_losses(self, y: Tensor, refined: Tensor, batch: Batch) -> dict[str, float]:
+    def _solver_losses(self, y: Tensor, refined: Tensor, batch: Batch) -> Figures:
         """The gradients of mean f(Y~) - mean f(Y) (eq. 6), and what is worth logging.
 
         ``penalty`` bounds the scale of f, which the paper leaves free.
@@ -114,20 +118,19 @@ class CCoopTrainer:
         self.solver.backward(loss)
         told = {"f_data": f_data.mean(), "f_model": f_model.mean(), "loss_solver": loss, **terms}
         means = self.team.mean(torch.stack([value.detach().float() for value in told.values()]))
-        metrics = dict(zip(told, means.tolist(), strict=True))
-        metrics["gap"] = metrics["f_data"] - metrics["f_model"]
-        return metrics
+        figures: Figures = dict(zip(told, means, strict=True))
+        return figures | {"gap": means[0].double() - means[1].double()}
 
     def refine(self, y: Tensor, batch: Batch, iteration: int, salt: int) -> Tensor:
         """The refinement that is served, under the weights of now and the keys of an iteration, of this process's rows
-        of the batch.
+        of the batch; rows that diverge are NaN.
         """
         r, t = self.config.refinement, self.config.training
         tau = r.tau if iteration < t.noise_fraction * t.iterations else 0.0
         seeds = self.team.own(self.draws.rows(len(y), Purpose.CHAIN, iteration, salt))
         start = {name: self.team.own(value) for name, value in self._rows(y, batch, tau).items()}
         with frozen(self.solver.network):
-            rows = run(refined(self._step, start, r.steps, seeds), device=self.device)
+            rows = run(refined(self._step, start, r.steps, seeds), device=self.device, end=blanked)
         return rows["y"].detach()
 
     def _rows(self, y: Tensor, batch: Batch, tau: float) -> Rows:
@@ -139,26 +142,34 @@ class CCoopTrainer:
             value: Tensor = self.solver.network(rows["y"], rows["c"])
         return value
 
-    def _precision(self) -> torch.autocast:
+    def _precision(self) -> AbstractContextManager[object]:
         return mixed_precision(self.device, self.config.training.precision)
 
     # Guards and state
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
+        del iteration, metrics
+        return self.readings.trouble
+
+    def _objection(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
         t, mse = self.config.training, metrics["mean_image_mse"]
         move = metrics["move"] if iteration >= _SETTLED else 0.0
+        lost = math.isnan(metrics["range"])
         return first(
+            "a chain diverged; lower refinement.eta or refinement.tau" if lost else not_finite(metrics),
             above("the mean refined image is far from the mean real one", "MSE", mse, 2),
             runaway((metrics["f_data"], metrics["f_model"]), t.guard_value),
             above("the solver moves images too far", "mean move", move, t.guard_move),
         )
 
     def state(self) -> dict[str, Tensor]:
+        self.readings.read()
         return self.initializer.state() | self.solver.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self.initializer.load_state(state)
         self.solver.load_state(state)
+        self.readings.clear()
 
     @property
     def stage(self) -> int:

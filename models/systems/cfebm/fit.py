@@ -3,32 +3,32 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from models.core.loop import Kernel, run
+from models.core.loop import Kernel, Loop, Rows, blanked, run
 from models.samplers.shortrun import shortrun
 from models.systems.cfebm.chain import Segment, annealed, growing
 from models.systems.cfebm.config import Config, StageConfig
 from models.systems.cfebm.growth import Growth, rate
-from models.systems.cfebm.guards import harm, measures, strained
+from models.systems.cfebm.guards import limits, measures, strained
 from models.systems.cfebm.matching import Paths, mismatch, misranking
 from models.systems.cfebm.networks import Energy, Kernels, fuse, value
 from models.systems.cfebm.plain import exported, plain_kernels
 from models.training.draws import Draws
+from models.training.guards import allows, objection
 from models.training.learner import Learner, below, copied, mixed_precision
+from models.training.readings import EVERY, Figures
+from models.training.remembered import Remembered
 from models.training.team import ALONE, Team
 
 _HISTORY = 200
 _ENOUGH = 50
 """Gradient norms that are remembered for their median, and how many make one."""
-_LOOK = 25
-"""Iterations between two looks at the singular values, which cost more than all other figures: as many as between two
-lines of the log."""
 
 
 class EnergyFit:
@@ -70,10 +70,11 @@ class EnergyFit:
             betas=training.betas,
             decay=training.ema or None,
             moments="opt",
+            captured=self.device.type != "cpu",
             team=self.team,
         )
-        self.norms: list[float] = []
-        self.strained = 0
+        self.norms = Remembered(_HISTORY, self.device, _ENOUGH)
+        self.strained = torch.zeros((), dtype=torch.int64, device=self.device)
 
     @property
     def live(self) -> Energy:
@@ -97,7 +98,7 @@ class EnergyFit:
 
     # The chain
 
-    def _precision(self) -> torch.autocast:
+    def _precision(self) -> AbstractContextManager[object]:
         return mixed_precision(self.device, self.config.training.precision)
 
     def _f(self, kernels: Kernels, images: Tensor, alpha: float) -> Tensor:
@@ -128,9 +129,15 @@ class EnergyFit:
         return [*before, *annealed([finest], [last.steps])]
 
     def draw(
-        self, start: Tensor, keys: Sequence[int], corrupted: Tensor | None = None, *, served: bool = False
+        self,
+        start: Tensor,
+        keys: Sequence[int],
+        corrupted: Tensor | None = None,
+        *,
+        served: bool = False,
+        end: Callable[[Loop, Rows], Rows] = blanked,
     ) -> Tensor:
-        """Chain ends in [-1, 1] at the size of the stage.
+        """Chain ends in [-1, 1] at the size of the stage; those that have diverged are NaN.
 
         Args:
             start: of a translation: images of the other domain, at the size of the stage. Of a generation: numbers
@@ -139,12 +146,10 @@ class EnergyFit:
             keys: one seed a row.
             corrupted: images from which the last rows of a generation start, in the last segment.
             served: under the averaged weights, where there are any.
-
-        Raises:
-            RowsError: the chain has diverged.
+            end: as :func:`models.core.loop.run` takes it.
         """
         chain = growing(self, self.alpha, start, keys, corrupted, self.segments(served=served))
-        return run(chain, device=self.device)["y"].detach()
+        return run(chain, device=self.device, end=end)["y"].detach()
 
     # The update
 
@@ -156,7 +161,8 @@ class EnergyFit:
         lr_scale: float = 1.0,
         paths: Paths | None = None,
         outliers: Tensor | None = None,
-    ) -> dict[str, float]:
+        leave: Tensor | None = None,
+    ) -> Figures:
         """Descend mean f(chain) - mean f(data), unless a guard says that this update would do harm.
 
         Args:
@@ -166,10 +172,11 @@ class EnergyFit:
             lr_scale: what the rate is multiplied by.
             paths: with these, ``training.contrast`` times that, and the mismatch with them.
             outliers: with these, ``training.outliers`` times their ranking below the data as well.
+            leave: bool ``[]``; an update without it is not applied either.
 
         Returns:
-            What is worth logging, to be judged by :meth:`harm`; if that gives a reason, nothing was changed but the
-            singular vectors.
+            What is worth logging, to be judged by :meth:`objection`; if that gives a reason, nothing was changed but
+            the singular vectors.
         """
         self.live.train()
         kernels = fuse(self.live.effective())
@@ -181,11 +188,9 @@ class EnergyFit:
             loss = self.config.training.contrast * loss + self._mismatch(kernels, paths)
         loss = loss + self._ranking(kernels, f[: len(own)], outliers)
         self.learner.backward(loss)
-        return self._updated(data, chain, f_data, f_chain, iteration, lr_scale)
+        return self._updated(data, chain, f_data, f_chain, iteration, lr_scale, leave)
 
-    def match(
-        self, paths: Paths, iteration: int, lr_scale: float = 1.0, outliers: Tensor | None = None
-    ) -> dict[str, float]:
+    def match(self, paths: Paths, iteration: int, lr_scale: float = 1.0, outliers: Tensor | None = None) -> Figures:
         """Descend the mismatch with straight paths, without a chain, under the same guards; returns as :meth:`step`."""
         self.live.train()
         kernels = fuse(self.live.effective())
@@ -195,7 +200,7 @@ class EnergyFit:
         self.learner.backward(loss + ranking)
         zero, images = torch.zeros((), device=self.device), paths[0]
         return self._updated(images, images, zero, zero, iteration, lr_scale) | {
-            "mismatch": float(self.team.mean(loss.detach()))
+            "mismatch": self.team.mean(loss.detach())
         }
 
     def _mismatch(self, kernels: Kernels, paths: Paths) -> Tensor:
@@ -209,40 +214,62 @@ class EnergyFit:
         return self.config.training.outliers * misranking(f, f_data[: len(f)], outliers[0].numel())
 
     def _updated(
-        self, data: Tensor, chain: Tensor, f_data: Tensor, f_chain: Tensor, iteration: int, lr_scale: float
-    ) -> dict[str, float]:
+        self,
+        data: Tensor,
+        chain: Tensor,
+        f_data: Tensor,
+        f_chain: Tensor,
+        iteration: int,
+        lr_scale: float,
+        leave: Tensor | None = None,
+    ) -> Figures:
         """Apply the gradients unless they would do harm; what is worth logging."""
-        norm = self.learner.gradient_norm()
-        values, ends = (float(self.team.mean(mean.detach())) for mean in (f_data, f_chain))
-        metrics = measures(data, chain) | {
+        figures = self._measured(data, chain, f_data, f_chain)
+        if (iteration + 1) % EVERY == 0:  # it costs more than all other figures
+            figures["sigma_max"] = self.live.largest_singular_value()
+        allowed = self.allows(figures) if leave is None else self.allows(figures) & leave
+        self.learner.schedule(lr_scale * rate(self.config, self.stage, iteration))
+        self.learner.apply(figures["gradient"], None, allowed)
+        self.norms.add(figures["gradient"], allowed)
+        self.strained.copy_(torch.where(allowed, figures["strained"], self.strained))
+        place = {"alpha": self.alpha, "stage": float(self.growth.stage), "seen": float(self.growth.seen)}
+        return {**figures, **place}
+
+    def _measured(self, data: Tensor, chain: Tensor, f_data: Tensor, f_chain: Tensor) -> dict[str, Tensor]:
+        """What an update is judged by."""
+        guards, found = self.config.training.guards, measures(data, chain)
+        values, ends = (self.team.mean(mean.detach()).double() for mean in (f_data, f_chain))
+        norm, usual = self.learner.norm(), self.norms.median()
+        return found | {
             "f_data": values,
             "f_chain": ends,
             "gap": values - ends,
             "gradient": norm,
-            "jump": norm / statistics.median(self.norms) if len(self.norms) >= _ENOUGH else 1.0,
-            "alpha": self.alpha,
-            "stage": float(self.growth.stage),
-            "seen": float(self.growth.seen),
-            "strained": float(self.strained + 1 if strained(self.config.training.guards, data, chain) else 0),
+            "jump": torch.where(usual.isinf(), 1.0, norm.double() / usual),
+            "strained": torch.where(strained(guards, data, found), self.strained + 1, 0),
         }
-        if (iteration + 1) % _LOOK == 0 and math.isfinite(norm):
-            metrics["sigma_max"] = max(self.live.singular_values().values())
-        if self.harm(metrics) is None:
-            self.learner.update(iteration, lr_scale)
-            self.norms = [*self.norms[1 - _HISTORY :], norm]
-            self.strained = int(metrics["strained"])
-        return metrics
 
-    def harm(self, metrics: Mapping[str, float]) -> str | None:
-        """Why an update with these metrics must not be applied; None if it may."""
-        return harm(self.config.training.guards, metrics)
+    def allows(self, figures: Mapping[str, Tensor | float]) -> Tensor:
+        """Whether an update with these figures may be applied, bool ``[]``; decided on the device."""
+        there = {name: value for name, value in figures.items() if isinstance(value, Tensor)}
+        return allows(limits(self.config.training.guards), there)
+
+    def objection(self, metrics: Mapping[str, float]) -> str | None:
+        """Why it must not be applied, as the host reads the figures; None if it may."""
+        if math.isnan(metrics["chain_mean"]):
+            return "a chain diverged, its end is not finite; lower sampler.lr or sampler.s0"
+        return objection(limits(self.config.training.guards), metrics)
 
     # Growth
+
+    def grows(self, images: int) -> bool:
+        """Whether the stage is over after an update with so many images."""
+        return self.growth.after(images, self.config.stages).stage != self.growth.stage
 
     def advance(self, images: int) -> None:
         """Count the images of an applied update, and grow if the stage is over."""
         after = self.growth.after(images, self.config.stages)
-        if after.stage != self.growth.stage:
+        if self.grows(images):
             self._grow()
         self.growth = after
 
@@ -270,16 +297,16 @@ class EnergyFit:
     def state(self) -> dict[str, Tensor]:
         """Networks with their singular vectors, Adam, the place in the growth, what the guards remember."""
         frozen = {f"frozen{k}.{name}": v for k, net in enumerate(self.frozen) for name, v in net.state_dict().items()}
-        growth = torch.tensor([*self.growth, self.strained])
-        norms = torch.tensor(self.norms, dtype=torch.float64)
-        return self.learner.state() | copied(frozen) | {"growth": growth, "norms": norms}
+        growth = torch.tensor([*self.growth, int(self.strained)])
+        return self.learner.state() | copied(frozen) | {"growth": growth, "norms": self.norms.known()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a saved state, of whatever stage."""
         stage, seen, strained = state["growth"].tolist()
         self._begin(Growth(stage, seen), self._network(stage))
         self.learner.load_state(state)
-        self.norms, self.strained = state["norms"].tolist(), strained
+        self.norms.recall(state["norms"])
+        self.strained.fill_(strained)
         self.frozen = [self._network(k) for k in range(stage if self.config.growth == "chained" else 0)]
         for k, net in enumerate(self.frozen):
             net.load_state_dict(below(f"frozen{k}.", state))

@@ -1,43 +1,50 @@
-"""What is looked at before an update is applied: a divergence comes from one iteration to the next."""
+"""What is looked at before an update is applied: a divergence comes from one iteration to the next.
+
+All is measured and decided on the device; the host reads it later.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
 
 from torch import Tensor
 
 from models.systems.cfebm.config import GuardConfig
-from models.training.guards import above, first, not_finite, runaway
+from models.training.guards import Limit
 
 
-def measures(data: Tensor, chain: Tensor) -> dict[str, float]:
+def measures(data: Tensor, chain: Tensor) -> dict[str, Tensor]:
     """Mean and standard deviation of observed images and of chain ends, and the share of the chain's clamped pixels."""
     return {
-        "chain_mean": float(chain.mean()),
-        "chain_std": float(chain.std()),
-        "data_mean": float(data.mean()),
-        "data_std": float(data.std()),
+        "chain_mean": chain.mean(),
+        "chain_std": chain.std(),
+        "data_mean": data.mean(),
+        "data_std": data.std(),
         "clamped": _clamped(chain),
     }
 
 
-def strained(guards: GuardConfig, data: Tensor, chain: Tensor) -> bool:
-    """Whether chain ends have another contrast than the data, or are clamped in many more pixels."""
+def strained(guards: GuardConfig, data: Tensor, found: dict[str, Tensor]) -> Tensor:
+    """Whether chain ends have another contrast than the data, or are clamped in many more pixels, bool ``[]``.
+
+    Args:
+        guards: the limits.
+        data: observed images.
+        found: the :func:`measures` of them and of the chain ends.
+    """
     low, high = guards.std_ratio
-    ratio = float(chain.std() / data.std().clamp_min(1e-6))
-    return not low <= ratio <= high or _clamped(chain) > _clamped(data) + guards.clamped
+    ratio = (found["chain_std"] / found["data_std"].clamp_min(1e-6)).double()
+    clamped = found["clamped"].double() > _clamped(data).double() + guards.clamped
+    return ~((ratio >= low) & (ratio <= high)) | clamped
 
 
-def harm(guards: GuardConfig, metrics: Mapping[str, float]) -> str | None:
-    """Why an update with these metrics must not be applied; None if it may."""
-    return first(
-        not_finite(metrics),
-        runaway((metrics["f_data"], metrics["f_chain"]), guards.value),
-        above("chain and data are too far apart", "|gap|", abs(metrics["gap"]), guards.gap),
-        above("the gradient jumped", "norm over its median", metrics["jump"], guards.gradient),
-        above("chain ends have another contrast than the data", "iterations", metrics["strained"], guards.patience - 1),
-    )
+def limits(guards: GuardConfig) -> list[Limit]:
+    """Beyond which an update must not be applied."""
+    return [
+        Limit("the scale of f runs away", "|mean f|", ("f_data", "f_chain"), guards.value),
+        Limit("chain and data are too far apart", "|gap|", ("gap",), guards.gap),
+        Limit("the gradient jumped", "norm over its median", ("jump",), guards.gradient),
+        Limit("chain ends have another contrast than the data", "iterations", ("strained",), guards.patience - 1),
+    ]
 
 
-def _clamped(images: Tensor) -> float:
-    return float((images.abs() > 0.99).float().mean())
+def _clamped(images: Tensor) -> Tensor:
+    return (images.abs() > 0.99).float().mean()

@@ -81,7 +81,11 @@ class Energy(nn.Module):
             plain[f"{name}.weight"], plain[f"{name}.bias"] = layer.plain()
         return plain
 
-    def singular_values(self) -> dict[str, float]:
+    def largest_singular_value(self) -> Tensor:
+        """That of any kernel, ``[]``; not a number's business while weights are not finite, so those count as 0."""
+        return torch.stack(list(self.singular_values().values())).amax()
+
+    def singular_values(self) -> dict[str, Tensor]:
         """The largest singular value of each 3x3 and 4x4 kernel as it is used, seen as ``[out, in * k * k]``.
 
         Leaves the network in evaluation mode: to look at a kernel in training mode would be a power iteration.
@@ -91,7 +95,7 @@ class Energy(nn.Module):
             kernels = {
                 name: layer.weight.flatten(1) for name, layer in self.layers.items() if isinstance(layer, Convolution)
             }
-            return {name: float(torch.linalg.eigvalsh(w @ w.T)[-1].sqrt()) for name, w in kernels.items()}
+            return {name: torch.linalg.eigvalsh((w @ w.T).nan_to_num())[-1].sqrt() for name, w in kernels.items()}
 
 
 def fuse(plain: Kernels) -> dict[str, Tensor]:

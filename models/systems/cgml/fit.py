@@ -66,7 +66,7 @@ class Fit:
         share: Mapping[str, Any] = {
             "betas": training.betas,
             "decay": training.ema,
-            "captured": device.type == "cuda",
+            "captured": device.type != "cpu",
         }
         self.coder: Learner[Coder] = Learner("coder", coder, training.rate, **share)
         self.predictor: Learner[Predictor] = Learner("predictor", Predictor(network).to(device), training.rate, **share)

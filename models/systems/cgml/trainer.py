@@ -17,6 +17,7 @@ from models.training.capture import Replayed
 from models.training.draws import Draws, Purpose
 from models.training.guards import above, first
 from models.training.learner import copied
+from models.training.readings import Readings
 
 SHEET_ROWS, SHEET_RESULTS = 8, 4
 _LOOK = 100
@@ -61,19 +62,19 @@ class CgmlTrainer:
         self._stage = 0
         self._replayed = Replayed(self._advance, device)
         self._usual, self._worse, self._skipped, self._kappa = 0.0, 0, 0, 0.0
+        self.readings = Readings(device, config.training.iterations, self._objection)
 
     # One iteration
 
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
-        """An iteration of the stage; all figures are read at its end at once."""
+        """An iteration of the stage. Nothing waits for the device but a look at the figures."""
         if self._stage == 0 and iteration >= self._training.joint:
             self.leave_stage()
         self.schedule(iteration, lr_scale, salt)
-        figures = self.iterate()
-        values = torch.stack([value.float() for value in figures.values()]).tolist()
-        metrics = dict(zip(figures, values, strict=True)) | {"stage": float(self._stage)}
-        self._watch(metrics)
-        if iteration % _LOOK == 0:
+        self.readings.hold(iteration, {**self.iterate(), "stage": float(self._stage)})
+        look = iteration % _LOOK == 0
+        metrics = self.readings.read() if look or self.readings.due(iteration) else {}
+        if look:
             metrics |= self.look()
         return {k: v for k, v in metrics.items() if v == v and abs(v) != float("inf")}
 
@@ -93,8 +94,13 @@ class CgmlTrainer:
         batch = self._pose.batch(self.clock, self._training.batch_size)
         return (self.fit.settle if self._stage else self.fit.joint)(batch, self.clock)
 
+    def _objection(self, iteration: int, metrics: dict[str, float]) -> str | None:
+        del iteration
+        self._watch(metrics)
+        return self._reason()
+
     def _watch(self, metrics: dict[str, float]) -> None:
-        """What the guards remember; an update without finite gradients was left out."""
+        """What the guards remember of an iteration; an update without finite gradients was left out."""
         broken = any(not _finite(v) for k, v in metrics.items() if k.endswith("_gradient"))
         self._skipped = self._skipped + 1 if broken else 0
         metrics["skipped"] = float(broken)
@@ -108,6 +114,9 @@ class CgmlTrainer:
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
         del iteration, metrics
+        return self.readings.trouble or self._reason()
+
+    def _reason(self) -> str | None:
         return first(
             above("gradients are not finite again and again", "iterations", self._skipped, _SKIPPED - 1),
             above("the error has grown to three times its mean", "iterations", self._worse, _PATIENCE - 1),
@@ -123,6 +132,7 @@ class CgmlTrainer:
     def leave_stage(self) -> bool:
         if self._stage or self._training.deterministic:
             return False
+        self.readings.read()
         self.fit.enter_settling()
         self._enter(1)
         self._usual, self._worse = 0.0, 0
@@ -133,6 +143,7 @@ class CgmlTrainer:
             self._stage, self._replayed = stage, Replayed(self._advance, self.device)
 
     def state(self) -> dict[str, Tensor]:
+        self.readings.read()
         own = torch.tensor([self._stage, self._usual, self._worse, self._skipped, self._kappa], dtype=torch.float64)
         return copied(self.fit.state() | {"watch": own})
 
@@ -141,6 +152,7 @@ class CgmlTrainer:
         stage, usual, worse, skipped, self._kappa = state["watch"].tolist()
         self._enter(int(stage))
         self._usual, self._worse, self._skipped = usual, int(worse), int(skipped)
+        self.readings.clear()
 
     def export(self) -> dict[str, Tensor]:
         """H, G and Z as they are served: their averages."""

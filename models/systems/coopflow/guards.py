@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.systems.coopflow.config import GuardConfig
+from models.training.remembered import Remembered
 
 _HISTORY = 10
 """Norms that are remembered for their median. Few: an energy that begins to learn has six times as much in as many."""
@@ -21,44 +22,6 @@ _LOST_BITS = 0.5
 _EPOCHS = 3
 _CONTRAST = 0.05
 """Chain ends whose contrast is further from the data's are bad."""
-
-
-@final
-class Remembered:
-    """The newest numbers of a kind, at most so many, on the device that they come from.
-
-    Args:
-        most: how many.
-        device: where they are.
-    """
-
-    def __init__(self, most: int, device: torch.device) -> None:
-        self._numbers = torch.full((most,), torch.nan, dtype=torch.float64, device=device)
-
-    def add(self, number: Tensor, wanted: Tensor | None = None) -> None:
-        """Remember a number; with ``wanted`` (bool ``[]``) only where that is true."""
-        later = torch.cat([self._numbers[1:], number.detach().double()[None]])
-        self._numbers.copy_(later if wanted is None else torch.where(wanted, later, self._numbers))
-
-    def median(self) -> Tensor:
-        """Of the numbers; infinite while there are fewer than can be remembered."""
-        ordered, half = self._numbers.sort()[0], len(self._numbers) // 2
-        middle = ordered[half - 1 : half + 1].mean() if len(self._numbers) % 2 == 0 else ordered[half]
-        return torch.where(self._numbers.isnan().any(), torch.inf, middle)
-
-    def known(self) -> Tensor:
-        """The numbers, oldest first, on the CPU."""
-        numbers = self._numbers.cpu()
-        return numbers[~numbers.isnan()]
-
-    def recall(self, numbers: Tensor) -> None:
-        """Have what :meth:`known` gave."""
-        self.clear()
-        if len(numbers):
-            self._numbers[-len(numbers) :] = numbers.to(self._numbers)
-
-    def clear(self) -> None:
-        self._numbers.fill_(torch.nan)
 
 
 @final

@@ -67,7 +67,7 @@ class Pair:
         draws.weights()
         flow = ImageFlow(config.flow, config.channels, legacy_decode=config.legacy_decode).to(device)
         energy = channels_last(ResidualEnergy(config.channels, config.width, config.size).to(device))
-        cuda = device.type == "cuda"
+        captured = device.type != "cpu"
         self.flow = Learner(
             "flow",
             flow,
@@ -76,7 +76,7 @@ class Pair:
             decay=t.average or None,
             shrunk=weight_norm_scales(flow),
             shrinkage=t.weight_decay,
-            captured=cuda,
+            captured=captured,
             team=team,
         )
         self.energy = Learner(
@@ -85,7 +85,7 @@ class Pair:
             lambda done: t.lr_energy,
             betas=t.betas_energy,
             decay=t.average or None,
-            captured=cuda,
+            captured=captured,
             team=team,
         )
         self.phase, self.done = Phase.NORMS, 0

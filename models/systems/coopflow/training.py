@@ -25,6 +25,7 @@ from models.systems.frame import fitted
 from models.training.capture import Replayed
 from models.training.draws import Draws, Purpose
 from models.training.learner import copied, frozen
+from models.training.readings import due
 from models.training.team import ALONE, Team
 
 SHEET = 8
@@ -35,8 +36,6 @@ _LOOK = 100
 _LOOKED = 8
 _SHORTEST_EPOCH = 200
 """Iterations whose mean bits are held against those of others; fewer would differ by chance."""
-_READ = 25
-"""On a GPU, iterations between two looks at the numbers of an iteration, for each waits for the device."""
 
 
 class CoopFlowTrainer:
@@ -76,20 +75,15 @@ class CoopFlowTrainer:
         if phase is Phase.COOPERATION and (self.pair.done + 1) % self._epoch == 0:
             self.pair.guards.end_epoch()
         self.pair.advance()
-        last = iteration + 1 == self.config.training.iterations
-        if self._on_gpu and not (figures or last or (iteration + 1) % _READ == 0):
+        if not figures and not due(self.device, iteration, self.config.training.iterations):
             return {}
         return {"phase": float(phase), **_read(found), **figures}
-
-    @property
-    def _on_gpu(self) -> bool:
-        return self.device.type == "cuda"
 
     def _iterate(self, iteration: int, lr_scale: float, salt: int) -> dict[str, Tensor]:
         t = self.config.training
         self.pair.schedule(lr_scale * t.cooled(iteration))
         self._given.overwrite(self.batches.given(t.batch_size, iteration, salt))
-        with solved(self.pair.flow.network) if self._on_gpu else nullcontext():
+        with solved(self.pair.flow.network) if self.device.type != "cpu" else nullcontext():
             return self._procedure()()
 
     def _procedure(self) -> Replayed[dict[str, Tensor]]:
@@ -191,7 +185,7 @@ class CoopFlowTrainer:
         }
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
-        if self._on_gpu and not metrics:  # not looked at
+        if self.device.type != "cpu" and not metrics:  # not looked at
             return None
         limit = self.config.training.guards.round_trip
         if metrics.get("round_trip", 0.0) > limit:

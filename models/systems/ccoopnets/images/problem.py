@@ -50,13 +50,13 @@ class ImageProblem:
         return torch.cat([to_float(part) for part in parts], 1)
 
     def _pose(self, stack: Tensor, hole_seed: int, noise_keys: tuple[int, ...]) -> Batch:
-        stack = stack.to(self.device)
+        stack = stack.to(self.device, non_blocking=True)
         y, c = stack[:, : self.config.channels], stack[:, self.config.channels :]
         noise = self.draws.noise(len(y), *noise_keys, device=self.device)
         x = [noise.uniform(*shape) for shape in self._mask_shapes]
         if self.config.task == "translate":
             return Batch(y, c, x)
-        mask = holes(len(y), self.config.size, hole_seed >> 1).to(self.device)
+        mask = holes(len(y), self.config.size, hole_seed >> 1).to(self.device, non_blocking=True)
         return Batch(y, condition_of(y, mask), x, {"mask": mask})
 
     def propose(self, initializer: nn.Module, batch: Batch) -> Tensor:
@@ -69,9 +69,9 @@ class ImageProblem:
         Outside the hole both differences are zero, so dividing by the hidden pixels gives the mean over the hole.
         """
         t = self.config.training
-        count = proposal.numel()
+        count: Tensor | int = proposal.numel()
         if "mask" in batch.extra:
-            count = max(int(batch.extra["mask"].sum()) * proposal.shape[1], 1)
+            count = (batch.extra["mask"].sum() * proposal.shape[1]).clamp(min=1)
         l2 = (proposal - refined).square().sum() / count
         l1 = (proposal - batch.y).abs().sum() / count
         return t.l2_weight * l2 / (2 * t.sigma**2) + t.l1_weight * l1

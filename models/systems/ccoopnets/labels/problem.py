@@ -32,12 +32,12 @@ class LabelProblem:
 
     def _latent(self, n: int, *keys: int) -> Tensor:
         generator = self.draws.generator(*keys)
-        return torch.randn(n, self.config.initializer.latent, generator=generator).to(self.device)
+        return torch.randn(n, self.config.initializer.latent, generator=generator).to(self.device, non_blocking=True)
 
     def _observed(self, iteration: int, salt: int) -> tuple[Tensor, Tensor]:
         index = self.draws.index(len(self.images), self.config.training.batch_size, Purpose.DATA, iteration, salt)
-        images, labels = to_float(self.images[index]).to(self.device), self.labels[index].to(self.device)
-        return images, F.one_hot(labels, self.config.classes).float()
+        images, labels = to_float(self.images[index]), F.one_hot(self.labels[index], self.config.classes).float()
+        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
     def batch(self, iteration: int, salt: int) -> Batch:
         y, c = self._observed(iteration, salt)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from models.core.loop import checked
 from models.data.images import ImageData
 from models.data.kinds import Data, one_set
 from models.systems.cfebm.config import Config
@@ -15,6 +16,7 @@ from models.systems.cfebm.generation.corruption import corrupted, outliers
 from models.systems.cfebm.matching import Paths
 from models.systems.frame import fitted, prepared
 from models.training.draws import Draws, Purpose
+from models.training.readings import Figures, Readings
 from models.training.team import ALONE, Team
 
 SHEET = 8
@@ -39,6 +41,7 @@ class GenerationTrainer:
         self.config, self.draws, self.device, self.team = config, Draws(seed), device, team
         self.images = data.images
         self.fit = EnergyFit(config, seed, device, team=team)
+        self.readings = Readings(device, config.training.iterations, lambda _, metrics: self.fit.objection(metrics))
         for stage in config.stages:
             self._check_shares(stage.batch_size)
 
@@ -58,19 +61,25 @@ class GenerationTrainer:
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
         """One batch: the chain under frozen parameters, then the update, unless a guard holds it back.
 
-        Raises:
-            RowsError: the chain has diverged.
+        Nothing waits for the device but a look at the figures. Until then an update that was held back counts as one
+        of the growth: the training goes back when it is seen. The end of a stage is looked at.
         """
-        n = self.fit.stage.batch_size
-        data = self._observed(n, iteration, salt).to(self.device)
-        paths = self._paths(data, iteration, salt) if self.config.matched and not self.fit.growth.stage else None
-        if paths is not None and iteration < self.config.matched:
-            return self.fit.match(paths, iteration, lr_scale, self._outliers(n, iteration, salt))
-        chain = self.team.together(n, lambda: self._chain(n, iteration, salt))
-        metrics = self.fit.step(data, chain, iteration, lr_scale, paths, self._outliers(n, iteration, salt))
-        if self.fit.harm(metrics) is None:
+        n, matched = self.fit.stage.batch_size, iteration < self.config.matched and not self.fit.growth.stage
+        look = self.readings.due(iteration) or (not matched and self.fit.grows(n))
+        self.readings.hold(iteration, self._fitted(n, iteration, lr_scale, salt, matched))
+        metrics = self.readings.read() if look else {}
+        if not matched and self.readings.trouble is None:
             self.fit.advance(n)
         return metrics
+
+    def _fitted(self, n: int, iteration: int, lr_scale: float, salt: int, matched: bool) -> Figures:
+        """The batch and the update."""
+        data = self._observed(n, iteration, salt).to(self.device, non_blocking=True)
+        paths = self._paths(data, iteration, salt) if self.config.matched and not self.fit.growth.stage else None
+        if paths is not None and matched:
+            return self.fit.match(paths, iteration, lr_scale, self._outliers(n, iteration, salt))
+        chain = self.team.together(n, lambda: self._chain(n, iteration, salt))
+        return self.fit.step(data, chain, iteration, lr_scale, paths, self._outliers(n, iteration, salt))
 
     def _chain(self, n: int, iteration: int, salt: int) -> Tensor:
         """This process's chain ends of a batch, whose last rows are those that start from corrupted images."""
@@ -86,7 +95,7 @@ class GenerationTrainer:
         generator = self.draws.generator(Purpose.MATCHING, *keys)
         noise = torch.rand(images.shape, generator=generator) * 2 - 1
         t = torch.rand(len(images), 1, 1, 1, generator=generator)
-        return images, noise.to(self.device), t.to(self.device)
+        return images, noise.to(self.device, non_blocking=True), t.to(self.device, non_blocking=True)
 
     def _outliers(self, batch: int, *keys: int) -> Tensor | None:
         """Images that are none, made of observed ones, half as many as a batch has."""
@@ -95,7 +104,7 @@ class GenerationTrainer:
             return None
         images = self._observed(max(1, batch // 2), *keys, Purpose.OUTLIERS)
         generator = self.draws.generator(Purpose.OUTLIERS, *keys)
-        return outliers(images, training.spoiled_std, generator).to(self.device)
+        return outliers(images, training.spoiled_std, generator).to(self.device, non_blocking=True)
 
     def _corrupted(self, batch: int, iteration: int, salt: int) -> Tensor | None:
         """Other observed images, with noise and holes, for a share of the chains to start from."""
@@ -105,7 +114,9 @@ class GenerationTrainer:
             return None
         images = self._observed(n, iteration, salt, Purpose.CORRUPTION)
         generator = self.draws.generator(Purpose.CORRUPTION, iteration, salt)
-        return corrupted(images, training.spoiled_std, generator, outlined=training.outlined).to(self.device)
+        return corrupted(images, training.spoiled_std, generator, outlined=training.outlined).to(
+            self.device, non_blocking=True
+        )
 
     def _observed(self, n: int, *keys: int) -> Tensor:
         training = self.config.training
@@ -122,10 +133,12 @@ class GenerationTrainer:
 
     def _noise(self, n: int, *keys: int) -> Tensor:
         size, generator = self.config.size, self.draws.generator(*keys)
-        return (torch.rand(n, self.config.channels, size, size, generator=generator) * 2 - 1).to(self.device)
+        noise = torch.rand(n, self.config.channels, size, size, generator=generator) * 2 - 1
+        return noise.to(self.device, non_blocking=True)
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
-        return self.fit.harm(metrics)
+        del iteration, metrics
+        return self.readings.trouble
 
     @property
     def stage(self) -> int:
@@ -135,10 +148,12 @@ class GenerationTrainer:
         return self.fit.leave_stage()
 
     def state(self) -> dict[str, Tensor]:
+        self.readings.read()
         return self.fit.state()
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         self.fit.load_state(state)
+        self.readings.clear()
 
     def export(self) -> dict[str, Tensor]:
         return self.fit.export()
@@ -151,7 +166,10 @@ class GenerationTrainer:
         chunk = self.fit.rows
         start = self._noise(n, Purpose.DRAW, 0, 0).split(chunk)
         keys = self.draws.rows(n, Purpose.DRAW)
-        parts = [self.fit.draw(part, keys[k * chunk :][: len(part)], served=True) for k, part in enumerate(start)]
+        parts = [
+            self.fit.draw(part, keys[k * chunk :][: len(part)], served=True, end=checked)
+            for k, part in enumerate(start)
+        ]
         return torch.cat(parts).cpu()
 
     def reference(self, images: Tensor) -> Tensor:

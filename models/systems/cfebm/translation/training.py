@@ -8,13 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.core.loop import checked
 from models.data.kinds import Data, two_domains
 from models.data.unpaired import UnpairedData
 from models.systems.cfebm.config import Config
 from models.systems.cfebm.fit import EnergyFit
 from models.systems.frame import fitted, pooled, prepared
 from models.training.draws import Draws, Purpose
+from models.training.guards import first
 from models.training.learner import below
+from models.training.readings import Figures, Readings
 from models.training.team import ALONE, Team
 
 _SHEET = 8
@@ -40,22 +43,32 @@ class TranslationTrainer:
         self.fits = {
             name: EnergyFit(config, self.draws.key(k), device, team=team) for k, name in enumerate(self.domains)
         }
+        self.readings = Readings(device, config.training.iterations, self._objection)
 
     def step(self, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
         """One batch in each direction; neither is updated if a guard objects to the first.
 
-        Raises:
-            RowsError: a chain has diverged.
+        Nothing waits for the device but a look at the figures, see :class:`..generation.training.GenerationTrainer`.
         """
-        metrics: dict[str, float] = {}
+        sizes = {name: fit.stage.batch_size for name, fit in self.fits.items()}
+        look = self.readings.due(iteration) or any(fit.grows(sizes[name]) for name, fit in self.fits.items())
+        figures: Figures = {}
+        leave: Tensor | None = None
         for name, fit in self.fits.items():
-            found = self._step(name, fit, iteration, lr_scale, salt)
-            metrics |= {f"{name}.{key}": value for key, value in found.items()}
-            if fit.harm(found):
-                break
+            found = self._fitted(name, fit, iteration, lr_scale, salt, leave)
+            leave = fit.allows(found)
+            figures |= {f"{name}.{key}": value for key, value in found.items()}
+        self.readings.hold(iteration, figures)
+        metrics = self.readings.read() if look else {}
+        if self.readings.trouble is None:
+            for name, fit in self.fits.items():
+                fit.advance(sizes[name])
         return metrics
 
-    def _step(self, name: str, fit: EnergyFit, iteration: int, lr_scale: float, salt: int) -> dict[str, float]:
+    def _fitted(
+        self, name: str, fit: EnergyFit, iteration: int, lr_scale: float, salt: int, leave: Tensor | None
+    ) -> Figures:
+        """The batch and the update of one direction."""
         n = fit.stage.batch_size
         (other,) = (domain for domain in self.domains if domain != name)
         place = list(self.domains).index(name)
@@ -63,10 +76,7 @@ class TranslationTrainer:
         start = self._observed(other, n, Purpose.START, place, iteration, salt)
         own, keys = self.team.own, self.draws.rows(n, Purpose.CHAIN, place, iteration, salt)
         chain = self.team.together(n, lambda: fit.draw(own(start), own(keys)))
-        metrics = fit.step(data, chain, iteration, lr_scale)
-        if fit.harm(metrics) is None:
-            fit.advance(n)
-        return metrics
+        return fit.step(data, chain, iteration, lr_scale, leave=leave)
 
     def _observed(self, name: str, n: int, *keys: int) -> Tensor:
         """Images of a domain with the noise of the training, at the size of its stage.
@@ -82,14 +92,21 @@ class TranslationTrainer:
             chosen = torch.where(flipped, chosen.flip(3), chosen)
         small = pooled(chosen, self.config.stages[self.stage].size)
         noisy = small + training.data_noise * torch.randn(small.shape, generator=generator)
-        return noisy.clamp(-1, 1).to(self.device)
+        return noisy.clamp(-1, 1).to(self.device, non_blocking=True)
 
     def diverged(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
-        for name, fit in self.fits.items():
-            own = {key.removeprefix(f"{name}."): value for key, value in metrics.items() if key.startswith(f"{name}.")}
-            if own and (reason := fit.harm(own)):
-                return f"towards {name}: {reason}"
-        return None
+        del iteration, metrics
+        return self.readings.trouble
+
+    def _objection(self, iteration: int, metrics: Mapping[str, float]) -> str | None:
+        del iteration
+        return first(*(self._against(name, metrics) for name in self.fits))
+
+    def _against(self, name: str, metrics: Mapping[str, float]) -> str | None:
+        """What there is against the update of one direction."""
+        own = {key.removeprefix(f"{name}."): value for key, value in metrics.items() if key.startswith(f"{name}.")}
+        reason = self.fits[name].objection(own)
+        return f"towards {name}: {reason}" if reason else None
 
     @property
     def stage(self) -> int:
@@ -101,11 +118,13 @@ class TranslationTrainer:
         return all(left)
 
     def state(self) -> dict[str, Tensor]:
+        self.readings.read()
         return {f"{name}/{key}": value for name, fit in self.fits.items() for key, value in fit.state().items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         for name, fit in self.fits.items():
             fit.load_state(below(f"{name}/", state))
+        self.readings.clear()
 
     def export(self) -> dict[str, Tensor]:
         return {f"{name}/{key}": value for name, fit in self.fits.items() for key, value in fit.export().items()}
@@ -113,7 +132,7 @@ class TranslationTrainer:
     def _translated(self, name: str, start: Tensor) -> Tensor:
         fit = self.fits[name]
         keys = self.draws.rows(len(start), Purpose.DRAW)
-        return fit.draw(pooled(start, fit.stage.size).to(self.device), keys).cpu()
+        return fit.draw(pooled(start, fit.stage.size).to(self.device), keys, end=checked).cpu()
 
     def draw(self, n: int) -> Tensor | None:
         """n translations into the target domain, of the first images of the source domain."""
