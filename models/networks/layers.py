@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, TypeVar
 
 import torch
@@ -58,9 +59,10 @@ class PooledConv2d(nn.Module):
         super().__init__()
         plain = nn.Conv2d(inputs, outputs, 3)
         self.weight, self.bias = plain.weight, plain.bias
+        self.kernel: Tensor | None = None
 
     def forward(self, h: Tensor) -> Tensor:
-        return F.conv2d(h, pooled_kernel(self.weight), self.bias, 2, 1)
+        return F.conv2d(h, pooled_kernel(self.weight) if self.kernel is None else self.kernel, self.bias, 2, 1)
 
 
 def pooled_kernel(weight: Tensor) -> Tensor:
@@ -114,6 +116,36 @@ def channels_last(network: N) -> N:
     """The network with its weights laid out pixel by pixel; at 64x64 that halves the time on a CPU."""
     laid_out: N = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return laid_out
+
+
+@contextmanager
+def settled(network: nn.Module, precision: str) -> Iterator[None]:
+    """Inside the block the weights of a network do not change, so what its convolutions would make of them in each call
+    is made once: kernels that pool, and under mixed precision (``bf16``) their rounding, bit for bit the same.
+
+    A network's ``head`` is no convolution, whatever its weights lie in: it computes in float32.
+    """
+    convolutions = [
+        module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | PooledConv2d) and not name.startswith("head")
+    ]
+    pooling = [module for module in convolutions if isinstance(module, PooledConv2d)]
+    before = [(parameter, parameter.data) for module in convolutions for parameter in module.parameters()]
+    with torch.no_grad():
+        for module in pooling:
+            kernel = pooled_kernel(module.weight)
+            module.kernel = kernel.bfloat16() if precision == "bf16" else kernel
+        if precision == "bf16":
+            for parameter, value in before:
+                parameter.data = value.bfloat16()
+    try:
+        yield
+    finally:
+        for parameter, value in before:
+            parameter.data = value
+        for module in pooling:
+            module.kernel = None
 
 
 def initialize_as_paper(network: nn.Module) -> None:

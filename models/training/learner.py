@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeVar, final
 import torch
 from torch import Tensor, nn
 
+from models.networks.layers import settled
 from models.training.team import ALONE, Team
 
 N = TypeVar("N", bound=nn.Module)
@@ -184,11 +185,14 @@ def _follow(average: nn.Module, live: nn.Module, decay: float, leave: Tensor | N
 
 
 @contextmanager
-def frozen(network: nn.Module) -> Iterator[None]:
-    """Parameters get no gradients meanwhile: only the rows of a chain do, or another network."""
+def frozen(network: nn.Module, precision: str = "fp32") -> Iterator[None]:
+    """Parameters get no gradients meanwhile, only the rows of a chain do, or another network; under mixed precision
+    they are rounded once.
+    """
     network.requires_grad_(False)
     try:
-        yield
+        with settled(network, precision):
+            yield
     finally:
         network.requires_grad_(True)
 

@@ -5,11 +5,14 @@ Served networks are folded, traced and prepacked, so images agree to rounding, n
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.core.jobs import TranslateJob
 from models.core.loop import run
@@ -27,6 +30,7 @@ from models.systems.cfebm.translation.tasks import translate
 from models.systems.cfebm.translation.training import TranslationTrainer
 from models.systems.registry import load_from
 from models.training.draws import Purpose
+from models.training.learner import frozen, mixed_precision
 from tests.models.zoo import CPU, ZOO, Tiny, generate_job, picture
 
 NOISY = {
@@ -67,6 +71,38 @@ def test_the_solver_is_taught_by_the_refinement_that_is_served(name: str) -> Non
     seeds = trainer.draws.rows(len(proposal), Purpose.CHAIN, 3, 0)
     close(taught, run(refined(model.refine, rows, trained.steps, seeds))["y"])
     assert not torch.equal(taught, trainer.refine(proposal, batch, 4, 0))  # the noise is that of the iteration
+
+
+class Roundings(TorchDispatchMode):
+    """Counts what is rounded to bfloat16, by shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: Counter[torch.Size] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        how = kwargs or {}
+        if func is torch.ops.aten._to_copy.default and how.get("dtype") == torch.bfloat16:
+            self.shapes[args[0].shape] += 1
+        return func(*args, **how)
+
+
+@pytest.mark.parametrize("name", ["ccoopnets", "ccoopnets-inpaint"])
+def test_mixed_precision_rounds_the_weights_of_a_chain_once(name: str) -> None:
+    """And its value is, bit for bit, what it would be."""
+    trainer = noisy(name, **{"training.precision": "bf16", "refinement.steps": 3}).trainer()
+    assert isinstance(trainer, CCoopTrainer)
+    batch, solver = trainer.problem.batch(3, 0), trainer.solver.network
+    with Roundings() as found:
+        trainer.refine(batch.y, batch, 3, 0)
+    weights = [p for layer in solver.get_submodule("layers").children() for p in layer.parameters()]
+    assert all(p.dtype == torch.float32 and p.requires_grad for p in weights)
+    alike = Counter(p.shape for p in weights)
+    assert {shape: found.shapes[shape] for shape in alike} == dict(alike)
+    with torch.no_grad(), mixed_precision(CPU, "bf16"):
+        outside = solver(batch.y, batch.c)
+        with frozen(solver, "bf16"):
+            assert torch.equal(solver(batch.y, batch.c), outside)
 
 
 def grown(tiny: Tiny) -> tuple[GenerationTrainer, EnergyModel]:

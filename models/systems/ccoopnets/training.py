@@ -129,7 +129,7 @@ class CCoopTrainer:
         tau = r.tau if iteration < t.noise_fraction * t.iterations else 0.0
         seeds = self.team.own(self.draws.rows(len(y), Purpose.CHAIN, iteration, salt))
         start = {name: self.team.own(value) for name, value in self._rows(y, batch, tau).items()}
-        with frozen(self.solver.network):
+        with frozen(self.solver.network, t.precision):
             rows = run(refined(self._step, start, r.steps, seeds), device=self.device, end=blanked)
         return rows["y"].detach()
 

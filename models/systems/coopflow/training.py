@@ -152,7 +152,7 @@ class CoopFlowTrainer:
         first, second = (folded([], seeds, t + loop) for loop in (0, 1))
         rows = self._started(flow)(rows, t, Noise.at(first, t))
         proposal, step = rows["y"], langevin(lambda rows: self.pair.f(rows["y"]))
-        with frozen(energy):
+        with frozen(energy, self.config.training.precision):
             for k in range(chain.steps):
                 rows = step(rows, t, Noise.at(second, t + k))
         return proposal, blanked(rows)["y"].detach(), rows["cut"].mean()
@@ -235,7 +235,7 @@ class CoopFlowTrainer:
         chain, flow, energy = self.config.chain, self.pair.flow.served.eval(), self.pair.energy.served
         step = langevin(lambda rows: value_of(energy, rows["y"], self.config.training.precision))
         rows = bounded_numbers(len(seeds), chain.delta_test, chain.drift, 0.0, self.device)
-        with frozen(energy):
+        with frozen(energy, self.config.training.precision):
             proposal, after = run(
                 proposed_and_refined(self._started(flow), step, rows, chain.steps, seeds), device=self.device
             )
