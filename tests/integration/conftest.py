@@ -68,7 +68,7 @@ def data_folder(root: Path) -> Path:
     return root / "var"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # so that it ends before the tests of other folders
 def server(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """The server that tests share; at the end SIGTERM must stop all of it."""
     data_dir = data_folder(tmp_path_factory.mktemp("shared"))
@@ -84,7 +84,7 @@ ENERGY_MODELS = {"cfebm-chained": "tiny-energy", "cfebm-translate": "tiny-ways"}
 """And models without an initializer, by their names in the zoo."""
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def picture_server(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with all models and some that take pictures. Batch sizes are not tried out, so it is ready soon."""
     data_dir = data_folder(tmp_path_factory.mktemp("pictures"))
@@ -97,14 +97,14 @@ def picture_server(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) 
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def picture_api(picture_server: Server) -> Iterator[httpx.Client]:
     """A client of the server with models that take pictures."""
     with httpx.Client(base_url=picture_server.url, timeout=90) as client:
         yield client
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def api(server: Server) -> Iterator[httpx.Client]:
     """A client of the shared server."""
     with httpx.Client(base_url=server.url, timeout=90) as client:

@@ -59,18 +59,18 @@ def page(browser: Browser) -> Iterator[Page]:
     assert wrong == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(picture_server: Server) -> Server:
     """The one with all models."""
     return picture_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(server: Server) -> str:
     return server.url
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(picture_api: httpx.Client) -> httpx.Client:
     return picture_api
 

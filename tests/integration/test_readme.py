@@ -20,13 +20,13 @@ API = "docs/api.md"
 CURL = {page: [block for block in blocks(page, "sh") if "curl" in block] for page in PAGES}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(picture_server: Server) -> Server:
     """The one with all models."""
     return picture_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def api(picture_api: httpx.Client) -> httpx.Client:
     return picture_api
 
