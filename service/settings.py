@@ -68,15 +68,15 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=4096,
-        description="Largest number of images that a batch advances together; absent: 32 on a CPU, 256 on a GPU. Where "
-        "memory is short a batch is run in parts.",
+        description="Largest number of images that a batch advances together; absent: 32 on a CPU, 256 on a GPU. A "
+        "GPU whose memory holds fewer of a model's runs batches in parts.",
     )
     worker_threads: int | None = Field(
         None,
         ge=2,
         le=1024,
         description="Jobs that one inference worker holds at a time; one model alone gets half. Absent: 128 on a CPU, "
-        "512 on a GPU.",
+        "on a GPU twice COOPSERVE_MAX_ROWS, at most 1024.",
     )
     engine_threads: int | None = Field(
         None,

@@ -36,6 +36,7 @@ from service.store.types import Queued, StorageLimits
 from workers.device import capacity, engine_threads, prepare_torch, training_memory
 from workers.engine.engine import Engine
 from workers.engine.policy import Policy
+from workers.engine.room import meter_of
 from workers.jobs.lacking import KIND, Lacking
 from workers.jobs.worker import InferenceWorker
 from workers.process import WorkerProcess, make_celery
@@ -59,7 +60,8 @@ of torch; at the default of 5 ms, threads that encode images would hold it up fo
 def make_residency(settings: Settings, catalog: Catalog, engine: Engine, device: torch.device) -> Residency:
     """The models of an inference worker."""
     exact = device.type == "cpu" if settings.exact is None else settings.exact
-    return Residency(catalog, engine, device, capacity(settings).model_bytes, exact=exact, fast=settings.fast_networks)
+    budget, meter = capacity(settings).model_bytes, meter_of(device)
+    return Residency(catalog, engine, device, budget, exact=exact, fast=settings.fast_networks, meter=meter)
 
 
 def make_engine(

@@ -93,9 +93,10 @@ class Capacity:
 
 
 _ON_CPU = Capacity(rows=32, places=128, model_bytes=2 * 2**30)
-_GPU_ROWS, _GPU_PLACES, _GPU_MODELS = 256, 512, 0.25
-"""A step of the shipped models takes hardly longer with 32 rows than with one, and from 128 on it grows with them. A
-model has half of the places: enough for a full batch of jobs of one image."""
+_GPU_ROWS, _GPU_MODELS = 256, 0.25
+"""A step of the shipped models takes hardly longer with 32 rows than with one, and from 128 on it grows with them: more
+rows gain nothing. Where a GPU has no memory for so many, loading a model finds it out (:mod:`workers.engine.room`)."""
+_MOST_PLACES = 1024
 
 
 def capacity(settings: Settings) -> Capacity:
@@ -106,12 +107,11 @@ def capacity(settings: Settings) -> Capacity:
 
 def suited(settings: Settings, gpu_bytes: int | None) -> Capacity:
     """The same for so many bytes that the process may take of a GPU; None: it computes on a CPU."""
-    usual = _ON_CPU if gpu_bytes is None else Capacity(_GPU_ROWS, _GPU_PLACES, int(_GPU_MODELS * gpu_bytes))
-    return Capacity(
-        settings.max_rows or usual.rows,
-        settings.worker_threads or usual.places,
-        settings.model_memory_bytes or usual.model_bytes,
-    )
+    rows = settings.max_rows or (_ON_CPU.rows if gpu_bytes is None else _GPU_ROWS)
+    # A model has half of the places: on a GPU enough for a full batch of jobs of one image.
+    places = _ON_CPU.places if gpu_bytes is None else min(_MOST_PLACES, 2 * rows)
+    model_bytes = _ON_CPU.model_bytes if gpu_bytes is None else int(_GPU_MODELS * gpu_bytes)
+    return Capacity(rows, settings.worker_threads or places, settings.model_memory_bytes or model_bytes)
 
 
 def prepare_torch(settings: Settings, batches: int = 1) -> torch.device:

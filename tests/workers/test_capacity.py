@@ -13,6 +13,8 @@ from workers.device import Capacity, DeviceError, suited, usable_device
 def test_a_gpu_takes_on_more_than_a_cpu_and_settings_decide() -> None:
     assert suited(Settings(), None) == Capacity(rows=32, places=128, model_bytes=2 * 2**30)
     assert suited(Settings(), 80 * 2**30) == Capacity(rows=256, places=512, model_bytes=20 * 2**30)
+    assert suited(Settings(max_rows=16), 80 * 2**30).places == 32  # a full batch of one model, and as many others
+    assert suited(Settings(max_rows=4096), 80 * 2**30).places == 1024
     chosen = Settings(max_rows=8, worker_threads=4, model_memory_bytes=2**20)
     assert suited(chosen, 80 * 2**30) == suited(chosen, None) == Capacity(rows=8, places=4, model_bytes=2**20)
 

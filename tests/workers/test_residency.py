@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import final
 
 import pytest
 import torch
@@ -59,6 +61,33 @@ def test_an_evicted_model_is_forgotten_by_the_engine(tmp_path: Path) -> None:
         with models.use(f"{name}@1") as resident:
             kernels = [kernel for kernel, _ in resident.model.kernels.examples()]
     assert set(engine._sizes) == set(kernels)
+
+
+@final
+class Small:
+    """A meter that says whatever is asked that there is room for five rows."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def free(self) -> int:
+        return 1000
+
+    def peak(self, work: Callable[[], object]) -> int:
+        work()
+        self.asked += 1
+        return 100 if self.asked % 2 else 800
+
+
+def test_the_batches_of_a_model_keep_to_what_fits_the_device(tmp_path: Path) -> None:
+    publish_tiny(tmp_path, "a")
+    engine, meter = Engine(max_rows=16), Small()
+    models = Residency(Catalog([tmp_path]), engine, torch.device("cpu"), 2**30, exact=False, fast=False, meter=meter)
+    with models.use("a@1") as resident:
+        kernel = resident.model.kernels.examples()[0][0]
+    assert meter.asked == 2 * len(resident.model.kernels.examples())
+    assert engine.sizes_of(kernel)[-1] == 5
+    assert all(size <= 5 for size in engine.sizes_of(kernel))
 
 
 def test_concurrent_first_requests_load_once(tmp_path: Path) -> None:

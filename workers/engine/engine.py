@@ -166,6 +166,10 @@ class Engine:
         with self._wake:  # two models may be loaded at the same time
             self._sizes = {**self._sizes, **sizes}
 
+    def sizes_of(self, kernel: Kernel) -> Sizes:
+        """The sizes of a kernel's batches, the last one what fits at once; empty: any."""
+        return self._sizes.get(kernel) or self._usual
+
     def forget(self, kernels: Sequence[Kernel]) -> None:
         """Drop what is known of the kernels of a model that was unloaded."""
         with self._wake:
@@ -292,4 +296,4 @@ class Engine:
             raise DeviceLostError(f"the device {str(self.device)!r} can't be used any more: {why}") from error
 
     def _place(self, member: Member) -> None:
-        self._schedule.place(member, self._sizes.get(member.loop.kernel) or self._usual)
+        self._schedule.place(member, self.sizes_of(member.loop.kernel))

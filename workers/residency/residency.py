@@ -14,13 +14,15 @@ import torch
 
 from models.checkpoints import CheckpointError, load_model
 from models.core.devices import settle
+from models.core.loop import Kernel
 from models.core.model import LoadedModel
 from models.serving import fast_networks
 from service.contract.cards import ModelCard
 from service.contract.catalog import Catalog
 from service.contract.errors import ServiceError
 from workers.engine.engine import Engine
-from workers.engine.sizes import probe
+from workers.engine.room import Meter, rows_within
+from workers.engine.sizes import Sizes, probe, tried_sizes
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +69,7 @@ class Residency:
         budget: bytes of parameters; a model larger than that is still loaded, alone.
         exact: whether batch sizes are probed, so that batches are padded to those that agree bit for bit.
         fast: whether networks are made fast; else they run as they are written.
+        meter: of the device's memory, by which batches are bounded; None: they are not.
     """
 
     def __init__(
@@ -78,9 +81,10 @@ class Residency:
         *,
         exact: bool = True,
         fast: bool = True,
+        meter: Meter | None = None,
     ) -> None:
         self._catalog, self._engine, self._device = catalog, engine, device
-        self.budget, self._exact, self._fast = budget, exact, fast
+        self.budget, self._exact, self._fast, self._meter = budget, exact, fast, meter
         self._lock = threading.Lock()
         self._loading: dict[str, threading.Lock] = {}
         self._models: OrderedDict[str, Resident] = OrderedDict()
@@ -142,7 +146,7 @@ class Residency:
     def _load(self, ref: str) -> Resident:
         model, card = self._read(ref)
         try:
-            sizes = probe(model.kernels.examples(), self._engine.max_rows, self._device) if self._exact else {}
+            sizes = self._sizes(model)
         except torch.OutOfMemoryError as error:
             raise UnusableModelError(f"there is no memory for one of its images: {error}") from error
         settle(self._device)  # before the engine's own lane reads what this thread has put there
@@ -155,6 +159,17 @@ class Residency:
             self.loads += 1
             self._evict(ref)
         return resident
+
+    def _sizes(self, model: LoadedModel) -> dict[Kernel, Sizes]:
+        """The batch sizes of kernels for which they matter: they must agree, or memory bounds them."""
+        usual, found = self._engine.max_rows, dict[Kernel, Sizes]()
+        for kernel, example in model.kernels.examples():
+            most = rows_within(kernel, example, usual, self._meter) if self._meter else usual
+            if self._exact:
+                found |= probe([(kernel, example)], most, self._device)
+            elif most < usual:
+                found[kernel] = tuple(tried_sizes(most, self._device))
+        return found
 
     def _read(self, ref: str) -> tuple[LoadedModel, ModelCard]:
         try:
