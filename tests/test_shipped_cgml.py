@@ -57,7 +57,7 @@ def figures(name: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(("name", "plain"), [("emoji-cgml", "grey")])
+@pytest.mark.parametrize(("name", "plain"), [("emoji-cgml", "grey"), ("fluent-cgml", "copy")])
 def test_several_answers_are_nearer_than_one_and_than_none(name: str, plain: str) -> None:
     metrics = figures(name)
     answers, twin = metrics["answers"], metrics[name.replace("cgml", "l1")]
