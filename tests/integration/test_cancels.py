@@ -13,7 +13,7 @@ from tests.integration.client import finished, generate, pictures, submit
 CANCELS = 60
 CLIENTS = 4
 LONG = {"steps": 200, "step_size": 0.1, "noise": 0.01, "preview_every": 50}
-NEIGHBOURS = [{"n": 1 + k, "seed": 40 + k, "steps": 10 + 40 * k, "step_size": 0.1, "noise": 0.01} for k in range(3)]
+NEIGHBOURS = [{"n": 1 + k, "seed": 40 + k, "steps": 10 + 20 * k, "step_size": 0.1, "noise": 0.01} for k in range(3)]
 
 
 def cancel_some(api: httpx.Client, seed: int) -> list[str]:

@@ -111,7 +111,7 @@ def test_progress_is_told_while_the_job_runs(api: httpx.Client) -> None:
 def test_cancelling_a_running_job_leaves_its_neighbours_alone(api: httpx.Client) -> None:
     neighbour = {"n": 3, "seed": 21, "steps": 200, "step_size": 0.1, "noise": 0.01}
     beside = submit(api, **neighbour)
-    large = submit(api, n=64, steps=200, step_size=0.1, preview_every=10)
+    large = submit(api, n=16, steps=200, step_size=0.1, preview_every=10)
     with closing(follow(api, large)) as coming:
         next(event for event in coming if event.name == "preview")
     assert now(api, beside)["status"] == "running"
@@ -194,7 +194,7 @@ def test_many_jobs_share_batches(api: httpx.Client) -> None:
     rows, steps = "coopserve_worker_engine_rows_total", "coopserve_worker_engine_steps_total"
     before = {name: figures(api, name) for name in (rows, steps)}
     chance = random.Random(5)
-    requests = [{"n": chance.randint(1, 5), "steps": chance.randint(1, 50), "seed": seed} for seed in range(60)]
+    requests = [{"n": chance.randint(1, 5), "steps": chance.randint(1, 50), "seed": seed} for seed in range(40)]
     records = [submit(api, label=k % 10, **request) for k, request in enumerate(requests)]
     assert [len(pictures(api, record)) for record in records] == [request["n"] for request in requests]
     work = sum(request["n"] * (request["steps"] + 2) for request in requests)  # propose and score are steps, too
