@@ -90,7 +90,7 @@ def effective(w: Tensor) -> float:
 
 def linear(scope: Scope, chains: int) -> dict[str, float]:
     """T = 500, L = 10, a schedule of +-4: log Z, effective chains, and the greatest error of mean and covariance."""
-    how = Settings(sigma=math.sqrt(0.05), temperatures=500, leapfrogs=10, low=-4.0, step_sizes=scope)
+    how = Settings(sigma=math.sqrt(0.05), temperatures=500, leapfrogs=10, low=-4.0, high=4.0, step_sizes=scope)
     rows = run(solve(Cogeneration(Line(), CPU), line_at(0.7), how, row_seeds(1, chains)))
     W, z = rows["w"].softmax(0), rows["x"].double()
     mean, covariance = W @ z, z.T.cov(aweights=W)
@@ -128,7 +128,12 @@ FOLDS = (Fold(0.95, 0.001, 0.9033, -2.7023, 1000, 20), Fold(0.9, 0.01, 0.8128, -
 def folded(fold: Fold, scope: Scope, chains: int) -> dict[str, float]:
     """A schedule from -8 to 4: the mass of (1, 0) plain and weighted, log Z, and the mean of r^2, which is 2."""
     how = Settings(
-        sigma=math.sqrt(fold.s), temperatures=fold.temperatures, leapfrogs=fold.leapfrogs, low=-8.0, step_sizes=scope
+        sigma=math.sqrt(fold.s),
+        temperatures=fold.temperatures,
+        leapfrogs=fold.leapfrogs,
+        low=-8.0,
+        high=4.0,
+        step_sizes=scope,
     )
     rows = run(solve(Cogeneration(Ring(fold.a), CPU), second_is_zero(), how, row_seeds(1, chains)))
     right = (rows["image"][:, 0, 0, 0] > 0).double()

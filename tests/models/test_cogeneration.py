@@ -111,7 +111,7 @@ def test_the_gradient_of_the_value_is_that_of_differences() -> None:
 @pytest.mark.parametrize("scope", ["table", "row", "job"])
 def test_the_evidence_and_posterior_of_a_linear_observation(scope: str) -> None:
     """y = w.z + noise, w = (.3, -1.2), s = .05, y = .7: log N(.7; 0, 1.58) = -1.3027."""
-    how = Settings(sigma=math.sqrt(0.05), temperatures=100, leapfrogs=8, low=-4, step_sizes=scope)  # type: ignore[arg-type]
+    how = Settings(sigma=math.sqrt(0.05), temperatures=100, leapfrogs=8, low=-4, high=4, step_sizes=scope)  # type: ignore[arg-type]
     rows = run(solve(kernels(Line()), line_at(0.7), how, row_seeds(1, 400)))
     W = rows["w"].softmax(0)
     assert log_evidence(rows, line_at(0.7), how) == pytest.approx(-1.3027, abs=0.08)
@@ -183,7 +183,7 @@ def test_with_nothing_seen_the_prior_is_kept() -> None:
     assert not rows["w"].any()
 
 
-RING = Settings(sigma=0.1, temperatures=200, leapfrogs=10, low=-8)
+RING = Settings(sigma=0.1, temperatures=200, leapfrogs=10, low=-8, high=4)
 
 
 def test_weights_tell_the_masses_of_the_modes_of_a_folded_ring() -> None:
