@@ -35,7 +35,8 @@ from models.serving import fast_networks
 from models.systems.aishmc.calibration import calibrate, piloted
 from models.systems.aishmc.config import Config
 from models.systems.aishmc.model import GanModel, generator_of
-from models.systems.aishmc.solver import Settings, SolverName, diagnostics, solve
+from models.systems.aishmc.settings import Settings, SolverName
+from models.systems.aishmc.solver import diagnostics, solve
 from models.systems.ccoopnets.labels.decoder import LabelDecoder
 from models.systems.ccoopnets.labels.model import CCoopNets
 from models.systems.coopflow.decoder import FlowDecoder

@@ -4,7 +4,7 @@
 - A folded ring: x2 = 0 of x = (cos h, sin h) has two modes, whose masses are found by quadrature. Chains freeze in a
   mode before they know its mass, and their weights make up for it; descent stays where it starts.
 
-Each is run with the step sizes of a table, of each row and of the job (see ``models.systems.aishmc.solver``).
+Each is run with the step sizes of a table, of each row and of the job (see ``models.systems.aishmc.settings``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from models.core.loop import Rows, run
 from models.core.noise import row_seeds
 from models.samplers.cogeneration import Cogeneration
 from models.samplers.observation import Observation, whole
-from models.systems.aishmc.solver import Scope, Settings, log_evidence, solve
+from models.systems.aishmc.settings import Scope, Settings
+from models.systems.aishmc.solver import log_evidence, solve
 
 CPU = torch.device("cpu")
 SCOPES: tuple[Scope, ...] = ("table", "job", "row")

@@ -22,7 +22,8 @@ from models.data.images import to_float, to_uint8
 from models.data.npz import read_npz
 from models.samplers.observation import Observation, Operator, avg_pool, blur, chain, grayscale, whole, window
 from models.systems.aishmc.calibration import piloted
-from models.systems.aishmc.solver import Settings, solve
+from models.systems.aishmc.settings import Settings
+from models.systems.aishmc.solver import solve
 
 _ZOOM, _GAP, _HEAD = 3, 4, 14
 

@@ -25,7 +25,8 @@ from models.core.noise import row_seeds
 from models.networks.progressive import perceptron
 from models.samplers.cogeneration import Cogeneration
 from models.samplers.observation import Observation, whole
-from models.systems.aishmc.solver import Settings, solve
+from models.systems.aishmc.settings import Settings
+from models.systems.aishmc.solver import solve
 from models.training.draws import Draws, Purpose
 from models.training.learner import Learner, frozen
 

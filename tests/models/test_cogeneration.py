@@ -17,7 +17,8 @@ from models.samplers.cogeneration import Cogeneration, sigmoid
 from models.samplers.observation import Observation, avg_pool, whole
 from models.samplers.stepsizes import KNOTS, adapted, looked_up, table
 from models.serving import fast_networks
-from models.systems.aishmc.solver import Settings, diagnostics, log_evidence, solve
+from models.systems.aishmc.settings import Settings
+from models.systems.aishmc.solver import diagnostics, log_evidence, solve
 from models.systems.ccoopnets.labels.decoder import LabelDecoder
 from models.systems.ccoopnets.labels.model import CCoopNets
 from models.systems.coopflow.decoder import FlowDecoder

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from models.systems.aishmc.config import Config
-from models.systems.aishmc.solver import Scope, SolverName
+from models.systems.aishmc.settings import Scope, SolverName
 
 FACTORS = (2, 8)
 """By which pictures may be enlarged, if the factor divides the model's size."""

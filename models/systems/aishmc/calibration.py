@@ -16,7 +16,9 @@ from models.data.images import ImageData, to_float
 from models.samplers.cogeneration import Cogeneration
 from models.samplers.observation import Observation, chain, grayscale, window
 from models.systems.aishmc.model import GanModel
-from models.systems.aishmc.solver import Settings, pilot, solve
+from models.systems.aishmc.pilot import pilot
+from models.systems.aishmc.settings import Settings
+from models.systems.aishmc.solver import solve
 from models.systems.aishmc.tasks.reconstruct import all_of
 from models.systems.aishmc.tasks.upscale import pooled
 

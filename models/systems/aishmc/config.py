@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from models.core.config import BaseConfig, Count, NonNegative, Positive
 from models.data.kinds import Data
-from models.systems.aishmc.solver import SolverName
+from models.systems.aishmc.settings import SolverName
 
 
 class NetworkConfig(BaseConfig):
@@ -52,7 +52,7 @@ class TrainingConfig(BaseConfig):
 
 
 class SolverConfig(BaseConfig):
-    """What requests get that do not say how latents are looked for; see :class:`models.systems.aishmc.solver.Settings`.
+    """What requests get that do not say how latents are looked for; see :class:`models.systems.aishmc.settings.Settings`.
 
     ``sigma`` is a standard deviation in units of the range [-1, 1].
     """

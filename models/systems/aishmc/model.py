@@ -14,7 +14,7 @@ from models.networks.progressive import Generator
 from models.samplers.cogeneration import Cogeneration
 from models.samplers.observation import Observation, whole
 from models.systems.aishmc.config import Config
-from models.systems.aishmc.solver import Settings, start_rows
+from models.systems.aishmc.settings import Settings, start_rows
 from models.systems.frame import Frame
 from models.systems.weights import fill, frozen, nbytes
 

@@ -15,7 +15,8 @@ from models.core.noise import mix, row_seeds
 from models.core.output import Output
 from models.samplers.observation import Observation
 from models.systems.aishmc.model import GanModel
-from models.systems.aishmc.solver import Settings, diagnostics, energy, solve
+from models.systems.aishmc.settings import Settings
+from models.systems.aishmc.solver import diagnostics, energy, solve
 
 _CHOICE, _PILOT = 0x5E1EC7, 0x9110
 """What the seeds of a job are mixed with for what is no chain."""
