@@ -19,10 +19,14 @@ from models.evaluation.cogeneration import blocks, inpainting, upscaling
 from models.evaluation.energy_figures import EnergyBench
 from models.evaluation.jobs import defaults_for
 from models.samplers.observation import grayscale
+from models.systems.aishmc.abilities import abilities
 from models.systems.aishmc.calibration import calibrate
 from models.systems.aishmc.model import GanModel
+from models.systems.aishmc.presets import PRESETS
 from models.systems.aishmc.tasks.answers import effective_size, picked
 from models.systems.registry import load_from
+from service.contract.cards import TaskCard
+from service.contract.options import cost_of
 from tests.models.zoo import CPU, ZOO, job, tiny_model
 
 COLOUR = "aishmc-colour"
@@ -215,3 +219,13 @@ def test_holes_are_blocks_of_the_papers_size() -> None:
     assert (int(sides.min()), int(sides.max())) == (30, 60)
     assert torch.equal(masks.flatten(1).sum(1), sides.prod(0))
     assert torch.equal(blocks(3, 128, 1), masks[:3])
+
+
+def test_a_polish_counts_towards_the_cost_of_a_job() -> None:
+    """Two steps of generation a gradient, for each chain, as the gradients of the moves do."""
+    task = TaskCard.model_validate(abilities(PRESETS["small-fashion32"])["inpaint"])
+    values = {name: option.default for name, option in task.options.items()} | {"chains": 4}
+    plain, polished = (
+        cost_of(task.options, {**values, "polish": steps}, images=3, n=3, classes=1) for steps in (0, 100)
+    )
+    assert polished - plain == 2 * 100 * 4 * 3

@@ -88,6 +88,7 @@ def _choosing(config: Config) -> dict[str, Any]:
             "range": [0, 2000],
             "description": "Steps of descent after the last move of annealed HMC, one gradient each: to the picture "
             "nearby that fits best what is given, in place of a sample of the posterior.",
+            "cost": {"weight": 2.0, "factors": ["chains"]},
         },
         "target": {
             "type": "string",

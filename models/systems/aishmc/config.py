@@ -52,7 +52,7 @@ class TrainingConfig(BaseConfig):
 
 
 class SolverConfig(BaseConfig):
-    """What requests get that do not say how latents are looked for; see :class:`models.systems.aishmc.settings.Settings`.
+    """What requests get that do not say how latents are looked for; see ``models.systems.aishmc.settings.Settings``.
 
     ``sigma`` is a standard deviation in units of the range [-1, 1].
     """
