@@ -49,6 +49,7 @@ def same(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
 @pytest.mark.parametrize(
     ("preset", "energy", "flow"),
     [
+        ("cpu-gray32", 447_540, 665_416),
         ("small-gray32", 447_540, 558_848),
         ("small-rgb32", 447_828, 747_440),
         ("small+", 853_132, 747_440),
@@ -75,6 +76,18 @@ def test_the_noise_decays_to_nothing_and_stays_there() -> None:
     assert {epoch: noise_share(epoch, 30) for epoch in expected} == pytest.approx(expected, rel=2e-2)
     assert [noise_share(epoch, 30) for epoch in (30, 31, 60, 75)] == [0.0] * 4
     assert noise_share(0, 0) == 0.0
+
+
+def test_the_rate_of_the_flow_falls_to_nothing_in_its_phase_and_again_at_the_end() -> None:
+    made = trainer(cool_down=0.7, ramp=1, lr_flow=1e-3, lr_flow_alone=1e-2, lr_energy=1e-4)
+    rates = []
+    for k in range(10):
+        made.step(k, 1.0, 0)
+        rates.append([learner.optimizer.param_groups[0]["lr"] for learner in (made.pair.flow, made.pair.energy)])
+    flow, energy = zip(*rates, strict=True)
+    assert flow[1:4] == pytest.approx([1e-2, 1e-2 * 2 / 2.1, 1e-2 / 2.1])
+    assert flow[6:] == pytest.approx([1e-3 * k / 7 for k in (4, 3, 2, 1)])
+    assert energy[4:] == pytest.approx([1e-4 * k / 7 for k in (6, 5, 4, 3, 2, 1)])
 
 
 def test_phases_follow_one_another() -> None:

@@ -60,9 +60,10 @@ class TrainingConfig(BaseConfig):
     learns the data by maximum likelihood, in ``warm_up_share`` of what is left the energy learns alone, and then both.
     Without a pretrained flow both shares are 0.
 
-    ``lr_flow_alone`` is the flow's rate while it learns the data; every rate grows over the first ``ramp`` iterations
-    of a phase, and falls to 0 over the last ``cool_down`` of all iterations. ``average`` is the decay of the averages
-    of the weights, which are what is served; 0: none.
+    ``lr_flow_alone`` is the flow's rate while it learns the data, and falls to 0 over the last ``cool_down`` of that
+    phase: proposals of weights that still jump are noise, and a slow ``lr_flow`` would not mend them. The other rates
+    fall over the last ``cool_down`` of all iterations. Every rate grows over the first ``ramp`` iterations of a phase.
+    ``average`` is the decay of the averages of the weights, which are what is served; 0: none.
 
     ``start``: what chains of the training start from. ``noise`` (uniform) is the short-run energy alone, to which the
     paper compares the pair; the flow learns nothing then.
@@ -106,9 +107,9 @@ class TrainingConfig(BaseConfig):
         """Whether any iteration is the energy's."""
         return self.iterations - 1 > self.flow_iterations
 
-    def cooled(self, iteration: int) -> float:
-        """What rates are multiplied by at an iteration, for the end of the training."""
-        left, length = self.iterations - iteration, self.cool_down * self.iterations
+    def cooled(self, done: int, iterations: int) -> float:
+        """What rates are multiplied by when so many of so many iterations are done."""
+        left, length = iterations - done, self.cool_down * iterations
         return min(1.0, left / length) if length else 1.0
 
     @property

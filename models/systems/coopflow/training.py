@@ -81,7 +81,9 @@ class CoopFlowTrainer:
 
     def _iterate(self, iteration: int, lr_scale: float, salt: int) -> dict[str, Tensor]:
         t = self.config.training
-        self.pair.schedule(lr_scale * t.cooled(iteration))
+        alone = self.pair.phase is Phase.FLOW
+        cooled = t.cooled(self.pair.done, t.flow_iterations) if alone else t.cooled(iteration, t.iterations)
+        self.pair.schedule(lr_scale * cooled)
         self._given.overwrite(self.batches.given(t.batch_size, iteration, salt))
         with solved(self.pair.flow.network) if self.device.type != "cpu" else nullcontext():
             return self._procedure()()
