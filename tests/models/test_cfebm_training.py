@@ -80,7 +80,7 @@ def test_the_update_matches_the_short_run_to_the_data() -> None:
         data = torch.randn(16, 1, 8, 8, generator=random) / 2 / 4
         start = (torch.rand(16, 1, 8, 8, generator=random) * 2 - 1) / 4
         metrics = fit.step(data, fit.draw(start, range(100 * iteration, 100 * iteration + 16)), iteration)
-        assert bool(fit.allows(metrics))
+        assert bool(fit.judge.allows(metrics))
         found.append(1 + fit.live.layers["head"].bias.item())  # type: ignore[union-attr, operator]
     assert found[0] > 0.9
     assert sum(found[-100:]) / 100 == pytest.approx(0.2, abs=0.01)
@@ -207,7 +207,7 @@ def rarely(training: Training) -> Training:
     trainer = training.trainer
     assert isinstance(trainer, GenerationTrainer)
     trainer.readings = Readings(
-        torch.device("meta"), training.iterations, lambda _, metrics: trainer.fit.objection(metrics)
+        torch.device("meta"), training.iterations, lambda _, metrics: trainer.fit.judge.objection(metrics)
     )
     return training
 

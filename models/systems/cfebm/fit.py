@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -15,20 +14,14 @@ from models.samplers.shortrun import shortrun
 from models.systems.cfebm.chain import Segment, annealed, growing
 from models.systems.cfebm.config import Config, StageConfig
 from models.systems.cfebm.growth import Growth, rate
-from models.systems.cfebm.guards import limits, measures, strained
+from models.systems.cfebm.guards import Judge
 from models.systems.cfebm.matching import Paths, mismatch, misranking
 from models.systems.cfebm.networks import Energy, Kernels, fuse, value
 from models.systems.cfebm.plain import exported, plain_kernels
 from models.training.draws import Draws
-from models.training.guards import allows, objection
 from models.training.learner import Learner, below, copied, mixed_precision
 from models.training.readings import EVERY, Figures
-from models.training.remembered import Remembered
 from models.training.team import ALONE, Team
-
-_HISTORY = 200
-_ENOUGH = 50
-"""Gradient norms that are remembered for their median, and how many make one."""
 
 
 class EnergyFit:
@@ -73,8 +66,7 @@ class EnergyFit:
             captured=self.device.type != "cpu",
             team=self.team,
         )
-        self.norms = Remembered(_HISTORY, self.device, _ENOUGH)
-        self.strained = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.judge = Judge(training.guards, self.device)
 
     @property
     def live(self) -> Energy:
@@ -175,8 +167,8 @@ class EnergyFit:
             leave: bool ``[]``; an update without it is not applied either.
 
         Returns:
-            What is worth logging, to be judged by :meth:`objection`; if that gives a reason, nothing was changed but
-            the singular vectors.
+            What is worth logging, to be judged by ``judge.objection``; if that gives a reason, nothing was changed
+            but the singular vectors.
         """
         self.live.train()
         kernels = fuse(self.live.effective())
@@ -224,41 +216,18 @@ class EnergyFit:
         leave: Tensor | None = None,
     ) -> Figures:
         """Apply the gradients unless they would do harm; what is worth logging."""
-        figures = self._measured(data, chain, f_data, f_chain)
+        f_data, f_chain = (self.team.mean(mean.detach()).double() for mean in (f_data, f_chain))
+        figures = self.judge.figures(data, chain, f_data, f_chain, self.learner.norm())
         if (iteration + 1) % EVERY == 0:  # it costs more than all other figures
             figures["sigma_max"] = self.live.largest_singular_value()
-        allowed = self.allows(figures) if leave is None else self.allows(figures) & leave
+        allowed = self.judge.allows(figures)
+        if leave is not None:
+            allowed = allowed & leave
         self.learner.schedule(lr_scale * rate(self.config, self.stage, iteration))
         self.learner.apply(figures["gradient"], None, allowed)
-        self.norms.add(figures["gradient"], allowed)
-        self.strained.copy_(torch.where(allowed, figures["strained"], self.strained))
+        self.judge.note(figures, allowed)
         place = {"alpha": self.alpha, "stage": float(self.growth.stage), "seen": float(self.growth.seen)}
         return {**figures, **place}
-
-    def _measured(self, data: Tensor, chain: Tensor, f_data: Tensor, f_chain: Tensor) -> dict[str, Tensor]:
-        """What an update is judged by."""
-        guards, found = self.config.training.guards, measures(data, chain)
-        values, ends = (self.team.mean(mean.detach()).double() for mean in (f_data, f_chain))
-        norm, usual = self.learner.norm(), self.norms.median()
-        return found | {
-            "f_data": values,
-            "f_chain": ends,
-            "gap": values - ends,
-            "gradient": norm,
-            "jump": torch.where(usual.isinf(), 1.0, norm.double() / usual),
-            "strained": torch.where(strained(guards, data, found), self.strained + 1, 0),
-        }
-
-    def allows(self, figures: Mapping[str, Tensor | float]) -> Tensor:
-        """Whether an update with these figures may be applied, bool ``[]``; decided on the device."""
-        there = {name: value for name, value in figures.items() if isinstance(value, Tensor)}
-        return allows(limits(self.config.training.guards), there)
-
-    def objection(self, metrics: Mapping[str, float]) -> str | None:
-        """Why it must not be applied, as the host reads the figures; None if it may."""
-        if math.isnan(metrics["chain_mean"]):
-            return "a chain diverged, its end is not finite; lower sampler.lr or sampler.s0"
-        return objection(limits(self.config.training.guards), metrics)
 
     # Growth
 
@@ -297,16 +266,16 @@ class EnergyFit:
     def state(self) -> dict[str, Tensor]:
         """Networks with their singular vectors, Adam, the place in the growth, what the guards remember."""
         frozen = {f"frozen{k}.{name}": v for k, net in enumerate(self.frozen) for name, v in net.state_dict().items()}
-        growth = torch.tensor([*self.growth, int(self.strained)])
-        return self.learner.state() | copied(frozen) | {"growth": growth, "norms": self.norms.known()}
+        growth = torch.tensor([*self.growth, int(self.judge.strained)])
+        return self.learner.state() | copied(frozen) | {"growth": growth, "norms": self.judge.norms.known()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go back to a saved state, of whatever stage."""
         stage, seen, strained = state["growth"].tolist()
         self._begin(Growth(stage, seen), self._network(stage))
         self.learner.load_state(state)
-        self.norms.recall(state["norms"])
-        self.strained.fill_(strained)
+        self.judge.norms.recall(state["norms"])
+        self.judge.strained.fill_(strained)
         self.frozen = [self._network(k) for k in range(stage if self.config.growth == "chained" else 0)]
         for k, net in enumerate(self.frozen):
             net.load_state_dict(below(f"frozen{k}.", state))

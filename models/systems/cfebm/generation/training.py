@@ -41,7 +41,9 @@ class GenerationTrainer:
         self.config, self.draws, self.device, self.team = config, Draws(seed), device, team
         self.images = data.images
         self.fit = EnergyFit(config, seed, device, team=team)
-        self.readings = Readings(device, config.training.iterations, lambda _, metrics: self.fit.objection(metrics))
+        self.readings = Readings(
+            device, config.training.iterations, lambda _, metrics: self.fit.judge.objection(metrics)
+        )
         for stage in config.stages:
             self._check_shares(stage.batch_size)
 

@@ -56,7 +56,7 @@ class TranslationTrainer:
         leave: Tensor | None = None
         for name, fit in self.fits.items():
             found = self._fitted(name, fit, iteration, lr_scale, salt, leave)
-            leave = fit.allows(found)
+            leave = fit.judge.allows(found)
             figures |= {f"{name}.{key}": value for key, value in found.items()}
         self.readings.hold(iteration, figures)
         metrics = self.readings.read() if look else {}
@@ -105,7 +105,7 @@ class TranslationTrainer:
     def _against(self, name: str, metrics: Mapping[str, float]) -> str | None:
         """What there is against the update of one direction."""
         own = {key.removeprefix(f"{name}."): value for key, value in metrics.items() if key.startswith(f"{name}.")}
-        reason = self.fits[name].objection(own)
+        reason = self.fits[name].judge.objection(own)
         return f"towards {name}: {reason}" if reason else None
 
     @property
