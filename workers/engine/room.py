@@ -35,10 +35,10 @@ class CudaMeter:
 
     def free(self) -> int:
         free, total = torch.cuda.mem_get_info(self._device)
-        taken = torch.cuda.memory_allocated(self._device)
-        unused = torch.cuda.memory_reserved(self._device) - taken
+        held = torch.cuda.memory_allocated(self._device)
+        unused = torch.cuda.memory_reserved(self._device) - held
         allowed = torch.cuda.get_per_process_memory_fraction(self._device) * total
-        return int(min(free + unused, allowed - taken))
+        return int(min(free + unused, allowed - held))
 
     def peak(self, work: Callable[[], object]) -> int:
         torch.cuda.reset_peak_memory_stats(self._device)
