@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeVar, final, overload
 import torch
 from torch import Tensor
 
+from models.training.readings import due
+
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -95,6 +97,10 @@ class Team:
         flat = self.mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
         for gradient, mean in zip(gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(mean.view(gradient.shape))
+
+    def asks(self, iteration: int, iterations: int) -> bool:
+        """Whether to call :meth:`any` in an iteration: of several processes the answer waits for their devices."""
+        return self._ties is None or due(self._ties.device, iteration, iterations)
 
     def any(self, here: bool) -> bool:
         """Whether it is so in any process."""

@@ -99,7 +99,7 @@ class Training:
             self._begun = True
         clock = time.monotonic()
         while self.progress.iteration < self.iterations and not self.progress.ended:
-            if self._team.any(should_stop()):
+            if self._asks() and self._team.any(should_stop()):
                 self._save()
                 self._team.told(self._draw)
                 return False
@@ -144,8 +144,12 @@ class Training:
             self._compare()
         if done % every.snapshot == 0:
             self._keep(self._add_snapshot)
-        if last or self._team.any(self._team.first and time.monotonic() - self._saved_at >= every.save):
+        late = time.monotonic() - self._saved_at >= every.save
+        if last or (self._asks() and self._team.any(self._team.first and late)):
             self._save()
+
+    def _asks(self) -> bool:
+        return self._team.asks(self.progress.iteration, self.iterations)
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         done = self.progress.iteration

@@ -194,11 +194,23 @@ def test_what_can_not_be_shared_out_is_refused(
         check_several(tiny.variant, config, size, device)
 
 
-def test_a_plan_of_several_refuses_what_is_trained_alone() -> None:
-    class Pair:
-        global_rank, world_size, device = 0, 2, CPU
+class Pair:
+    """What ties the first of two processes, none of which is there."""
 
+    global_rank, world_size = 0, 2
+
+    def __init__(self, device: torch.device = CPU) -> None:
+        self.device = device
+
+
+def test_a_plan_of_several_refuses_what_is_trained_alone() -> None:
     tiny = Tiny("aishmc", "tiny", lambda: images(size=12))
     plan = Plan(tiny.variant, tiny.config(), tiny.data(), "x", 0, CPU, "x")
     with pytest.raises(TrainingError, match="in one process only"):
         replace(plan, team=Team(Pair())).trainer()  # type: ignore[arg-type]
+
+
+def test_processes_on_gpus_ask_each_other_no_more_often_than_they_are_looked_at() -> None:
+    alone, cpus, gpus = Team(), Team(Pair()), Team(Pair(torch.device("cuda")))  # type: ignore[arg-type]
+    assert all(team.asks(k, 60) for team in (alone, cpus) for k in range(60))
+    assert [k for k in range(60) if gpus.asks(k, 60)] == [24, 49, 59]
