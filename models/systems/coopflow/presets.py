@@ -77,22 +77,22 @@ def _small(
 
 
 def _cpu(channels: Literal[1, 3], image_size: int, border: float) -> Config:
-    """For an hour of one thread: a cheap flow, small batches, and a flow that lags, without which the pair swings."""
+    """For two hours of one thread: a cheap flow, small batches, and a flow that lags, without which the pair swings."""
     small = _small(channels=channels, image_size=image_size, border=border, flow=_DEEP_FLOW)
     chain = ChainConfig(steps=20, delta=0.1, delta_test=0.1)
     training = TrainingConfig(
-        iterations=9001,
-        flow_share=4 / 9,
-        warm_up_share=0.08,
+        iterations=12_501,
+        flow_share=0.32,
+        warm_up_share=0.05,
         batch_size=16,
-        lr_flow=1e-5,
+        lr_flow=5e-5,
         lr_flow_alone=2e-3,
         ramp=100,
-        cool_down=0.2,
+        cool_down=0.4,
         average=0.995,
         flow_every=2,
         precision="bf16",
-        guards=GuardConfig(cut=0.25),  # chains go far in a training of an hour
+        guards=GuardConfig(cut=0.25),  # chains go far in a training of hours
     )
     return small.model_copy(update={"chain": chain, "training": training})
 
