@@ -79,10 +79,10 @@ def _small(
 def _cpu(channels: Literal[1, 3], image_size: int, border: float) -> Config:
     """For two hours of one thread: a cheap flow, small batches, and a flow that lags, without which the pair swings."""
     small = _small(channels=channels, image_size=image_size, border=border, flow=_DEEP_FLOW)
-    chain = ChainConfig(steps=20, delta=0.1, delta_test=0.1)
+    chain = ChainConfig(steps=40, delta=0.1, delta_test=0.1)
     training = TrainingConfig(
-        iterations=12_501,
-        flow_share=0.32,
+        iterations=10_001,
+        flow_share=0.4,
         warm_up_share=0.05,
         batch_size=16,
         lr_flow=5e-5,
