@@ -195,6 +195,19 @@ def carried(api: Api, model: str) -> Sheet:
     return Sheet(("given", *(f"as {label}, changes" for label in api.card(model)["classes"])), rows)
 
 
+def between(api: Api, model: str) -> Sheet:
+    """What a flow proposes and an energy makes of it, and the way from one image to another."""
+    proposed, refined = (api.images("generate", model=model, n=4 * IMAGES, refine=refine) for refine in (False, True))
+    changed = _changed(proposed, refined, 1)
+    rows = [
+        Row("of as many seeds" if k == 0 else "", [part[k : k + IMAGES] for part in (proposed, refined, changed)])
+        for k in range(0, len(refined), IMAGES)
+    ]
+    frames = api.images("interpolate", model=model, seeds=[SEED, SEED + 1], n=3 * IMAGES)
+    rows.append(Row("between two seeds", [frames[k : k + IMAGES] for k in range(0, len(frames), IMAGES)]))
+    return Sheet(("proposed by the flow", "refined by the energy", "what refinement changed"), rows)
+
+
 SHEETS: dict[str, Callable[[Api, str], Sheet]] = {
     "translate": translated,
     "inpaint": inpainted,
@@ -206,8 +219,9 @@ ENERGY_SHEETS: dict[str, Callable[[Api, str], Sheet]] = {
     "generate": from_noise,
     "denoise": denoised,
     "translate": carried,
+    "interpolate": between,
 }
-"""The sheets that any model can show that can do the task and has none."""
+"""The sheets that any model can show that can do the task without one."""
 
 
 def _coloured(columns: Sequence[tuple[bytes, Mapping[int, bytes]]], steps: int, model: str) -> Scene:

@@ -69,6 +69,8 @@ def url(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[st
         ("score", {"image": not_finite()}, "invalid-image", "PNG, JPEG or WebP"),
         ("score", {"image": grey(9), "options": {"draws": 0}}, "invalid-request", "1 to 64"),
         ("generate", {"options": {"start": "data"}}, "invalid-request", "flow"),
+        ("reconstruct", {"image": grey(9), "refine": False}, "invalid-request", "no proposals to give in reconstruct"),
+        ("interpolate", {"seeds": [1, 2], "refine": False}, "invalid-request", "no proposals to give in interpolate"),
     ],
 )
 def test_what_a_pair_can_not_do_is_refused(

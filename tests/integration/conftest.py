@@ -80,8 +80,8 @@ def server(launch: Launch, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 IMAGE_MODELS = {"translate": "tiny-pairs", "inpaint": "tiny-holes"}
 """Small models that have never been trained, by the task that they do."""
 
-ENERGY_MODELS = {"cfebm-chained": "tiny-energy", "cfebm-translate": "tiny-ways"}
-"""And models without an initializer, by their names in the zoo."""
+ENERGY_MODELS = {"cfebm-chained": "tiny-energy", "cfebm-translate": "tiny-ways", "coopflow": "tiny-flows"}
+"""And models without an initializer, or with a flow in its place, by their names in the zoo."""
 
 
 @pytest.fixture(scope="package")

@@ -50,7 +50,7 @@ def test_a_running_server_is_used(picture_server: Server, picture_api: httpx.Cli
     done = demo("--url", picture_server.url, "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
     assert "is ready" not in done.output  # none was started
-    energies = [f"demo-energy-{task}.png" for task in ("generate", "denoise", "translate")]
+    energies = [f"demo-energy-{task}.png" for task in ("generate", "denoise", "translate", "interpolate")]
     for name in ("demo.png", "demo-translate.png", "demo-inpaint.png", *energies):
         with Image.open(tmp_path / name) as sheet:
             assert len(set(sheet.get_flattened_data())) > 50

@@ -152,7 +152,7 @@ def test_cards_that_say_nothing_of_it_have_proposals_and_chance() -> None:
 def test_a_model_without_an_initializer_proposes_nothing(task: str) -> None:
     body = {"model": "toy"} | ({"image": "x"} if TASKS[task].pictures else {})
     assert TASKS[task].model_validate(body).resolve(energy_card())[0].refine is True
-    with pytest.raises(UnprocessableError, match="no initializer to propose images"):
+    with pytest.raises(UnprocessableError, match="no proposals to give in"):
         TASKS[task].model_validate({**body, "refine": False}).resolve(energy_card())
 
 

@@ -14,6 +14,10 @@ _STEP_COST = 4.0
 which takes three times as long."""
 
 
+_SEARCH = {"proposal": False}
+"""A proposal is what `generate` can give by itself; other tasks look for the start of a chain, or make no image."""
+
+
 def abilities(config: Config) -> dict[str, Any]:
     """The part ``tasks`` of a card. ``step_size`` multiplies the trained delta.
 
@@ -40,12 +44,14 @@ def abilities(config: Config) -> dict[str, Any]:
                 },
             },
         ),
-        "reconstruct": _ability(config, {}, {"max_n": 8}, _descent(config, rate=0.05, decay=1.0)),
-        "inpaint": _ability(config, {}, {"max_n": 8, "partial_mask": True}, _descent(config, rate=0.03, decay=0.99)),
+        "reconstruct": _ability(config, {}, {"max_n": 8, **_SEARCH}, _descent(config, rate=0.05, decay=1.0)),
+        "inpaint": _ability(
+            config, {}, {"max_n": 8, "partial_mask": True, **_SEARCH}, _descent(config, rate=0.03, decay=0.99)
+        ),
         "interpolate": _ability(
             config,
             {"n": FRAMES},
-            {},
+            _SEARCH,
             {
                 **_descent(config, rate=0.03, decay=0.99, share=2 / FRAMES),
                 "path": {
@@ -59,7 +65,7 @@ def abilities(config: Config) -> dict[str, Any]:
         "score": _ability(
             config,
             {"steps": 0},
-            {"max_n": 1},
+            {"max_n": 1, **_SEARCH},
             {
                 "draws": {
                     "type": "integer",

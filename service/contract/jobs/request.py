@@ -270,7 +270,7 @@ class JobRequest(BaseModel, ABC):
                 f"takes {limits.max_n} a job: send the label, or ask for at most {limits.max_n // classes}",
             )
         if self.refine is False and not limits.proposal:
-            raise invalid("refine", f"{card.ref} has no initializer to propose images; leave refine out")
+            raise invalid("refine", f"{card.ref} has no proposals to give in {self.task}; leave refine out")
         if self.rows > 1 and not limits.chance and not self.noise:
             raise invalid("n", f"all results of {card.ref} would be the same: ask for one, or send noise above 0")
         if self.refine and self.steps is not None and self.steps > limits.trained_steps:
