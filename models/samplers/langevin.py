@@ -51,8 +51,8 @@ def langevin(value: Value) -> Kernel:
 
     The chain of CoopFlow has bounds (its authors' code; Xie et al., ICLR 2022, print none): ``kappa``, the most that an
     element may drift in a step, and ``lo`` and ``hi``, the least and greatest pixel after it, each ``[1, 1, 1]``;
-    :data:`UNBOUNDED` ones change nothing. With them the state has ``cut`` ``[]``, the share of elements whose drift was
-    bounded in the last step.
+    :data:`UNBOUNDED` ones change nothing. With them the state has ``cut`` ``[]``, the share of elements that ``kappa``
+    kept from going further in the last step.
 
     Args:
         value: f.
@@ -76,6 +76,10 @@ def langevin(value: Value) -> Kernel:
 
 
 def _bounded(rows: Rows, drift: Tensor) -> tuple[Rows, Tensor]:
-    """The drift within kappa, and the rows with the share of it that was beyond."""
-    cut = (drift.abs() > rows["kappa"]).flatten(1).float().mean(1)
-    return {**rows, "cut": cut}, drift.clamp(-rows["kappa"], rows["kappa"])
+    """The drift within kappa, and the rows with the share of elements that would have gone further without that. One
+    that stays at the least or greatest pixel would not, however hard it is driven there.
+    """
+    kept = drift.clamp(-rows["kappa"], rows["kappa"])
+    after = rows["y"] + kept
+    shortened = (kept != drift) & (after > rows["lo"]) & (after < rows["hi"])
+    return {**rows, "cut": shortened.flatten(1).float().mean(1)}, kept

@@ -47,12 +47,12 @@ def test_a_drift_within_its_bound_is_not_cut() -> None:
     assert after["cut"].item() == 0
 
 
-def test_a_drift_beyond_its_bound_is_cut_and_pixels_end_at_theirs() -> None:
+def test_a_drift_beyond_its_bound_is_cut_until_pixels_are_at_theirs() -> None:
     rows = start(torch.full((1, 1, 2, 2), -1.0), 0.03, kappa=0.1, end=1.0)
-    for step, expected in ((1, -0.9), (19, 0.9), (20, 1.0), (30, 1.0)):
+    for step, expected, cut in ((1, -0.9, 1), (19, 0.9, 1), (21, 1.0, 0), (30, 1.0, 0)):
         after = chain(slope(300), rows, step)
         torch.testing.assert_close(after["y"], torch.full((1, 1, 2, 2), expected), atol=1e-6, rtol=0)
-        assert after["cut"].item() == 1
+        assert after["cut"].item() == cut  # a pixel that is driven against its end would not go further unbounded
 
 
 def test_a_quadratic_contracts_geometrically() -> None:

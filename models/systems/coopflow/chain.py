@@ -16,7 +16,7 @@ from models.samplers.langevin import UNBOUNDED
 FREE = 50.0
 """A pixel of a chain without bounds that is beyond this has diverged."""
 _MOST_CUT = 0.5
-"""A row with more of its drift beyond the bound in its last step has not followed its energy."""
+"""A row with more of its pixels kept from going further in its last step has not followed its energy."""
 
 
 def bounded_numbers(n: int, delta: float, drift: float, noise: float, device: torch.device) -> Rows:
@@ -84,7 +84,7 @@ def refined(
         step, rows, steps, seeds, "refine", preview=preview, judge=judge, keep=["cut", "y"], bound=MAX_PIXEL
     )
     if not bool((rows["cut"] <= _MOST_CUT).any()):
-        raise RowsError("the chain diverged: its drift is beyond the bound almost everywhere; lower step_size")
+        raise RowsError("the chain diverged: most pixels would have gone further than their bound; lower step_size")
     return blanked(rows)
 
 

@@ -34,7 +34,7 @@ class GuardConfig(BaseConfig):
 
     Skipped: a gradient's norm is beyond ``energy_norm`` or ``flow_norm``, or ``jump`` times the usual one (of the flow
     only while its bits are above the usual ones). Back: ``skips`` in a row; for ``patience`` iterations more than
-    ``cut`` of the drift is beyond its bound, or ``saturated`` more pixels are black or white than of the data; for
+    ``cut`` of the pixels are kept from going further, or ``saturated`` more are black or white than of the data; for
     ``still_patience`` iterations chains move less than ``still``, though their ends are bad; the bits of chain ends
     rise in each of three epochs, by more than ``rise`` together; the flow inverts worse than ``round_trip``.
     """

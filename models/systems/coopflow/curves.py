@@ -21,7 +21,7 @@ CURVES = {
     "norm_flow": Curve("norm of the flow's gradient, before it is clipped", good="no jumps"),
     "norm_energy": Curve("norm of the energy's gradient, before it is clipped", good="no jumps"),
     "move": Curve("how far chains go from proposals, root mean square", _PIXELS, "falls slowly, but not to 0"),
-    "cut": Curve("share of the drift beyond its bound", good="below 0.01"),
+    "cut": Curve("share of pixels that the bound kept from going further", good="below 0.01"),
     "contrast": Curve("contrast of proposals over that of real images", good="0.95 to 1.05"),
     "contrast_refined": Curve("contrast of chain ends over that of real images", good="0.95 to 1.05"),
     "saturated": Curve("share of black and white pixels of chain ends", good="near that of real images"),
