@@ -90,6 +90,14 @@ def test_the_rate_of_the_flow_falls_to_nothing_in_its_phase_and_again_at_the_end
     assert energy[4:] == pytest.approx([1e-4 * k / 7 for k in (6, 5, 4, 3, 2, 1)])
 
 
+@pytest.mark.parametrize(("flow", "warm_up", "phase"), [(0.999, 0.0, Phase.FLOW), (0.0, 0.999, Phase.WARM_UP)])
+def test_a_training_ends_in_its_last_phase(flow: float, warm_up: float, phase: Phase) -> None:
+    """A phase that is entered after the last iteration would have no best state to publish."""
+    made = trainer(iterations=4, flow_share=flow, warm_up_share=warm_up)
+    advance(made, 0, 4)
+    assert (made.pair.phase, made.pair.done) == (phase, 3)
+
+
 def test_phases_follow_one_another() -> None:
     found = [Phase(int(metrics["phase"])) for metrics in advance(trainer(), 0, 10)]
     assert found == [phase for phase, length in LENGTHS.items() for _ in range(length)]

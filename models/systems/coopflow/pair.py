@@ -93,10 +93,12 @@ class Pair:
 
     # Phases
 
-    def advance(self) -> None:
-        """Count an iteration, and enter the next phase that has any if this one is over."""
+    def advance(self, *, last: bool = False) -> None:
+        """Count an iteration, and enter the next phase that has any if this one is over; none after the ``last`` of the
+        training, whose best state is one of the phase that it ends in.
+        """
         self.done += 1
-        while self.phase < Phase.COOPERATION and self.done >= self._length():
+        while not last and self.phase < Phase.COOPERATION and self.done >= self._length():
             self.enter_next()
 
     def enter_next(self) -> None:

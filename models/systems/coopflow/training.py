@@ -74,7 +74,7 @@ class CoopFlowTrainer:
         figures = self._flow_figures() if self.pair.done % _LOOK == 0 else {}
         if phase is Phase.COOPERATION and (self.pair.done + 1) % self._epoch == 0:
             self.pair.guards.end_epoch()
-        self.pair.advance()
+        self.pair.advance(last=iteration + 1 == self.config.training.iterations)
         if not figures and not due(self.device, iteration, self.config.training.iterations):
             return {}
         return {"phase": float(phase), **_read(found), **figures}
