@@ -98,7 +98,10 @@ def field(page: Page, label: str) -> Locator:
 def pixels(page: Page, image: Locator) -> Image.Image:
     """What an <img> or <canvas> of the page holds, as it is."""
     script = """async (node) => {
-        if (node.decode) await node.decode();
+        if (node.decode) {
+            node.scrollIntoView({ block: "nearest" });  // one that loads when it is seen would wait for that forever
+            await node.decode();
+        }
         const canvas = document.createElement("canvas");
         canvas.width = node.naturalWidth || node.width;
         canvas.height = node.naturalHeight || node.height;
